@@ -1,3 +1,7 @@
 """The companion library of Session 4: a 17,498-parameter network that reads handwritten digits."""
 
 __version__ = "1.0.0"
+
+
+class UsageError(ValueError):
+    """A mistake of the user's; the message says what was wrong and what to do about it."""

@@ -1,0 +1,194 @@
+"""Where digits come from and how they become batches."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.datasets import MNIST
+from torchvision.datasets.mnist import read_image_file, read_label_file
+
+from s4lib import UsageError
+
+DATASETS = ("auto", "mnist", "digits")
+
+PACKED_MD5 = dict(MNIST.resources)
+UNPACKED_MD5 = {  # torchvision checks the packed files when it downloads, and these never
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+
+Pairs = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Digits as uint8 images (N, 1, 28, 28), 0 the paper and 255 the ink, and int64 labels (N,)."""
+
+    name: str
+    train: Pairs
+    test: Pairs
+    mean: float  # of the training pixels, as a fraction of full ink
+    std: float
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same digits, all of them in the memory of `device`."""
+        train, test = (tuple(t.to(device) for t in pairs) for pairs in (self.train, self.test))
+        return replace(self, train=train, test=test)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Ink from 0 to 255 to float32 of mean 0 and standard deviation 1 over the training set."""
+        return (images - 255 * self.mean) / (255 * self.std)
+
+    def hold_out(self, count: int) -> "Dataset":
+        """Test on the last `count` training images, to choose something without the test set."""
+        images, labels = self.train
+        return replace(
+            self,
+            name=f"{self.name}, {count:,} training images held out",
+            train=(images[:-count], labels[:-count]),
+            test=(images[-count:], labels[-count:]),
+        )
+
+
+def load(name: str = "auto", root: str | os.PathLike | None = None) -> Dataset:
+    """Load `mnist`, or the `digits` bundled with scikit-learn; `auto` takes MNIST if it can.
+
+    MNIST is read from `root` (else `$S4_DATA`, else `./data`) as torchvision lays it out, and
+    downloaded there when it is missing. Raises UsageError for an unknown name, for a damaged
+    file, and, when MNIST is insisted on, if it can't be had.
+    """
+    if name not in DATASETS:
+        raise UsageError(f"There is no data set {name!r}. Choose one of {', '.join(DATASETS)}.")
+    if name == "digits":
+        return load_digits()
+    root = Path(root or os.environ.get("S4_DATA") or "data")
+    try:
+        return load_mnist(root)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        if name == "mnist":
+            raise UsageError(
+                f"MNIST is not in {root / 'MNIST' / 'raw'} and can't be fetched ({reason}).\n"
+                "Put its four files there, or train on the bundled digits: --dataset digits"
+            ) from error
+        print(f"No MNIST ({reason}): using the 1,797 digits bundled with scikit-learn instead.")
+        return load_digits()
+
+
+def load_mnist(root: Path) -> Dataset:
+    """MNIST by LeCun, Cortes and Burges: 60,000 training and 10,000 test images.
+
+    Raises UsageError for a damaged file, OSError or RuntimeError if a missing one can't be
+    downloaded.
+    """
+    raw = root / "MNIST" / "raw"
+    check_files(raw)
+    with tempfile.TemporaryDirectory() as scratch:
+        if not all((raw / name).exists() for name in UNPACKED_MD5):
+            raw = fetch_mnist(raw, Path(scratch))
+        train, test = (
+            (
+                read_image_file(str(raw / f"{part}-images-idx3-ubyte")).unsqueeze(1),
+                read_label_file(str(raw / f"{part}-labels-idx1-ubyte")),
+            )
+            for part in ("train", "t10k")
+        )
+    return Dataset("MNIST", train, test, mean=0.1307, std=0.3081)
+
+
+def check_files(raw: Path) -> None:
+    """Compare every MNIST file in `raw`, packed or not, with its checksum."""
+    for name, md5 in {**UNPACKED_MD5, **PACKED_MD5}.items():
+        path = raw / name
+        if path.exists() and hashlib.md5(path.read_bytes()).hexdigest() != md5:
+            raise UsageError(
+                f"{path} is damaged: its checksum is not MNIST's.\n"
+                "Delete it and run again: it will be unpacked or downloaded afresh."
+            )
+
+
+def fetch_mnist(raw: Path, scratch: Path) -> Path:
+    """Unpack the files that are packed in `raw`, download the others, and say where they are.
+
+    All of it happens in `scratch`, so that no half-written file ever bears a final name. The
+    result is kept in `raw` unless that can't be written (Kaggle's input folders can't).
+    """
+    fetched = scratch / "MNIST" / "raw"
+    fetched.mkdir(parents=True)
+    for name in PACKED_MD5:
+        if (raw / name).exists():
+            shutil.copy(raw / name, fetched)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)  # seconds of silence; torchvision sets no limit
+    try:
+        MNIST(scratch, download=True)
+    finally:
+        socket.setdefaulttimeout(timeout)
+    with contextlib.suppress(OSError):
+        raw.mkdir(parents=True, exist_ok=True)
+        for name in UNPACKED_MD5:
+            shutil.copy(fetched / name, raw / f"{name}.part")
+            os.replace(raw / f"{name}.part", raw / name)
+    return fetched
+
+
+def load_digits() -> Dataset:
+    """The 1,797 digits bundled with scikit-learn, enlarged from 8×8 to MNIST's 20×20 in 28×28."""
+    from sklearn import datasets, model_selection  # a second of import that MNIST doesn't need
+
+    bunch = datasets.load_digits()
+    images = torch.from_numpy(bunch.images).float().unsqueeze(1) * (255 / 16)
+    images = F.interpolate(images, size=(20, 20), mode="bicubic", align_corners=False)
+    images = F.pad(images, (4, 4, 4, 4)).round().clamp(0, 255).byte()
+    train_images, test_images, train_labels, test_labels = model_selection.train_test_split(
+        images, torch.from_numpy(bunch.target), test_size=360, stratify=bunch.target, random_state=0
+    )
+    pixels = train_images.double() / 255
+    return Dataset(
+        "scikit-learn digits",
+        (train_images, train_labels),
+        (test_images, test_labels),
+        mean=pixels.mean().item(),
+        std=pixels.std().item(),
+    )
+
+
+@dataclass
+class Batches:
+    """A data set's training images, shuffled anew for every pass, the last partial batch dropped.
+
+    Batches are made whole, on the device where the images are: picked, given to `augment` as
+    float ink from 0 to 255, normalised. Yields float32 (B, 1, 28, 28) and int64 labels (B,).
+    """
+
+    dataset: Dataset
+    batch_size: int
+    generator: torch.Generator  # on the images' device
+    augment: Callable[[Tensor], Tensor] = lambda images: images
+
+    def __post_init__(self):
+        if self.batch_size > len(self.dataset.train[1]):
+            raise UsageError(
+                f"A batch of {self.batch_size:,} is larger than the {len(self.dataset.train[1]):,} "
+                f"training images of {self.dataset.name}. Choose a smaller batch size."
+            )
+
+    def __len__(self) -> int:
+        return len(self.dataset.train[1]) // self.batch_size
+
+    def __iter__(self) -> Iterator[Pairs]:
+        images, labels = self.dataset.train
+        order = torch.randperm(len(labels), generator=self.generator, device=labels.device)
+        for pick in order.split(self.batch_size)[: len(self)]:
+            yield self.dataset.normalise(self.augment(images[pick].float())), labels[pick]

@@ -1,0 +1,181 @@
+"""Training and testing a network."""
+
+import copy
+import math
+import sys
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+from s4lib import UsageError
+from s4lib.augment import random_affine
+from s4lib.checkpoint import save, save_weights
+from s4lib.data import Batches, Dataset
+from s4lib.history import Epoch, History
+from s4lib.model import MNISTNet
+from s4lib.recipes import Recipe
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises UsageError if `name` isn't here."""
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next((kind for kind, found in here.items() if found), "cpu"))
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        found = ", ".join([kind for kind, found in here.items() if found] + ["cpu"])
+        raise UsageError(f"There is no device {name!r} here. Choose from: {found}.") from error
+    return device
+
+
+def choose_precision(device: torch.device) -> torch.dtype:
+    """The type for convolutions: bfloat16 where the hardware computes with it, else the best."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    if device.type == "cpu":
+        has = getattr(torch.cpu, "get_capabilities", dict)()
+        if has.get("amx_bf16") or has.get("avx512_bf16"):
+            return torch.bfloat16
+    return torch.float32
+
+
+def train_epoch(model, batches, optimizer, schedule, scaler, precision) -> tuple[float, float]:
+    """One pass over `batches`: mean loss per example, and per cent predicted correctly.
+
+    Both are taken while the weights change, with dropout on. Raises FloatingPointError when the
+    loss stops being a finite number.
+    """
+    model.train()
+    device = batches.dataset.train[0].device
+    loss_sum = torch.zeros((), device=device)
+    correct = torch.zeros((), device=device, dtype=torch.int64)
+    next_look = 0.0
+    with progress(batches) as bar:
+        for batch_id, (images, labels) in enumerate(bar):
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                log_probs = model(images)
+                loss = F.nll_loss(log_probs, labels)
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            schedule.step()
+
+            loss_sum += loss.detach() * len(labels)
+            correct += (log_probs.argmax(1) == labels).sum()
+            # Reading the loss waits for the device: a few times a second is enough.
+            if time.perf_counter() > next_look or batch_id == len(batches) - 1:
+                if not math.isfinite(loss.item()):
+                    raise FloatingPointError("the loss is no longer a finite number")
+                bar.set_description(f"loss={loss.item():.6f} batch_id={batch_id}", refresh=False)
+                next_look = time.perf_counter() + 0.3
+    seen = len(batches) * batches.batch_size
+    return loss_sum.item() / seen, 100 * correct.item() / seen
+
+
+def progress(batches):
+    """A bar that lives on a terminal or in a notebook, and is one line in a file."""
+    live = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(batches, **({} if live else {"mininterval": math.inf, "delay": 1e-9}))
+
+
+@torch.no_grad()
+def predict(model: nn.Module, dataset: Dataset, images: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities (N, 10) of uint8 images (N, 1, 28, 28), in fp32, without dropout."""
+    model.eval()
+    return torch.cat([model(dataset.normalise(chunk)) for chunk in images.split(1000)])
+
+
+def evaluate(model: nn.Module, dataset: Dataset) -> tuple[float, int]:
+    """On the test images: mean loss per example, number predicted correctly."""
+    images, labels = dataset.test
+    log_probs = predict(model, dataset, images)
+    return F.nll_loss(log_probs, labels).item(), (log_probs.argmax(1) == labels).sum().item()
+
+
+def fit(
+    recipe: Recipe,
+    dataset: Dataset,
+    seed: int = 0,
+    device: str = "auto",
+    out: Path | None = None,
+) -> tuple[MNISTNet, History]:
+    """Train a new network and test it after every epoch.
+
+    Every epoch's weights and history are saved in the folder `out`, if one is given. Ctrl-C ends
+    the run early, with the network and the history of the last whole epoch. Raises UsageError
+    for a device that isn't here, too large a batch, or a loss that is no longer a number.
+    """
+    device = choose_device(device)
+    precision = choose_precision(device)
+    dataset = dataset.to(device)
+    torch.manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
+    turn = partial(
+        random_affine, generator=generator, rotation=recipe.rotation, mode=recipe.interpolation
+    )
+    batches = Batches(dataset, recipe.batch_size, generator, turn)
+    model = MNISTNet(recipe.dropout_block3, recipe.dropout_head)
+    model = model.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), recipe.lr, fused=True)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(
+        optimizer, [epoch * len(batches) for epoch in recipe.milestones], recipe.gamma
+    )
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+
+    name = str(precision).removeprefix("torch.")
+    history = History(asdict(recipe), dataset.name, seed, str(device), name)
+    test_images = len(dataset.test[1])
+    print(
+        f"{recipe.name} on {dataset.name}: {len(dataset.train[1]):,} training and "
+        f"{test_images:,} test images, seed {seed}, {device}, {name}\n"
+    )
+    last_good = copy.deepcopy(model.state_dict())
+    try:
+        for epoch in range(1, recipe.epochs + 1):
+            print(f"Epoch {epoch}:", flush=True)
+            start, lr = time.perf_counter(), schedule.get_last_lr()[0]
+            train_loss, train_accuracy = train_epoch(
+                model, batches, optimizer, schedule, scaler, precision
+            )
+            test_loss, correct = evaluate(model, dataset)
+            if not math.isfinite(train_loss + test_loss):
+                raise FloatingPointError("the loss is no longer a finite number")
+            seconds = time.perf_counter() - start
+            accuracy = 100 * correct / test_images
+            history.epochs.append(
+                Epoch(
+                    epoch,
+                    lr,
+                    train_loss,
+                    train_accuracy,
+                    test_loss,
+                    accuracy,
+                    correct,
+                    test_images,
+                    seconds,
+                )
+            )
+            last_good = copy.deepcopy(model.state_dict())
+            if out:
+                save_weights(out / "weights.pt", model)
+                save(out / "history.json", history.to_json().encode())
+            print(history.epochs[-1].log(), flush=True)
+    except KeyboardInterrupt:
+        print(f"\nStopped in epoch {epoch}.")
+        model.load_state_dict(last_good)
+    except FloatingPointError as error:
+        kept = f"the weights of epoch {epoch - 1} are kept" if epoch > 1 else "nothing is kept"
+        raise UsageError(
+            f"Stopped in epoch {epoch}: {error}; {kept}.\nTry a smaller lr than {recipe.lr}."
+        ) from error
+    return model, history
