@@ -12,6 +12,8 @@ from torch import nn
 from s4lib import UsageError
 from s4lib.model import MNISTNet
 
+SHIPPED_WEIGHTS = Path(__file__).with_name("weights.pt")
+
 
 def save(path: Path, content: bytes) -> None:
     """Write the whole file or leave the old one: a temporary neighbour, flushed, renamed."""
@@ -54,8 +56,8 @@ def load_weights(path: str | os.PathLike) -> MNISTNet:
     return model.eval()
 
 
-def claim(folder: Path) -> None:
-    """Make a run's folder. Raises UsageError if it can't be written or already holds a run."""
+def writable(folder: Path) -> None:
+    """Make `folder` if it isn't there. Raises UsageError unless files can be written into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -63,6 +65,11 @@ def claim(folder: Path) -> None:
         raise UsageError(
             f"Can't write into {folder} ({error.strerror}). Choose another folder with --out."
         ) from error
+
+
+def claim(folder: Path) -> None:
+    """Make a run's folder. Raises UsageError if it can't be written or already holds a run."""
+    writable(folder)
     if (folder / "history.json").exists():
         raise UsageError(
             f"{folder} already holds a run. Choose another folder with --out, or delete that one."

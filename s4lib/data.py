@@ -28,7 +28,14 @@ UNPACKED_MD5 = {  # torchvision checks the packed files when it downloads, and t
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 
+MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
+
 Pairs = tuple[Tensor, Tensor]
+
+
+def normalise(images: Tensor, mean: float = MNIST_MEAN, std: float = MNIST_STD) -> Tensor:
+    """Ink from 0 to 255 to float32 of mean 0 and standard deviation 1 over the training set."""
+    return (images - 255 * mean) / (255 * std)
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,8 @@ class Dataset:
     name: str
     train: Pairs
     test: Pairs
-    mean: float  # of the training pixels, as a fraction of full ink
-    std: float
+    mean: float = MNIST_MEAN  # of the training pixels, as a fraction of full ink
+    std: float = MNIST_STD
 
     def to(self, device: torch.device | str) -> "Dataset":
         """The same digits, all of them in the memory of `device`."""
@@ -47,8 +54,7 @@ class Dataset:
         return replace(self, train=train, test=test)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Ink from 0 to 255 to float32 of mean 0 and standard deviation 1 over the training set."""
-        return (images - 255 * self.mean) / (255 * self.std)
+        return normalise(images, self.mean, self.std)
 
     def hold_out(self, count: int) -> "Dataset":
         """Test on the last `count` training images, to choose something without the test set."""
@@ -104,7 +110,7 @@ def load_mnist(root: Path) -> Dataset:
             )
             for part in ("train", "t10k")
         )
-    return Dataset("MNIST", train, test, mean=0.1307, std=0.3081)
+    return Dataset("MNIST", train, test)
 
 
 def check_files(raw: Path) -> None:

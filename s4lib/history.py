@@ -1,13 +1,18 @@
 """What a run measured, epoch by epoch."""
 
+import csv
 import json
+import math
 import platform
+import statistics
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 import torchvision
 
 from s4lib import UsageError, __version__
+from s4lib.recipes import Recipe
 
 
 @dataclass
@@ -67,3 +72,44 @@ class History:
             return cls(**values, epochs=epochs)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"That is not a run's history: {error}") from error
+
+
+def dump(runs: list[History]) -> str:
+    """Several runs as one JSON text; `parse` is its inverse."""
+    return json.dumps([asdict(run) for run in runs], indent=1)
+
+
+def parse(text: str) -> list[History]:
+    return [History.from_json(json.dumps(run)) for run in json.loads(text)]
+
+
+def finished(path: Path, recipe: Recipe, dataset: str) -> History | None:
+    """The run in `path` if it is this recipe's, on this data set, with all its epochs."""
+    if not path.exists():
+        return None
+    run = History.from_json(path.read_text())
+    same = run.recipe == json.loads(json.dumps(asdict(recipe))) and run.dataset == dataset
+    return run if same and len(run.epochs) == recipe.epochs else None
+
+
+def read_original(path: Path) -> dict[int, float]:
+    """The original submission's log: test accuracy in per cent, by epoch."""
+    with open(path, newline="") as file:
+        return {int(row["epoch"]): float(row["test_accuracy"]) for row in csv.DictReader(file)}
+
+
+def table(runs: list[History], original: dict[int, float], goal: float = 99.4) -> str:
+    """Test accuracy after every epoch, as Markdown: the original's, and these runs' mean."""
+    lines = [
+        f"| epoch | the original | mean of {len(runs)} seeds | runs at {goal} % or more |",
+        "|---:|---:|---:|---:|",
+    ]
+    for epochs in zip(*(run.epochs for run in runs), strict=True):
+        accuracies = [epoch.test_accuracy for epoch in epochs]
+        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(runs) > 1 else ""
+        reached = sum(accuracy >= goal for accuracy in accuracies)
+        lines.append(
+            f"| {epochs[0].epoch} | {original.get(epochs[0].epoch, math.nan):.2f} "
+            f"| {statistics.mean(accuracies):.2f}{spread} | {reached} of {len(runs)} |"
+        )
+    return "\n".join(lines)

@@ -1,7 +1,7 @@
 """How to train: named sets of hyperparameters."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s4lib import UsageError
 
@@ -23,10 +23,22 @@ class Recipe:
 
     def __post_init__(self):
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be 1 or more, not {getattr(self, name)}.")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise UsageError(f"lr must be a positive number, not {self.lr}.")
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise UsageError(f"{name} must be a whole number, 1 or more, not {value!r}.")
+        if not isinstance(self.lr, int | float) or not 0 < self.lr < math.inf:
+            raise UsageError(f"lr must be a positive number, not {self.lr!r}.")
+
+    def adjusted(
+        self, epochs: int | None = None, batch_size: int | None = None, lr: float | None = None
+    ) -> "Recipe":
+        """This recipe with some of its numbers replaced; the milestones move with the epochs."""
+        given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+        recipe = replace(
+            self, **{name: value for name, value in given.items() if value is not None}
+        )
+        milestones = (max(1, m * recipe.epochs // self.epochs) for m in self.milestones)
+        return replace(recipe, milestones=tuple(milestones))
 
 
 # The original's recipe; how far to turn was chosen on held-out training images.

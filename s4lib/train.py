@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from s4lib import UsageError
@@ -89,17 +89,32 @@ def progress(batches):
 
 
 @torch.no_grad()
-def predict(model: nn.Module, dataset: Dataset, images: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities (N, 10) of uint8 images (N, 1, 28, 28), in fp32, without dropout."""
+def predictions(model: nn.Module, images: Tensor) -> Tensor:
+    """Log-probabilities (N, 10) of normalised images (N, 1, 28, 28), in fp32, without dropout."""
     model.eval()
-    return torch.cat([model(dataset.normalise(chunk)) for chunk in images.split(1000)])
+    return torch.cat([model(chunk) for chunk in images.split(1000)])
 
 
 def evaluate(model: nn.Module, dataset: Dataset) -> tuple[float, int]:
     """On the test images: mean loss per example, number predicted correctly."""
     images, labels = dataset.test
-    log_probs = predict(model, dataset, images)
+    log_probs = predictions(model, dataset.normalise(images))
     return F.nll_loss(log_probs, labels).item(), (log_probs.argmax(1) == labels).sum().item()
+
+
+def per_class(labels: Tensor, predicted: Tensor) -> str:
+    """A table, a line for each digit: its images, how many were right, what it was mistaken for."""
+    counts = torch.bincount(labels * 10 + predicted, minlength=100).view(10, 10)
+    lines = ["digit  images  correct  accuracy  most often mistaken for"]
+    for digit, row in enumerate(counts):
+        images, correct = row.sum().item(), row[digit].item()
+        row[digit] = 0
+        mistaken = f"{row.argmax()} ({row.max()} times)" if row.max() else "nothing"
+        lines.append(
+            f"{digit:>5}  {images:>6}  {correct:>7}  {100 * correct / max(images, 1):>6.2f} %"
+            f"  {mistaken}"
+        )
+    return "\n".join(lines)
 
 
 def fit(
