@@ -228,8 +228,8 @@ def parser() -> Parser:
     return main
 
 
-def main() -> int:
-    args = parser().parse_args()
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
     try:
         return args.run(args)
     except UsageError as error:

@@ -14,7 +14,7 @@ class Recipe:
     epochs: int
     batch_size: int
     lr: float  # Adam's
-    milestones: tuple[int, ...]  # epochs after which lr is multiplied by gamma
+    milestones: tuple[float, ...]  # how many epochs in, lr is multiplied by gamma
     gamma: float
     dropout_block3: float
     dropout_head: float
@@ -32,13 +32,15 @@ class Recipe:
     def adjusted(
         self, epochs: int | None = None, batch_size: int | None = None, lr: float | None = None
     ) -> "Recipe":
-        """This recipe with some of its numbers replaced; the milestones move with the epochs."""
+        """This recipe with some of its numbers replaced; a shorter run has earlier milestones."""
         given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
         recipe = replace(
             self, **{name: value for name, value in given.items() if value is not None}
         )
-        milestones = (max(1, m * recipe.epochs // self.epochs) for m in self.milestones)
-        return replace(recipe, milestones=tuple(milestones))
+        if recipe.epochs >= self.epochs:
+            return recipe
+        share = recipe.epochs / self.epochs
+        return replace(recipe, milestones=tuple(share * epoch for epoch in self.milestones))
 
 
 # The original's recipe; how far to turn was chosen on held-out training images.

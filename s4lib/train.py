@@ -1,5 +1,6 @@
 """Training and testing a network."""
 
+import builtins
 import copy
 import math
 import sys
@@ -84,7 +85,7 @@ def train_epoch(model, batches, optimizer, schedule, scaler, precision) -> tuple
 
 def progress(batches):
     """A bar that lives on a terminal or in a notebook, and is one line in a file."""
-    live = sys.stderr.isatty() or "ipykernel" in sys.modules
+    live = sys.stderr.isatty() or hasattr(builtins, "__IPYTHON__")
     return tqdm(batches, **({} if live else {"mininterval": math.inf, "delay": 1e-9}))
 
 
@@ -143,7 +144,7 @@ def fit(
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), recipe.lr, fused=True)
     schedule = torch.optim.lr_scheduler.MultiStepLR(
-        optimizer, [epoch * len(batches) for epoch in recipe.milestones], recipe.gamma
+        optimizer, [round(epoch * len(batches)) for epoch in recipe.milestones], recipe.gamma
     )
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
 

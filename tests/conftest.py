@@ -1,0 +1,55 @@
+"""Data sets for the tests: small stand-ins, and the real MNIST where `$S4_DATA` has it."""
+
+import gzip
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision.datasets import MNIST
+
+from s4lib import data
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    root = os.environ.get("S4_DATA")
+    if not (root and any(Path(root, "MNIST", "raw").glob("train-images-idx3-ubyte*"))):
+        pytest.skip("needs MNIST: point S4_DATA at the folder that holds MNIST/raw")
+    return data.load("mnist", root)
+
+
+def idx(array: np.ndarray) -> bytes:
+    """An array of bytes in the format of MNIST's files."""
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def tiny_mnist(tmp_path, monkeypatch):
+    """A folder with four packed files like MNIST's, of 40 and 20 images, with checksums to fit."""
+    rng = np.random.default_rng(0)
+    raw = tmp_path / "served" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    packed_md5, unpacked_md5 = {}, {}
+    for part, count in (("train", 40), ("t10k", 20)):
+        for name, array in (
+            (f"{part}-images-idx3-ubyte", rng.integers(0, 256, (count, 28, 28), np.uint8)),
+            (f"{part}-labels-idx1-ubyte", (np.arange(count) % 10).astype(np.uint8)),
+        ):
+            content = idx(array)
+            packed = gzip.compress(content, mtime=0)
+            (raw / f"{name}.gz").write_bytes(packed)
+            unpacked_md5[name] = hashlib.md5(content).hexdigest()
+            packed_md5[f"{name}.gz"] = hashlib.md5(packed).hexdigest()
+    monkeypatch.setattr(data, "UNPACKED_MD5", unpacked_md5)
+    monkeypatch.setattr(data, "PACKED_MD5", packed_md5)
+    monkeypatch.setattr(MNIST, "resources", list(packed_md5.items()))
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody answers
+    return tmp_path / "served"

@@ -1,0 +1,228 @@
+"""Where digits come from: on disk, packed, served, damaged, or not there at all."""
+
+import functools
+import http.server
+import shutil
+import threading
+
+import pytest
+import torch
+from torchvision.datasets import MNIST
+
+from s4lib import UsageError, data
+from s4lib.data import Batches, load, normalise
+
+NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+@pytest.fixture
+def mirror(tiny_mnist, monkeypatch):
+    """A server of the four packed files, known to torchvision as its second mirror."""
+    raw = tiny_mnist / "MNIST" / "raw"
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=raw)
+    ) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setattr(MNIST, "mirrors", [f"{address}elsewhere/", address])
+        yield raw
+        server.shutdown()
+
+
+def test_packed_files_are_unpacked_once(tiny_mnist):
+    first = load("mnist", tiny_mnist)
+    assert first.name == "MNIST"
+    images, labels = first.train
+    assert images.shape == (40, 1, 28, 28)
+    assert images.dtype == torch.uint8
+    assert labels.tolist() == [i % 10 for i in range(40)]
+    assert labels.dtype == torch.int64
+    assert first.test[0].shape == (20, 1, 28, 28)
+    raw = tiny_mnist / "MNIST" / "raw"
+    assert sorted(path.name for path in raw.iterdir()) == sorted(
+        [*NAMES, *(f"{name}.gz" for name in NAMES)]
+    )
+    for path in raw.glob("*.gz"):
+        path.unlink()
+    assert load("mnist", tiny_mnist).train[0].equal(images)
+
+
+def test_packed_files_in_a_read_only_folder_are_read(tiny_mnist, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(30, "Read-only file system")
+
+    monkeypatch.setattr(data.os, "replace", refuse)
+    assert load("mnist", tiny_mnist).train[0].shape == (40, 1, 28, 28)
+    assert not (tiny_mnist / "MNIST" / "raw" / NAMES[0]).exists()
+
+
+def test_missing_files_are_downloaded_from_a_mirror_that_has_them(mirror, tmp_path):
+    root = tmp_path / "new" / "data"
+    downloaded = load("auto", root)
+    assert downloaded.name == "MNIST"
+    assert downloaded.train[0].equal(load("mnist", mirror.parent.parent).train[0])
+    assert sorted(path.name for path in (root / "MNIST" / "raw").iterdir()) == sorted(NAMES)
+
+
+def test_a_damaged_download_leaves_nothing_behind(mirror, tmp_path):
+    packed = mirror / f"{NAMES[0]}.gz"
+    packed.write_bytes(packed.read_bytes()[:-100])
+    with pytest.raises(UsageError, match="can't be fetched"):
+        load("mnist", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_environment_names_the_folder(tiny_mnist, monkeypatch):
+    monkeypatch.setenv("S4_DATA", str(tiny_mnist))
+    assert load().name == "MNIST"
+
+
+def test_without_mnist_auto_says_so_in_one_line_and_takes_the_digits(tiny_mnist, tmp_path, capsys):
+    assert load("auto", tmp_path / "nothing").name == "scikit-learn digits"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("No MNIST (")
+    assert "1,797 digits bundled with scikit-learn" in line
+
+
+def test_without_mnist_insisting_fails_with_instructions(tiny_mnist, tmp_path):
+    with pytest.raises(UsageError, match="is not in .*raw and can't be fetched") as caught:
+        load("mnist", tmp_path / "nothing")
+    assert "--dataset digits" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_unknown_data_set_lists_the_choices():
+    with pytest.raises(UsageError, match="auto, mnist, digits"):
+        load("cifar")
+
+
+def truncate(raw):
+    path = raw / NAMES[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
+def flip_a_bit(raw):
+    path = raw / NAMES[2]
+    content = bytearray(path.read_bytes())
+    content[500] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def swap(raw):
+    shutil.copy(raw / NAMES[3], raw / NAMES[1])
+    return raw / NAMES[1]
+
+
+def truncate_packed(raw):
+    path = raw / f"{NAMES[0]}.gz"
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, swap, truncate_packed])
+@pytest.mark.parametrize("name", ["auto", "mnist"])
+def test_a_damaged_file_is_named(tiny_mnist, damage, name):
+    load("mnist", tiny_mnist)
+    path = damage(tiny_mnist / "MNIST" / "raw")
+    with pytest.raises(UsageError) as caught:
+        load(name, tiny_mnist)
+    assert str(caught.value).startswith(f"{path} is damaged")
+    assert "Delete it" in str(caught.value)
+    path.unlink()
+    assert load("mnist", tiny_mnist).name == "MNIST"
+
+
+def test_digits_look_like_mnist(digits):
+    (images, labels), (test_images, test_labels) = digits.train, digits.test
+    assert images.shape == (1437, 1, 28, 28)
+    assert test_images.shape == (360, 1, 28, 28)
+    assert images.dtype == torch.uint8
+    assert labels.dtype == torch.int64
+    assert images[:, :, 4:24, 4:24].sum() == images.sum()  # a box of 20×20, as in MNIST
+    assert torch.bincount(test_labels).min() >= 34  # every class, in proportion
+    again = load("digits")
+    assert again.train[0].equal(images)
+    assert again.test[1].equal(test_labels)
+    pixels = digits.normalise(images)
+    assert abs(pixels.mean()) < 1e-4
+    assert abs(pixels.std() - 1) < 1e-4
+
+
+def test_held_out_images_are_the_last_training_images(digits):
+    held_out = digits.hold_out(100)
+    assert held_out.train[0].equal(digits.train[0][:-100])
+    assert held_out.test[0].equal(digits.train[0][-100:])
+    assert held_out.test[1].equal(digits.train[1][-100:])
+    assert held_out.name == "scikit-learn digits, 100 training images held out"
+
+
+def batches(dataset, size=100, seed=0, **options):
+    return Batches(dataset, size, torch.Generator().manual_seed(seed), **options)
+
+
+def test_batches_show_every_image_at_most_once_and_drop_the_rest(digits):
+    shown = list(batches(digits))
+    assert len(shown) == len(batches(digits)) == 14
+    assert {images.shape for images, _ in shown} == {(100, 1, 28, 28)}
+    assert shown[0][0].dtype == torch.float32
+    flat = torch.cat([images for images, _ in shown]).flatten(1)
+    wanted = digits.normalise(digits.train[0].float()).flatten(1)
+    positions = torch.cdist(flat, wanted).argmin(1)
+    assert positions.unique().numel() >= 1395  # a few of the 1,437 look exactly alike
+    labels = torch.cat([labels for _, labels in shown])
+    assert (labels == digits.train[1][positions]).float().mean() > 0.99
+
+
+def test_batches_differ_from_pass_to_pass_and_repeat_with_the_seed(digits):
+    one, same, other = batches(digits), batches(digits), batches(digits, seed=1)
+    first, second = next(iter(one)), next(iter(one))
+    assert not first[0].equal(second[0])
+    assert first[0].equal(next(iter(same))[0])
+    assert not first[0].equal(next(iter(other))[0])
+
+
+def test_batches_are_augmented_before_they_are_normalised(digits):
+    seen = []
+
+    def blank(images):
+        seen.append((images.dtype, images.max().item()))
+        return torch.zeros_like(images)
+
+    images, _ = next(iter(batches(digits, augment=blank)))
+    assert seen == [(torch.float32, 255)]
+    assert images.unique().item() == pytest.approx(-digits.mean / digits.std)
+
+
+def test_a_batch_larger_than_the_data_set_is_refused(digits):
+    with pytest.raises(UsageError, match=r"A batch of 1,438 is larger than the 1,437 training"):
+        batches(digits, 1438)
+
+
+def test_mnist_is_whole(mnist):
+    (images, labels), (test_images, test_labels) = mnist.train, mnist.test
+    assert images.shape == (60_000, 1, 28, 28)
+    assert test_images.shape == (10_000, 1, 28, 28)
+    assert torch.bincount(labels).tolist() == [
+        5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949
+    ]  # fmt: skip
+    assert torch.bincount(test_labels).sum() == 10_000
+    pixels = images.double() / 255
+    assert pixels.mean().item() == pytest.approx(data.MNIST_MEAN, abs=5e-5)
+    assert pixels.std().item() == pytest.approx(data.MNIST_STD, abs=5e-5)
+
+
+def test_normalise_takes_ink_to_mean_0_and_deviation_1():
+    ink = torch.tensor([0, 255], dtype=torch.uint8)
+    assert normalise(ink).tolist() == pytest.approx([-0.1307 / 0.3081, (1 - 0.1307) / 0.3081])
