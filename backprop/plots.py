@@ -1,0 +1,150 @@
+"""Part 1's figures, each a function that takes data and returns a matplotlib `Figure`."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+
+from s4lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, styled
+
+# One colour for each kind of number, in the pictures and in the workbook.
+FAMILIES = {"input": BLUE, "hidden": GREEN, "output": ORANGE, "error": PURPLE, "weight": GREY}
+
+# Six learning rates from light to dark, so that they keep their order in grey.
+RATE_COLOURS = ("#E0A800", "#7DB63A", "#1F9E89", "#2A788E", "#414487", "#2B0A3D")
+
+
+def family(symbol: str) -> str:
+    """Which kind of number a symbol such as `w1`, `a_h1`, `dE_do2` or `E_total` is."""
+    last = symbol.removeprefix("new_").rpartition("_d")[2].removeprefix("a_")
+    return {"i": "input", "h": "hidden", "o": "output", "w": "weight"}.get(last[0], "error")
+
+
+def tint(colour: str, share: float = 0.2) -> str:
+    """`colour` mixed with white, as #RRGGBB; `share` is how much of it remains."""
+    parts = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    return "#" + "".join(f"{round(255 - share * (255 - part)):02X}" for part in parts)
+
+
+@styled
+def network_diagram() -> Figure:
+    """The class network: units as circles, weights on the arrows, errors at the right."""
+    figure = Figure(figsize=(5.6, 4), layout="none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 5.6), ylim=(0.1, 4.1))
+    axes.axis("off")
+
+    x, top, bottom, radius = {"i": 0.5, "h": 2.0, "o": 3.6, "E": 5.0}, 3.15, 0.75, 0.42
+    height = {"1": top, "2": bottom}
+
+    def unit(symbol, label):
+        colour = FAMILIES[family(symbol)]
+        centre = (x[symbol[0]], height[symbol[1]])
+        axes.add_patch(Circle(centre, radius, facecolor=tint(colour), edgecolor=colour, lw=2))
+        axes.text(*centre, label, ha="center", va="center", fontsize=14)
+
+    def arrow(start, end, label="", where=0.36):
+        (x0, y0), (x1, y1) = ((x[s[0]], height[s[1]]) for s in (start, end))
+        share = (radius + 0.06) / np.hypot(x1 - x0, y1 - y0)
+        dx, dy = x1 - x0, y1 - y0
+        tail, head = (x0 + share * dx, y0 + share * dy), (x1 - share * dx, y1 - share * dy)
+        axes.annotate("", head, tail, arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 1.6})
+        axes.text(
+            *(x0 + where * dx, y0 + where * dy, label),
+            **{"ha": "center", "va": "center", "fontsize": 14},
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+        )
+
+    arrow("i1", "h1", "$w_1$", 0.5)
+    arrow("i2", "h1", "$w_2$")
+    arrow("i1", "h2", "$w_3$")
+    arrow("i2", "h2", "$w_4$", 0.5)
+    arrow("h1", "o1", "$w_5$", 0.5)
+    arrow("h2", "o1", "$w_6$")
+    arrow("h1", "o2", "$w_7$")
+    arrow("h2", "o2", "$w_8$", 0.5)
+    arrow("o1", "E1")
+    arrow("o2", "E2")
+    for k in "12":
+        unit(f"i{k}", f"$i_{k}$")
+        unit(f"h{k}", f"$h_{k}$\n$a_{{h{k}}}$")
+        unit(f"o{k}", f"$o_{k}$\n$a_{{o{k}}}$")
+        unit(f"E{k}", f"$E_{k}$")
+        axes.text((x["o"] + x["E"]) / 2, height[k] + 0.14, f"$t_{k}$", ha="center", fontsize=14)
+    axes.text(4.9, 1.95, "$E_{total} =$\n$E_1 + E_2$", ha="center", va="center", fontsize=14)
+    for name, column in (("inputs", "i"), ("hidden", "h"), ("output", "o"), ("errors", "E")):
+        axes.text(x[column], 3.8, name, ha="center", color=GREY, fontsize=13)
+    return figure
+
+
+@styled
+def error_curves(curves: dict[float, np.ndarray]) -> Figure:
+    """E_total of each rate, {rate: (steps + 1,)}, against the step and against rate × step."""
+    figure = Figure(figsize=(8, 4.2))
+    left, right = figure.subplots(1, 2, sharey=True)
+    for (rate, E_total), style in zip(curves.items(), rate_styles(), strict=True):
+        step = np.arange(len(E_total))
+        left.plot(step, E_total, **style, label=f"η = {rate}")
+        right.plot(rate * step, E_total, **style)
+    left.set(xlabel="step", ylabel="$E_{total}$", xlim=(0, step[-1]), ylim=(0, 0.25))
+    left.set_title("Six learning rates …")
+    left.legend()
+    right.set(xlabel="learning rate × step", xlim=(0, step[-1]))
+    right.set_title("… one and the same descent")
+    return figure
+
+
+@styled
+def error_surface(w5, w7, surface, paths: dict[float, np.ndarray]) -> Figure:
+    """Contours of E_total, (len(w7), len(w5)), and each rate's path, {rate: (steps + 1, 2)}."""
+    figure = Figure(figsize=(7, 5.2))
+    axes = figure.add_subplot()
+    axes.set(xlabel="$w_5$  (with $w_6 = w_5 + 0.05$)", ylabel="$w_7$  (with $w_8 = w_7 + 0.05$)")
+    axes.set_title("100 steps at six learning rates, on the error surface")
+    axes.grid(visible=False)
+    levels = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+    axes.contourf(w5, w7, surface, levels=(0, *levels, 1), colors=shades(len(levels) + 1))
+    lines = axes.contour(w5, w7, surface, levels=levels, colors=GREY, linewidths=0.8)
+    axes.clabel(lines, fmt="%g", fontsize=9)
+
+    # The paths lie on top of each other: the longest is drawn first and widest.
+    width = 15
+    for (rate, path), style in reversed([*zip(paths.items(), rate_styles(), strict=True)]):
+        colour = style["color"]
+        axes.plot(*path.T, color=colour, linewidth=width, solid_capstyle="butt")
+        axes.annotate(
+            f"η = {rate}",
+            *(path[-1], (path[-1, 0] + 0.12, path[-1, 1] + 0.3)),
+            arrowprops={"arrowstyle": "-", "color": colour, "shrinkA": 0, "shrinkB": 0},
+        )
+        width -= 2.4
+    axes.plot(*path[0], "o", color="black")
+    axes.annotate("start", path[0], path[0] - (0.05, 0.25), ha="center")
+    return figure
+
+
+@styled
+def larger_rates(rates, sweeps: dict[str, np.ndarray], marked: dict[float, float]) -> Figure:
+    """E_total after 100 steps against the rate; {targets: (len(rates),)}; `marked` are dots."""
+    figure = Figure(figsize=(7, 4.2))
+    axes = figure.add_subplot()
+    axes.set(xscale="log", yscale="log", xlabel="learning rate η", ylim=(1e-6, 1))
+    axes.set(ylabel="$E_{total}$ after 100 steps", xlim=(rates[0], rates[-1]))
+    axes.set_title("The same network at larger rates")
+    for (targets, last), colour, dash in zip(
+        sweeps.items(), (BLUE, ORANGE), ("-", "--"), strict=True
+    ):
+        axes.plot(rates, last, dash, color=colour, label=f"targets {targets}")
+    axes.plot(*zip(*marked.items(), strict=True), "o", color=BLUE, label="the six rates")
+    axes.legend()
+    return figure
+
+
+def rate_styles() -> list[dict]:
+    """How the curves of six learning rates are drawn, from the smallest to the largest."""
+    dashes = ("-", "--", "-", "--", "-", "--")
+    return [{"color": c, "linestyle": d} for c, d in zip(RATE_COLOURS, dashes, strict=True)]
+
+
+def shades(count: int) -> list[str]:
+    """Greys for contours, from white, the lowest, to middling, the highest."""
+    return [str(round(1 - 0.4 * k / count, 3)) for k in range(count)]

@@ -1,0 +1,423 @@
+"""`backpropagation.xlsx`: the derivation of `network.py` as live formulas.
+
+Beside each formula the file keeps the value that `network.py` computes, for viewers that do not
+calculate; a spreadsheet program replaces it with its own, and a test compares the two. EXP,
+INDEX, MIN, ROW and SUMPRODUCT are all the functions there are: Excel, LibreOffice and Google
+Sheets share them.
+"""
+
+import datetime
+import math
+from pathlib import Path
+
+import openpyxl
+import xlsxwriter
+from xlsxwriter.utility import xl_col_to_name, xl_rowcol_to_cell
+
+from backprop.formulas import (
+    BACK,
+    FORMULAS,
+    FORWARD,
+    HIDDEN_LAYER,
+    LOSS,
+    NAMES,
+    OUTPUT_LAYER,
+    UPDATE,
+    label,
+    name,
+)
+from backprop.network import COLUMNS, INPUTS, RATES, TARGETS, WEIGHTS, slope, train
+from backprop.plots import FAMILIES, RATE_COLOURS, family, tint
+from s4lib.plots import GREY
+
+STEPS = 100
+SHOWN_STEPS = (0, 1, 2, 5, *range(10, STEPS + 1, 10))
+HAND, TRAINING, COMPARISON = "By hand", "Training", "Learning rates"
+
+CREATED = datetime.datetime(2024, 1, 1)  # fixed, so that rebuilding changes nothing
+WIDTHS = {"s": 5, "i": 5, "t": 5, "d": 9.5}  # of columns, by the first letter of the symbol
+YELLOW, FAINT = "#FFF2A8", "#555555"
+
+NUMBER = {"validate": "decimal", "criteria": "between", "minimum": -1000, "maximum": 1000}
+NUMBER |= {"error_title": "Not a number", "error_message": "Enter a number from -1000 to 1000."}
+TARGET = {"validate": "decimal", "criteria": "between", "minimum": 0, "maximum": 1}
+TARGET |= {"error_title": "Not a target", "error_message": "Enter a number from 0 to 1."}
+RATE = {"validate": "decimal", "criteria": ">", "value": 0}
+RATE |= {"error_title": "Not a learning rate", "error_message": "Enter a positive number."}
+STEP = {"validate": "integer", "criteria": "between", "minimum": 0, "maximum": STEPS}
+STEP |= {"error_title": "Not a step", "error_message": f"Enter a whole number from 0 to {STEPS}."}
+
+
+def build(
+    path: Path,
+    diagram: Path,
+    rate=0.5,
+    rates=RATES,
+    inputs=INPUTS,
+    targets=TARGETS,
+    weights=WEIGHTS,
+) -> None:
+    """Write the workbook to `path`, with the picture `diagram` of the network in it.
+
+    `rate` drives the sheet with one training and `rates` are the six that are compared. The same
+    arguments give the same file, byte for byte, with the same version of XlsxWriter.
+    """
+    one, *six = (
+        train(rate, STEPS, inputs=inputs, targets=targets, weights=weights)
+        for rate in (rate, *rates)
+    )
+    book = xlsxwriter.Workbook(str(path))
+    book.set_properties({"title": "Backpropagation by hand", "created": CREATED})
+    pages = [Page(book, title) for title in (HAND, TRAINING, COMPARISON)]
+    _teach(pages[0], one, rate, diagram)
+    _train_once(pages[1], one, rate)
+    _compare(pages[2], six, rates)
+    book.close()
+
+
+def contents(path: Path) -> dict:
+    """All that a reader can see or use in a workbook, as {where: what}.
+
+    Cells have their formula or constant, the value kept with it, and how they look; sheets
+    their widths, panes, printing, protection, validations and charts; the book its names.
+    """
+    book, kept = openpyxl.load_workbook(path), openpyxl.load_workbook(path, data_only=True)
+    found = {"names": {key: one.attr_text for key, one in book.defined_names.items()}}
+    for sheet in book:
+        for row in sheet.iter_rows():
+            for cell in row:
+                where = f"{sheet.title}!{cell.coordinate}"
+                look = (cell.number_format, cell.fill.fgColor.rgb, cell.font.b, cell.font.sz)
+                found[where] = cell.value, look, cell.protection.locked
+                found[where, "value"] = kept[sheet.title][cell.coordinate].value
+        found[sheet.title] = {
+            "widths": {key: one.width for key, one in sheet.column_dimensions.items()},
+            "heights": {key: one.height for key, one in sheet.row_dimensions.items()},
+            "panes": (sheet.freeze_panes, str(sheet.merged_cells)),
+            "printing": (
+                *(sheet.print_area, sheet.print_title_rows, sheet.page_setup.paperSize),
+                *(sheet.page_setup.orientation, sheet.page_setup.fitToHeight),
+            ),
+            "protected": (sheet.protection.sheet, sheet.protection.password),
+            "validations": sorted(
+                (str(one.sqref), one.type, one.operator, one.formula1, one.formula2)
+                for one in sheet.data_validations.dataValidation
+            ),
+            "charts": [
+                [
+                    (type(chart).__name__, line.val.numRef.f, line.cat.numRef.f)
+                    for line in chart.series
+                ]
+                for chart in sheet._charts
+            ],
+            "pictures": len(sheet._images),
+        }
+    return found
+
+
+def differences(one: dict, other: dict) -> list:
+    """Where two `contents` differ. Numbers may be 1e-12 apart: another machine's e^x may be."""
+
+    def same(a, b):
+        if isinstance(a, float) and isinstance(b, float):
+            return math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-15)
+        return a == b
+
+    missing = object()
+    return [key for key in one | other if not same(one.get(key, missing), other.get(key, missing))]
+
+
+class Page:
+    """A worksheet that is protected, set up to be printed, and has one font."""
+
+    def __init__(self, book, title):
+        self.book, self.title = book, title
+        self.sheet = book.add_worksheet(title)
+        self.sheet.hide_gridlines(2)
+        self.sheet.protect("", {"format_columns": True, "format_rows": True})
+        self.sheet.set_landscape()
+        self.sheet.set_paper(9)  # A4
+        self.sheet.set_margins(left=0.3, right=0.3, top=0.4, bottom=0.5)
+        self.sheet.set_footer("&L&A&Rpage &P of &N")
+
+    def paint(self, **properties):
+        """A cell format."""
+        return self.book.add_format(
+            {"font_name": "Arial", "font_size": 10, "valign": "vcenter", **properties}
+        )
+
+    def name(self, symbol, row, column):
+        """Let formulas call a cell by its symbol."""
+        cell = xl_rowcol_to_cell(row, column, row_abs=True, col_abs=True)
+        self.book.define_name(name(symbol), f"='{self.title}'!{cell}")
+
+    def head(self, title, hint):
+        """The first two rows: what the sheet is, and what to do with it."""
+        self.sheet.set_row(0, 24)
+        self.sheet.write(0, 0, title, self.paint(bold=True, font_size=16))
+        self.sheet.write(1, 0, hint, self.paint(font_color=FAINT))
+
+    def input(self, row, column, value, allowed, number_format="0.00##"):
+        """A cell that is meant to be changed: yellow, framed, unlocked and validated."""
+        style = {"bg_color": YELLOW, "border": 1, "border_color": FAINT, "locked": False}
+        self.sheet.write(row, column, value, self.paint(**style, num_format=number_format))
+        self.sheet.data_validation(row, column, row, column, {"ignore_blank": False, **allowed})
+
+    def table(self, top, left, symbols, table, rate, first):
+        """A training, live: a header in row `top` and one row a step from row `first` on.
+
+        `rate` is the name of the cell with the learning rate. Symbols that the table has no
+        column for are taken from the sheet that teaches.
+        """
+        zero = xl_rowcol_to_cell(first, left, row_abs=True)
+        styles = {}
+        for k, symbol in enumerate(symbols):
+            colour = GREY if symbol == "step" else FAMILIES[family(symbol)]
+            header = self.paint(bold=True, bg_color=tint(colour, 0.35), align="center", bottom=1)
+            self.sheet.write(top, left + k, label(symbol), header)
+            self.sheet.set_column(left + k, left + k, WIDTHS.get(symbol[0], 8.3))
+            digits = {"s": "0", "i": "0.00##", "t": "0.00##", "E": "0.000000", "d": "0.000000"}
+            styles[symbol] = self.paint(
+                num_format=digits.get(symbol[0], "0.00000"), bg_color=tint(colour, 0.08)
+            )
+
+        above = None
+        for line, values in enumerate(table, start=first):
+            cells = {s: xl_rowcol_to_cell(line, left + k) for k, s in enumerate(symbols)}
+            known = {**NAMES, **cells}
+            known |= {part: formula.format_map(known) for part, formula in BACK.items()}
+            for symbol in symbols:
+                if symbol == "step":
+                    formula = f"ROW()-ROW({zero})"
+                elif symbol in FORMULAS:
+                    formula = FORMULAS[symbol].format_map(known)
+                elif symbol[0] == "w" and above:
+                    formula = f"{above[symbol]}-{rate}*{above['dE_d' + symbol]}"
+                else:
+                    formula = NAMES[symbol]
+                self.sheet.write_formula(
+                    cells[symbol], "=" + formula, styles[symbol], values[symbol]
+                )
+            above = cells
+
+    def chart(self, row, column, title, series, width, height):
+        """E_total against the step, one line for each of `series`."""
+        chart = self.book.add_chart({"type": "line"})
+        for one in series:
+            chart.add_series(one)
+        text = {"name": "Arial", "size": 11, "bold": False}
+        axis = {"name_font": text, "num_font": {**text, "size": 9}}
+        faint = {"visible": True, "line": {"color": "#DDDDDD"}}
+        chart.set_title({"name": title, "name_font": {**text, "size": 13, "bold": True}})
+        chart.set_x_axis(
+            {
+                "name": "step",
+                "interval_unit": 10,
+                "interval_tick": 10,
+                "position_axis": "on_tick",
+                **axis,
+            }
+        )
+        chart.set_y_axis(
+            {"name": "E_total", "min": 0, "num_format": "0.00", "major_gridlines": faint, **axis}
+        )
+        chart.set_legend(
+            {"none": True} if len(series) == 1 else {"position": "right", "font": text}
+        )
+        chart.set_size({"width": width, "height": height})
+        self.sheet.insert_chart(row, column, chart, {"description": title})
+
+
+def _teach(page, table, rate, diagram):
+    """The sheet that teaches: inputs, network, forward pass, loss, chain rule, update."""
+    sheet, paint = page.sheet, page.paint
+    panel = (11, 13, 27, 26)  # symbol, value, in symbols, in words
+    for column, width in enumerate((*panel, 3, *panel)):
+        sheet.set_column(column, column, width)
+    page.head(
+        "Backpropagation by hand",
+        "Change a yellow cell: every number, table and chart follows. "
+        "A colour says where in the network a number lives, as in the drawing.",
+    )
+    sheet.freeze_panes(2, 0)
+
+    section = paint(bold=True, bottom=1)
+    sheet.merge_range(3, 0, 3, 3, "0  Start: the numbers that you may change", section)
+    start = table[0]
+    for row, symbol in enumerate(("i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9))), 4):
+        colour = tint(FAMILIES[family(symbol)])
+        sheet.write(row, 0, symbol, paint(bold=True, bg_color=colour))
+        page.input(row, 1, start[symbol], TARGET if symbol[0] == "t" else NUMBER)
+        page.name(symbol, row, 1)
+    sheet.write(16, 0, "η", paint(bold=True))
+    sheet.write_formula(16, 1, "=learning_rate", paint(num_format="0.00##"), rate)
+    sheet.write(
+        16, 2, "the learning rate: change it on the next sheet", paint(font_color=FAINT, indent=1)
+    )
+    sheet.insert_image(
+        *(4, 2, str(diagram)),
+        {
+            "x_offset": 6,
+            "y_offset": 4,
+            "x_scale": 0.62,
+            "y_scale": 0.62,
+            "object_position": 2,
+            "description": "The network: two inputs, two hidden and two output units, no biases.",
+        },
+    )
+
+    values = {symbol: start[symbol] for symbol in COLUMNS}
+    for unit, target in (("o1", "t1"), ("o2", "t2")):
+        values[f"dE_da_{unit}"] = start[f"a_{unit}"] - start[target]
+        values[f"da_{unit}_d{unit}"] = slope(start[unit])
+        values[f"dE_d{unit}"] = values[f"dE_da_{unit}"] * values[f"da_{unit}_d{unit}"]
+    for unit, to_o1, to_o2 in (("h1", "w5", "w7"), ("h2", "w6", "w8")):
+        values[f"dE_da_{unit}"] = values["dE_do1"] * start[to_o1] + values["dE_do2"] * start[to_o2]
+        values[f"da_{unit}_d{unit}"] = slope(start[unit])
+        values[f"dE_d{unit}"] = values[f"dE_da_{unit}"] * values[f"da_{unit}_d{unit}"]
+    for k in range(1, 9):
+        values[f"new_w{k}"] = table[1][f"w{k}"]
+
+    for row, column, title, steps in (
+        (18, 0, "1  Forward pass: from the inputs to the outputs", FORWARD),
+        (28, 0, "2  Loss: how far from the targets", LOSS),
+        (3, 5, "3  Chain rule, output layer: ∂E means ∂E_total", OUTPUT_LAYER),
+        (15, 5, "4  Chain rule, hidden layer", HIDDEN_LAYER),
+        (27, 5, "5  Update: every weight takes one step downhill", UPDATE),
+    ):
+        sheet.merge_range(row, column, row, column + 3, title, section)
+        for line, (symbol, symbols, words, formula) in enumerate(steps, start=row + 1):
+            colour = tint(FAMILIES[family(symbol)])
+            sheet.write(line, column, label(symbol), paint(bold=True, bg_color=colour))
+            sheet.write_formula(
+                *(line, column + 1, "=" + formula.format_map(NAMES)),
+                paint(num_format="0.000000000", bg_color=colour),
+                values[symbol],
+            )
+            page.name(symbol, line, column + 1)
+            sheet.write(line, column + 2, symbols, paint(indent=1))
+            sheet.write(line, column + 3, words, paint(font_color=FAINT))
+    sheet.merge_range(33, 0, 33, 3, "6  Check: has the error fallen?", section)
+    colour = tint(FAMILIES["error"])
+    sheet.write(34, 0, "E_total⁺", paint(bold=True, bg_color=colour))
+    E_total = f"'{TRAINING}'!{xl_rowcol_to_cell(6, COLUMNS.index('E_total'))}"
+    sheet.write_formula(
+        *(34, 1, "=" + E_total),
+        paint(num_format="0.000000000", bg_color=colour),
+        table[1]["E_total"],
+    )
+    sheet.write(34, 2, "step 1 of the next sheet", paint(indent=1))
+    sheet.write(34, 3, "E_total with the new weights", paint(font_color=FAINT))
+    for row in range(2, 36):
+        sheet.set_row(row, 16)
+    sheet.print_area(0, 0, 35, 8)
+    sheet.fit_to_pages(1, 1)
+
+
+def _train_once(page, table, rate):
+    """The sheet with one training: the class sheet's columns, one row a step, and its chart."""
+    sheet = page.sheet
+    page.head(
+        "Training",
+        "One row is one step: forward pass, error, gradients. "
+        "The weights of the next row are w − η · ∂E/∂w.",
+    )
+    sheet.write(2, 0, "learning rate η", page.paint(bold=True))
+    page.input(2, 3, rate, RATE)
+    page.name("learning_rate", 2, 3)
+    page.table(3, 0, COLUMNS, table, "learning_rate", first=5)
+    sheet.freeze_panes(4, 1)
+
+    sheet.set_row(4, 210)  # room for the chart, which must not widen the printed page
+    column, last = xl_col_to_name(COLUMNS.index("E_total")), 6 + STEPS
+    line = {
+        "categories": f"='{TRAINING}'!$A$6:$A${last}",
+        "values": f"='{TRAINING}'!${column}$6:${column}${last}",
+        "line": {"color": FAMILIES["error"], "width": 2.5},
+    }
+    page.chart(4, 1, "Error of this training", [line], width=1100, height=272)
+
+    sheet.set_paper(8)  # A3: its columns would be too small to read on A4
+    sheet.repeat_rows(3)
+    sheet.print_area(0, 0, 5 + STEPS, len(COLUMNS) - 1)
+    sheet.fit_to_pages(1, 0)
+
+
+def _compare(page, tables, rates):
+    """The sheet with six trainings side by side, and the six curves in one chart."""
+    sheet, paint = page.sheet, page.paint
+    page.head(
+        "Six learning rates",
+        "Each column is a training of its own, worked out in full from column S on. "
+        "Change a rate, or which steps are shown.",
+    )
+    sheet.write(2, 0, "η", paint(bold=True, align="center"))
+    header = paint(bold=True, bg_color=tint(GREY, 0.35), align="center", bottom=1)
+    sheet.write(3, 0, "step", header)
+    shown = range(4, 4 + len(SHOWN_STEPS))
+    for row, step in zip(shown, SHOWN_STEPS, strict=True):
+        page.input(row, 0, step, STEP, "0")
+    below = shown[-1] + 2
+    sheet.write(below, 0, "lowest", paint(bold=True))
+    sheet.write(below + 1, 0, "rises", paint(bold=True))
+    sheet.write(
+        *(below + 2, 0, "rises: how many of the 100 steps raised the error"),
+        paint(font_color=FAINT),
+    )
+
+    symbols = [symbol for symbol in COLUMNS if symbol[0] not in "it"]
+    lines = []
+    for k, (rate, table) in enumerate(zip(rates, tables, strict=True)):
+        column, left = k + 1, 18 + k * (len(symbols) + 1)
+        here = xl_rowcol_to_cell(2, column, row_abs=True, col_abs=True)
+        page.input(2, column, rate, RATE)
+        page.name(f"rate_{k + 1}", 2, column)
+        page.table(3, left, symbols, table, here, first=4)
+        sheet.write_formula(2, left, f'="η = "&{here}', paint(bold=True), f"η = {rate:g}")
+
+        E_total = table["E_total"]
+        E_column = xl_col_to_name(left + symbols.index("E_total"))
+        curve = f"${E_column}$5:${E_column}${5 + STEPS}"
+        style = {"bg_color": tint(FAMILIES["error"], 0.2)}
+        sheet.write_formula(
+            *(3, column, f'="η = "&{here}'),
+            paint(bold=True, align="center", bottom=1, **style),
+            f"η = {rate:g}",
+        )
+        for row, step in zip(shown, SHOWN_STEPS, strict=True):
+            sheet.write_formula(
+                *(row, column, f"=INDEX({curve},$A{row + 1}+1)"),
+                paint(num_format="0.000000", **style),
+                E_total[step],
+            )
+        sheet.write_formula(
+            *(below, column, f"=MIN({curve})"), paint(num_format="0.000000"), E_total.min()
+        )
+        before, after = curve.replace(f"${5 + STEPS}", f"${4 + STEPS}"), curve.replace("$5:", "$6:")
+        sheet.write_formula(
+            *(below + 1, column, f"=SUMPRODUCT(({after}>{before})*1)"),
+            paint(num_format="0"),
+            int((E_total[1:] > E_total[:-1]).sum()),
+        )
+        steps_column = xl_col_to_name(left)
+        lines.append(
+            {
+                "name": [COMPARISON, 3, column],
+                "categories": f"='{COMPARISON}'!${steps_column}$5:${steps_column}${5 + STEPS}",
+                "values": f"='{COMPARISON}'!{curve}",
+                "line": {
+                    "color": RATE_COLOURS[k],
+                    "width": 2.25,
+                    "dash_type": ("solid", "dash")[k % 2],
+                },
+            }
+        )
+    for row in range(2, below + 3):
+        sheet.set_row(row, 20)
+    sheet.set_column(0, 0, 8)
+    sheet.set_column(1, 6, 10)
+    sheet.set_column(7, 7, 2)
+    sheet.freeze_panes(4, 0)
+    page.chart(4, 8, "Error at six learning rates", lines, width=640, height=470)
+    sheet.print_area(0, 0, below + 2, 17)
+    sheet.fit_to_pages(1, 1)
