@@ -99,6 +99,7 @@ NAMES = {
     for symbol in (
         *("i1", "i2", "t1", "t2", "learning_rate", *(f"w{k}" for k in range(1, 9))),
         *(row[0] for row in (*FORWARD, *LOSS, *OUTPUT_LAYER, *HIDDEN_LAYER, *UPDATE)),
+        "new_E_total",
     )
 }
 

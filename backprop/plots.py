@@ -33,14 +33,17 @@ def network_diagram() -> Figure:
     axes.set(xlim=(0, 5.6), ylim=(0.1, 4.1))
     axes.axis("off")
 
-    x, top, bottom, radius = {"i": 0.5, "h": 2.0, "o": 3.6, "E": 5.0}, 3.15, 0.75, 0.42
+    x, top, bottom, radius = {"i": 0.5, "h": 2.0, "o": 3.6, "E": 5.0}, 3.15, 0.75, 0.37
     height = {"1": top, "2": bottom}
+
+    def write(across, up, text, **style):
+        axes.text(across, up, text, **{"ha": "center", "va": "center", "fontsize": 14, **style})
 
     def unit(symbol, label):
         colour = FAMILIES[family(symbol)]
         centre = (x[symbol[0]], height[symbol[1]])
         axes.add_patch(Circle(centre, radius, facecolor=tint(colour), edgecolor=colour, lw=2))
-        axes.text(*centre, label, ha="center", va="center", fontsize=14)
+        write(*centre, label)
 
     def arrow(start, end, label="", where=0.36):
         (x0, y0), (x1, y1) = ((x[s[0]], height[s[1]]) for s in (start, end))
@@ -48,11 +51,8 @@ def network_diagram() -> Figure:
         dx, dy = x1 - x0, y1 - y0
         tail, head = (x0 + share * dx, y0 + share * dy), (x1 - share * dx, y1 - share * dy)
         axes.annotate("", head, tail, arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 1.6})
-        axes.text(
-            *(x0 + where * dx, y0 + where * dy, label),
-            **{"ha": "center", "va": "center", "fontsize": 14},
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-        )
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        write(x0 + where * dx, y0 + where * dy, label, bbox=box)
 
     arrow("i1", "h1", "$w_1$", 0.5)
     arrow("i2", "h1", "$w_2$")
@@ -69,10 +69,10 @@ def network_diagram() -> Figure:
         unit(f"h{k}", f"$h_{k}$\n$a_{{h{k}}}$")
         unit(f"o{k}", f"$o_{k}$\n$a_{{o{k}}}$")
         unit(f"E{k}", f"$E_{k}$")
-        axes.text((x["o"] + x["E"]) / 2, height[k] + 0.14, f"$t_{k}$", ha="center", fontsize=14)
-    axes.text(4.9, 1.95, "$E_{total} =$\n$E_1 + E_2$", ha="center", va="center", fontsize=14)
+        write((x["o"] + x["E"]) / 2, height[k] + 0.2, f"$t_{k}$")
+    write(4.9, 1.95, "$E_{total} =$\n$E_1 + E_2$")
     for name, column in (("inputs", "i"), ("hidden", "h"), ("output", "o"), ("errors", "E")):
-        axes.text(x[column], 3.8, name, ha="center", color=GREY, fontsize=13)
+        write(x[column], 3.85, name, color=GREY, fontsize=13)
     return figure
 
 
@@ -87,9 +87,9 @@ def error_curves(curves: dict[float, np.ndarray]) -> Figure:
         right.plot(rate * step, E_total, **style)
     left.set(xlabel="step", ylabel="$E_{total}$", xlim=(0, step[-1]), ylim=(0, 0.25))
     left.set_title("Six learning rates …")
-    left.legend()
     right.set(xlabel="learning rate × step", xlim=(0, step[-1]))
     right.set_title("… one and the same descent")
+    figure.legend(*left.get_legend_handles_labels(), loc="upper right", bbox_to_anchor=(0.98, 0.9))
     return figure
 
 
@@ -107,35 +107,42 @@ def error_surface(w5, w7, surface, paths: dict[float, np.ndarray]) -> Figure:
     axes.clabel(lines, fmt="%g", fontsize=9)
 
     # The paths lie on top of each other: the longest is drawn first and widest.
-    width = 15
-    for (rate, path), style in reversed([*zip(paths.items(), rate_styles(), strict=True)]):
-        colour = style["color"]
-        axes.plot(*path.T, color=colour, linewidth=width, solid_capstyle="butt")
+    styles = zip(paths.items(), rate_styles(), (3, 5.4, 7.8, 10.2, 12.6, 15), strict=True)
+    for (rate, path), style, width in reversed([*styles]):
+        axes.plot(*path.T, color=style["color"], linewidth=width, solid_capstyle="butt")
+        above = style["linestyle"] == "-"
         axes.annotate(
             f"η = {rate}",
-            *(path[-1], (path[-1, 0] + 0.12, path[-1, 1] + 0.3)),
-            arrowprops={"arrowstyle": "-", "color": colour, "shrinkA": 0, "shrinkB": 0},
+            path[-1],
+            path[-1] + ((0.1, 0.3) if above else (-0.1, -0.3)),
+            ha="left" if above else "right",
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": style["color"], "shrinkA": 0, "shrinkB": 0},
         )
-        width -= 2.4
     axes.plot(*path[0], "o", color="black")
     axes.annotate("start", path[0], path[0] - (0.05, 0.25), ha="center")
     return figure
 
 
 @styled
-def larger_rates(rates, sweeps: dict[str, np.ndarray], marked: dict[float, float]) -> Figure:
-    """E_total after 100 steps against the rate; {targets: (len(rates),)}; `marked` are dots."""
+def larger_rates(rates, last_errors, six: dict[float, float]) -> Figure:
+    """E_total after 100 steps against the rate, both (len(rates),); the six rates as dots."""
     figure = Figure(figsize=(7, 4.2))
     axes = figure.add_subplot()
-    axes.set(xscale="log", yscale="log", xlabel="learning rate η", ylim=(1e-6, 1))
-    axes.set(ylabel="$E_{total}$ after 100 steps", xlim=(rates[0], rates[-1]))
+    axes.set(xscale="log", yscale="log", xlabel="learning rate η", ylim=(3e-6, 1))
+    axes.set(ylabel="$E_{total}$ after 100 steps", xlim=(rates[0] / 1.5, rates[-1]))
     axes.set_title("The same network at larger rates")
-    for (targets, last), colour, dash in zip(
-        sweeps.items(), (BLUE, ORANGE), ("-", "--"), strict=True
-    ):
-        axes.plot(rates, last, dash, color=colour, label=f"targets {targets}")
-    axes.plot(*zip(*marked.items(), strict=True), "o", color=BLUE, label="the six rates")
+    axes.plot(rates, last_errors)
+    axes.plot(*zip(*six.items(), strict=True), "o", color=BLUE, label="the six rates")
     axes.legend()
+
+    best = last_errors.argmin()
+    for text, point, where in (
+        (f"best, η ≈ {rates[best]:.0f}", (rates[best], last_errors[best]), (8, 8e-6)),
+        ("both outputs thrown past\ntheir targets, and stuck", (900, 1e-4), (900, 3e-3)),
+    ):
+        arrow = {"arrowstyle": "-", "color": GREY, "shrinkB": 4}
+        axes.annotate(text, point, where, ha="center", va="center", arrowprops=arrow)
     return figure
 
 

@@ -10,9 +10,10 @@ import datetime
 import math
 from pathlib import Path
 
+import numpy as np
 import openpyxl
 import xlsxwriter
-from xlsxwriter.utility import xl_col_to_name, xl_rowcol_to_cell
+from xlsxwriter.utility import xl_range_abs, xl_rowcol_to_cell
 
 from backprop.formulas import (
     BACK,
@@ -81,6 +82,10 @@ def contents(path: Path) -> dict:
     Cells have their formula or constant, the value kept with it, and how they look; sheets
     their widths, panes, printing, protection, validations and charts; the book its names.
     """
+
+    def words(title):
+        return "".join(run.t for paragraph in title.tx.rich.p for run in paragraph.r or ())
+
     book, kept = openpyxl.load_workbook(path), openpyxl.load_workbook(path, data_only=True)
     found = {"names": {key: one.attr_text for key, one in book.defined_names.items()}}
     for sheet in book:
@@ -95,8 +100,11 @@ def contents(path: Path) -> dict:
             "heights": {key: one.height for key, one in sheet.row_dimensions.items()},
             "panes": (sheet.freeze_panes, str(sheet.merged_cells)),
             "printing": (
-                *(sheet.print_area, sheet.print_title_rows, sheet.page_setup.paperSize),
-                *(sheet.page_setup.orientation, sheet.page_setup.fitToHeight),
+                sheet.print_area,
+                sheet.print_title_rows,
+                sheet.page_setup.paperSize,
+                sheet.page_setup.orientation,
+                sheet.page_setup.fitToHeight,
             ),
             "protected": (sheet.protection.sheet, sheet.protection.password),
             "validations": sorted(
@@ -105,8 +113,9 @@ def contents(path: Path) -> dict:
             ),
             "charts": [
                 [
-                    (type(chart).__name__, line.val.numRef.f, line.cat.numRef.f)
-                    for line in chart.series
+                    type(chart).__name__,
+                    *(words(part.title) for part in (chart, chart.x_axis, chart.y_axis)),
+                    *((line.val.numRef.f, line.cat.numRef.f) for line in chart.series),
                 ]
                 for chart in sheet._charts
             ],
@@ -140,11 +149,24 @@ class Page:
         self.sheet.set_margins(left=0.3, right=0.3, top=0.4, bottom=0.5)
         self.sheet.set_footer("&L&A&Rpage &P of &N")
 
-    def paint(self, **properties):
+    def paint(self, **style):
         """A cell format."""
-        return self.book.add_format(
-            {"font_name": "Arial", "font_size": 10, "valign": "vcenter", **properties}
-        )
+        base = {"font_name": "Arial", "font_size": 10, "valign": "vcenter"}
+        return self.book.add_format(base | style)
+
+    def text(self, row, column, text, **style):
+        """A cell with words in it."""
+        self.sheet.write_string(row, column, text, self.paint(**style))
+
+    def formula(self, row, column, formula, value, **style):
+        """A cell with a formula, and the value to show until it is calculated."""
+        self.sheet.write_formula(row, column, "=" + formula, self.paint(**style), value)
+
+    def input(self, row, column, value, allowed, number_format="0.00##"):
+        """A cell that is meant to be changed: yellow, framed, unlocked and validated."""
+        style = {"bg_color": YELLOW, "border": 1, "border_color": FAINT, "locked": False}
+        self.sheet.write(row, column, value, self.paint(**style, num_format=number_format))
+        self.sheet.data_validation(row, column, row, column, {"ignore_blank": False, **allowed})
 
     def name(self, symbol, row, column):
         """Let formulas call a cell by its symbol."""
@@ -154,14 +176,8 @@ class Page:
     def head(self, title, hint):
         """The first two rows: what the sheet is, and what to do with it."""
         self.sheet.set_row(0, 24)
-        self.sheet.write(0, 0, title, self.paint(bold=True, font_size=16))
-        self.sheet.write(1, 0, hint, self.paint(font_color=FAINT))
-
-    def input(self, row, column, value, allowed, number_format="0.00##"):
-        """A cell that is meant to be changed: yellow, framed, unlocked and validated."""
-        style = {"bg_color": YELLOW, "border": 1, "border_color": FAINT, "locked": False}
-        self.sheet.write(row, column, value, self.paint(**style, num_format=number_format))
-        self.sheet.data_validation(row, column, row, column, {"ignore_blank": False, **allowed})
+        self.text(0, 0, title, bold=True, font_size=16)
+        self.text(1, 0, hint, font_color=FAINT)
 
     def table(self, top, left, symbols, table, rate, first):
         """A training, live: a header in row `top` and one row a step from row `first` on.
@@ -169,22 +185,24 @@ class Page:
         `rate` is the name of the cell with the learning rate. Symbols that the table has no
         column for are taken from the sheet that teaches.
         """
-        zero = xl_rowcol_to_cell(first, left, row_abs=True)
+        digits = {"s": "0", "i": "0.00##", "t": "0.00##", "E": "0.000000", "d": "0.000000"}
         styles = {}
-        for k, symbol in enumerate(symbols):
-            colour = GREY if symbol == "step" else FAMILIES[family(symbol)]
-            header = self.paint(bold=True, bg_color=tint(colour, 0.35), align="center", bottom=1)
-            self.sheet.write(top, left + k, label(symbol), header)
-            self.sheet.set_column(left + k, left + k, WIDTHS.get(symbol[0], 8.3))
-            digits = {"s": "0", "i": "0.00##", "t": "0.00##", "E": "0.000000", "d": "0.000000"}
-            styles[symbol] = self.paint(
-                num_format=digits.get(symbol[0], "0.00000"), bg_color=tint(colour, 0.08)
-            )
+        for column, symbol in enumerate(symbols, left):
+            colour = colour_of(symbol)
+            header = {"bold": True, "align": "center", "bottom": 1}
+            self.text(top, column, label(symbol), bg_color=tint(colour, 0.35), **header)
+            self.sheet.set_column(column, column, WIDTHS.get(symbol[0], 8.3))
+            style = {"num_format": digits.get(symbol[0], "0.00000"), "bg_color": tint(colour, 0.08)}
+            styles[symbol] = self.paint(**style)
 
+        zero = xl_rowcol_to_cell(first, left, row_abs=True)
         above = None
-        for line, values in enumerate(table, start=first):
-            cells = {s: xl_rowcol_to_cell(line, left + k) for k, s in enumerate(symbols)}
-            known = {**NAMES, **cells}
+        for row, values in enumerate(table, first):
+            cells = {
+                symbol: xl_rowcol_to_cell(row, column)
+                for column, symbol in enumerate(symbols, left)
+            }
+            known = NAMES | cells
             known |= {part: formula.format_map(known) for part, formula in BACK.items()}
             for symbol in symbols:
                 if symbol == "step":
@@ -200,84 +218,71 @@ class Page:
                 )
             above = cells
 
-    def chart(self, row, column, title, series, width, height):
-        """E_total against the step, one line for each of `series`."""
+    def chart(self, row, column, title, lines, width, height):
+        """E_total against the step, with one or more `lines`."""
         chart = self.book.add_chart({"type": "line"})
-        for one in series:
-            chart.add_series(one)
-        text = {"name": "Arial", "size": 11, "bold": False}
-        axis = {"name_font": text, "num_font": {**text, "size": 9}}
+        for line in lines:
+            chart.add_series(line)
+        font = {"name": "Arial", "size": 11, "bold": False}
+        axis = {"name_font": font, "num_font": {**font, "size": 9}}
+        tens = {"interval_unit": 10, "interval_tick": 10, "position_axis": "on_tick"}
         faint = {"visible": True, "line": {"color": "#DDDDDD"}}
-        chart.set_title({"name": title, "name_font": {**text, "size": 13, "bold": True}})
-        chart.set_x_axis(
-            {
-                "name": "step",
-                "interval_unit": 10,
-                "interval_tick": 10,
-                "position_axis": "on_tick",
-                **axis,
-            }
-        )
+        chart.set_title({"name": title, "name_font": {**font, "size": 13, "bold": True}})
+        chart.set_x_axis({"name": "step", **tens, **axis})
         chart.set_y_axis(
             {"name": "E_total", "min": 0, "num_format": "0.00", "major_gridlines": faint, **axis}
         )
-        chart.set_legend(
-            {"none": True} if len(series) == 1 else {"position": "right", "font": text}
-        )
+        chart.set_legend({"position": "right", "font": font} if len(lines) > 1 else {"none": True})
         chart.set_size({"width": width, "height": height})
         self.sheet.insert_chart(row, column, chart, {"description": title})
 
 
+def colour_of(symbol: str) -> str:
+    """The colour of a symbol's cells, which is that of its place in the drawing."""
+    return GREY if symbol == "step" else FAMILIES[family(symbol)]
+
+
 def _teach(page, table, rate, diagram):
     """The sheet that teaches: inputs, network, forward pass, loss, chain rule, update."""
-    sheet, paint = page.sheet, page.paint
+    sheet, start = page.sheet, table[0]
     panel = (11, 13, 27, 26)  # symbol, value, in symbols, in words
     for column, width in enumerate((*panel, 3, *panel)):
         sheet.set_column(column, column, width)
+    for row in range(2, 36):
+        sheet.set_row(row, 16)
     page.head(
         "Backpropagation by hand",
         "Change a yellow cell: every number, table and chart follows. "
         "A colour says where in the network a number lives, as in the drawing.",
     )
     sheet.freeze_panes(2, 0)
+    sheet.print_area(0, 0, 35, 8)
+    sheet.fit_to_pages(1, 1)
 
-    section = paint(bold=True, bottom=1)
-    sheet.merge_range(3, 0, 3, 3, "0  Start: the numbers that you may change", section)
-    start = table[0]
+    def section(row, column, title):
+        sheet.merge_range(row, column, row, column + 3, title, page.paint(bold=True, bottom=1))
+
+    def step(row, column, symbol, formula, value, in_symbols, in_words):
+        colour = tint(colour_of(symbol))
+        page.text(row, column, label(symbol), bold=True, bg_color=colour)
+        page.formula(row, column + 1, formula, value, num_format="0.000000000", bg_color=colour)
+        page.text(row, column + 2, in_symbols, indent=1)
+        page.text(row, column + 3, in_words, font_color=FAINT)
+        page.name(symbol, row, column + 1)
+
+    section(3, 0, "0  Start: the numbers that you may change")
     for row, symbol in enumerate(("i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9))), 4):
-        colour = tint(FAMILIES[family(symbol)])
-        sheet.write(row, 0, symbol, paint(bold=True, bg_color=colour))
+        page.text(row, 0, symbol, bold=True, bg_color=tint(colour_of(symbol)))
         page.input(row, 1, start[symbol], TARGET if symbol[0] == "t" else NUMBER)
         page.name(symbol, row, 1)
-    sheet.write(16, 0, "η", paint(bold=True))
-    sheet.write_formula(16, 1, "=learning_rate", paint(num_format="0.00##"), rate)
-    sheet.write(
-        16, 2, "the learning rate: change it on the next sheet", paint(font_color=FAINT, indent=1)
-    )
-    sheet.insert_image(
-        *(4, 2, str(diagram)),
-        {
-            "x_offset": 6,
-            "y_offset": 4,
-            "x_scale": 0.62,
-            "y_scale": 0.62,
-            "object_position": 2,
-            "description": "The network: two inputs, two hidden and two output units, no biases.",
-        },
-    )
+    page.text(16, 0, "η", bold=True)
+    page.formula(16, 1, "learning_rate", rate, num_format="0.00##")
+    page.text(16, 2, "the learning rate: change it on the next sheet", font_color=FAINT, indent=1)
+    place = {"x_offset": 6, "y_offset": 4, "x_scale": 0.62, "y_scale": 0.62, "object_position": 2}
+    alt = "The network: two inputs, two hidden units, two outputs, and the errors E1 and E2."
+    sheet.insert_image(4, 2, str(diagram), {**place, "description": alt})
 
-    values = {symbol: start[symbol] for symbol in COLUMNS}
-    for unit, target in (("o1", "t1"), ("o2", "t2")):
-        values[f"dE_da_{unit}"] = start[f"a_{unit}"] - start[target]
-        values[f"da_{unit}_d{unit}"] = slope(start[unit])
-        values[f"dE_d{unit}"] = values[f"dE_da_{unit}"] * values[f"da_{unit}_d{unit}"]
-    for unit, to_o1, to_o2 in (("h1", "w5", "w7"), ("h2", "w6", "w8")):
-        values[f"dE_da_{unit}"] = values["dE_do1"] * start[to_o1] + values["dE_do2"] * start[to_o2]
-        values[f"da_{unit}_d{unit}"] = slope(start[unit])
-        values[f"dE_d{unit}"] = values[f"dE_da_{unit}"] * values[f"da_{unit}_d{unit}"]
-    for k in range(1, 9):
-        values[f"new_w{k}"] = table[1][f"w{k}"]
-
+    values = chain_rule(start) | {f"new_w{k}": table[1][f"w{k}"] for k in range(1, 9)}
     for row, column, title, steps in (
         (18, 0, "1  Forward pass: from the inputs to the outputs", FORWARD),
         (28, 0, "2  Loss: how far from the targets", LOSS),
@@ -285,33 +290,36 @@ def _teach(page, table, rate, diagram):
         (15, 5, "4  Chain rule, hidden layer", HIDDEN_LAYER),
         (27, 5, "5  Update: every weight takes one step downhill", UPDATE),
     ):
-        sheet.merge_range(row, column, row, column + 3, title, section)
-        for line, (symbol, symbols, words, formula) in enumerate(steps, start=row + 1):
-            colour = tint(FAMILIES[family(symbol)])
-            sheet.write(line, column, label(symbol), paint(bold=True, bg_color=colour))
-            sheet.write_formula(
-                *(line, column + 1, "=" + formula.format_map(NAMES)),
-                paint(num_format="0.000000000", bg_color=colour),
+        section(row, column, title)
+        for line, (symbol, in_symbols, in_words, formula) in enumerate(steps, row + 1):
+            step(
+                line,
+                column,
+                symbol,
+                formula.format_map(NAMES),
                 values[symbol],
+                in_symbols,
+                in_words,
             )
-            page.name(symbol, line, column + 1)
-            sheet.write(line, column + 2, symbols, paint(indent=1))
-            sheet.write(line, column + 3, words, paint(font_color=FAINT))
-    sheet.merge_range(33, 0, 33, 3, "6  Check: has the error fallen?", section)
-    colour = tint(FAMILIES["error"])
-    sheet.write(34, 0, "E_total⁺", paint(bold=True, bg_color=colour))
-    E_total = f"'{TRAINING}'!{xl_rowcol_to_cell(6, COLUMNS.index('E_total'))}"
-    sheet.write_formula(
-        *(34, 1, "=" + E_total),
-        paint(num_format="0.000000000", bg_color=colour),
-        table[1]["E_total"],
-    )
-    sheet.write(34, 2, "step 1 of the next sheet", paint(indent=1))
-    sheet.write(34, 3, "E_total with the new weights", paint(font_color=FAINT))
-    for row in range(2, 36):
-        sheet.set_row(row, 16)
-    sheet.print_area(0, 0, 35, 8)
-    sheet.fit_to_pages(1, 1)
+
+    section(33, 0, "6  Check: has the error fallen?")
+    after = f"{TRAINING}!{xl_rowcol_to_cell(6, COLUMNS.index('E_total'))}"
+    words = ("step 1 of the next sheet", "E_total with the new weights")
+    step(34, 0, "new_E_total", after, table[1]["E_total"], *words)
+
+
+def chain_rule(start) -> dict[str, float]:
+    """Every number of the sheet that teaches, by symbol, from the first row of a training."""
+    values = {symbol: start[symbol] for symbol in COLUMNS}
+    for k in "12":
+        values[f"dE_da_o{k}"] = start[f"a_o{k}"] - start[f"t{k}"]
+        values[f"da_o{k}_do{k}"] = slope(start[f"o{k}"])
+        values[f"dE_do{k}"] = values[f"dE_da_o{k}"] * values[f"da_o{k}_do{k}"]
+    for k, to_o1, to_o2 in (("1", "w5", "w7"), ("2", "w6", "w8")):
+        values[f"dE_da_h{k}"] = values["dE_do1"] * start[to_o1] + values["dE_do2"] * start[to_o2]
+        values[f"da_h{k}_dh{k}"] = slope(start[f"h{k}"])
+        values[f"dE_dh{k}"] = values[f"dE_da_h{k}"] * values[f"da_h{k}_dh{k}"]
+    return values
 
 
 def _train_once(page, table, rate):
@@ -322,22 +330,21 @@ def _train_once(page, table, rate):
         "One row is one step: forward pass, error, gradients. "
         "The weights of the next row are w − η · ∂E/∂w.",
     )
-    sheet.write(2, 0, "learning rate η", page.paint(bold=True))
+    page.text(2, 0, "learning rate η", bold=True)
     page.input(2, 3, rate, RATE)
     page.name("learning_rate", 2, 3)
     page.table(3, 0, COLUMNS, table, "learning_rate", first=5)
     sheet.freeze_panes(4, 1)
 
     sheet.set_row(4, 210)  # room for the chart, which must not widen the printed page
-    column, last = xl_col_to_name(COLUMNS.index("E_total")), 6 + STEPS
     line = {
-        "categories": f"='{TRAINING}'!$A$6:$A${last}",
-        "values": f"='{TRAINING}'!${column}$6:${column}${last}",
+        "categories": [TRAINING, 5, 0, 5 + STEPS, 0],
+        "values": [TRAINING, 5, COLUMNS.index("E_total"), 5 + STEPS, COLUMNS.index("E_total")],
         "line": {"color": FAMILIES["error"], "width": 2.5},
     }
     page.chart(4, 1, "Error of this training", [line], width=1100, height=272)
 
-    sheet.set_paper(8)  # A3: its columns would be too small to read on A4
+    sheet.set_paper(8)  # A3: the columns would be too small to read on A4
     sheet.repeat_rows(3)
     sheet.print_area(0, 0, 5 + STEPS, len(COLUMNS) - 1)
     sheet.fit_to_pages(1, 0)
@@ -345,79 +352,67 @@ def _train_once(page, table, rate):
 
 def _compare(page, tables, rates):
     """The sheet with six trainings side by side, and the six curves in one chart."""
-    sheet, paint = page.sheet, page.paint
+    sheet = page.sheet
     page.head(
         "Six learning rates",
         "Each column is a training of its own, worked out in full from column S on. "
         "Change a rate, or which steps are shown.",
     )
-    sheet.write(2, 0, "η", paint(bold=True, align="center"))
-    header = paint(bold=True, bg_color=tint(GREY, 0.35), align="center", bottom=1)
-    sheet.write(3, 0, "step", header)
+    header = {"bold": True, "align": "center"}
     shown = range(4, 4 + len(SHOWN_STEPS))
+    lowest, rises = shown[-1] + 2, shown[-1] + 3
+    page.text(2, 0, "η", **header)
+    page.text(3, 0, "step", **header, bottom=1, bg_color=tint(GREY, 0.35))
     for row, step in zip(shown, SHOWN_STEPS, strict=True):
         page.input(row, 0, step, STEP, "0")
-    below = shown[-1] + 2
-    sheet.write(below, 0, "lowest", paint(bold=True))
-    sheet.write(below + 1, 0, "rises", paint(bold=True))
-    sheet.write(
-        *(below + 2, 0, "rises: how many of the 100 steps raised the error"),
-        paint(font_color=FAINT),
-    )
+    page.text(lowest, 0, "lowest", bold=True)
+    page.text(rises, 0, "rises", bold=True)
+    explained = f"rises: how many of the {STEPS} steps raised the error"
+    page.text(rises + 1, 0, explained, font_color=FAINT)
 
     symbols = [symbol for symbol in COLUMNS if symbol[0] not in "it"]
-    lines = []
+    colour, lines = tint(FAMILIES["error"]), []
     for k, (rate, table) in enumerate(zip(rates, tables, strict=True)):
         column, left = k + 1, 18 + k * (len(symbols) + 1)
-        here = xl_rowcol_to_cell(2, column, row_abs=True, col_abs=True)
+        cell = xl_rowcol_to_cell(2, column, row_abs=True, col_abs=True)
         page.input(2, column, rate, RATE)
         page.name(f"rate_{k + 1}", 2, column)
-        page.table(3, left, symbols, table, here, first=4)
-        sheet.write_formula(2, left, f'="η = "&{here}', paint(bold=True), f"η = {rate:g}")
+        page.formula(2, left, f'"η = "&{cell}', f"η = {rate:g}", bold=True)
+        page.table(3, left, symbols, table, cell, first=4)
 
-        E_total = table["E_total"]
-        E_column = xl_col_to_name(left + symbols.index("E_total"))
-        curve = f"${E_column}$5:${E_column}${5 + STEPS}"
-        style = {"bg_color": tint(FAMILIES["error"], 0.2)}
-        sheet.write_formula(
-            *(3, column, f'="η = "&{here}'),
-            paint(bold=True, align="center", bottom=1, **style),
-            f"η = {rate:g}",
+        # What the column shows of its training.
+        E_total = left + symbols.index("E_total")
+        curve, before, after = (
+            xl_range_abs(4 + skip, E_total, 4 + STEPS - drop, E_total)
+            for skip, drop in ((0, 0), (0, 1), (1, 0))
         )
+        page.formula(
+            3, column, f'"η = "&{cell}', f"η = {rate:g}", **header, bottom=1, bg_color=colour
+        )
+        six_digits = {"num_format": "0.000000"}
         for row, step in zip(shown, SHOWN_STEPS, strict=True):
-            sheet.write_formula(
-                *(row, column, f"=INDEX({curve},$A{row + 1}+1)"),
-                paint(num_format="0.000000", **style),
-                E_total[step],
-            )
-        sheet.write_formula(
-            *(below, column, f"=MIN({curve})"), paint(num_format="0.000000"), E_total.min()
-        )
-        before, after = curve.replace(f"${5 + STEPS}", f"${4 + STEPS}"), curve.replace("$5:", "$6:")
-        sheet.write_formula(
-            *(below + 1, column, f"=SUMPRODUCT(({after}>{before})*1)"),
-            paint(num_format="0"),
-            int((E_total[1:] > E_total[:-1]).sum()),
-        )
-        steps_column = xl_col_to_name(left)
+            formula, value = f"INDEX({curve},$A{row + 1}+1)", table["E_total"][step]
+            page.formula(row, column, formula, value, **six_digits, bg_color=colour)
+        page.formula(lowest, column, f"MIN({curve})", table["E_total"].min(), **six_digits)
+        count = int((np.diff(table["E_total"]) > 0).sum())
+        page.formula(rises, column, f"SUMPRODUCT(({after}>{before})*1)", count)
+
+        dash = ("solid", "dash")[k % 2]
         lines.append(
             {
                 "name": [COMPARISON, 3, column],
-                "categories": f"='{COMPARISON}'!${steps_column}$5:${steps_column}${5 + STEPS}",
-                "values": f"='{COMPARISON}'!{curve}",
-                "line": {
-                    "color": RATE_COLOURS[k],
-                    "width": 2.25,
-                    "dash_type": ("solid", "dash")[k % 2],
-                },
+                "categories": [COMPARISON, 4, left, 4 + STEPS, left],
+                "values": [COMPARISON, 4, E_total, 4 + STEPS, E_total],
+                "line": {"color": RATE_COLOURS[k], "width": 2.25, "dash_type": dash},
             }
         )
-    for row in range(2, below + 3):
+
+    page.chart(4, 8, "Error at six learning rates", lines, width=640, height=470)
+    for row in range(2, rises + 2):
         sheet.set_row(row, 20)
     sheet.set_column(0, 0, 8)
     sheet.set_column(1, 6, 10)
     sheet.set_column(7, 7, 2)
     sheet.freeze_panes(4, 0)
-    page.chart(4, 8, "Error at six learning rates", lines, width=640, height=470)
-    sheet.print_area(0, 0, below + 2, 17)
+    sheet.print_area(0, 0, rises + 1, 17)
     sheet.fit_to_pages(1, 1)
