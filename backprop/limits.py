@@ -4,6 +4,8 @@ import numpy as np
 
 from backprop.network import TARGETS, WEIGHTS, errors, gradients
 
+ROUNDING = 1e-15  # an error that rises by less has not risen: float64 has no more digits of it
+
 
 def sweep(rates: np.ndarray, steps: int = 100, targets=TARGETS) -> np.ndarray:
     """The class network trained at many rates at once: E_total, (steps + 1, len(rates))."""
@@ -34,5 +36,5 @@ def chain(rates: np.ndarray, depth: int, steps: int = 100) -> np.ndarray:
 
 def first_rise(rates: np.ndarray, curves: np.ndarray) -> float | None:
     """The smallest of `rates` at which some step raises the error by more than rounding."""
-    rose = (curves[1:] > curves[:-1] + 1e-15).any(axis=0)
+    rose = (curves[1:] > curves[:-1] + ROUNDING).any(axis=0)
     return float(rates[rose][0]) if rose.any() else None

@@ -27,6 +27,7 @@ from backprop.formulas import (
     label,
     name,
 )
+from backprop.limits import ROUNDING
 from backprop.network import COLUMNS, INPUTS, RATES, TARGETS, WEIGHTS, slope, train
 from backprop.plots import FAMILIES, RATE_COLOURS, family, tint
 from s4lib.plots import GREY
@@ -394,8 +395,8 @@ def _compare(page, tables, rates):
             formula, value = f"INDEX({curve},$A{row + 1}+1)", table["E_total"][step]
             page.formula(row, column, formula, value, **six_digits, bg_color=colour)
         page.formula(lowest, column, f"MIN({curve})", table["E_total"].min(), **six_digits)
-        count = int((np.diff(table["E_total"]) > 0).sum())
-        page.formula(rises, column, f"SUMPRODUCT(({after}>{before})*1)", count)
+        count = int((np.diff(table["E_total"]) > ROUNDING).sum())
+        page.formula(rises, column, f"SUMPRODUCT(({after}-{before}>{ROUNDING})*1)", count)
 
         dash = ("solid", "dash")[k % 2]
         lines.append(
