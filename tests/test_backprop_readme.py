@@ -1,0 +1,184 @@
+"""Every number that backprop/README.md states is computed here again."""
+
+import itertools
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_network import autograd, central_differences
+
+from backprop import limits
+from backprop.network import INPUTS, NO_BIASES, RATES, TARGETS, WEIGHTS, errors, gradients, train
+from backprop.workbook import chain_rule
+
+README = Path(__file__).resolve().parents[1] / "backprop/README.md"
+TEXT = README.read_text(encoding="utf-8").partition("## With biases")[0]
+EQUATIONS = re.findall(r"^\$\$\n(.+?)\n\$\$$", TEXT, re.M)
+
+
+def values():
+    """Every symbol of the walkthrough, with the class's values and a rate of 0.5."""
+    table = train(0.5, 1)
+    after = {f"new_w{k}": table[1][f"w{k}"] for k in range(1, 9)}
+    return chain_rule(table[0]) | after | {"eta": 0.5, "exp": math.exp}
+
+
+def python(latex: str) -> str:
+    """A term of the README's LaTeX as a Python expression of the symbols in `values`."""
+    for pattern, replacement in (
+        (r"w_(\d)\^{\+}", r"new_w\1"),
+        (r"a_{(\w\d)}", r"a_\1"),
+        (r"E_{total}", "E_total"),
+        (r"\b([ihotwE])_(\d)", r"\1\2"),
+        (r"\\frac{\\partial (\w+)}{\\partial (\w+)}", r"d\1_d\2"),
+        ("dE_total_d", "dE_d"),
+        (r"e\^{(.+?)}", r"exp(\1)"),
+        (r"\\t?frac{(.+?)}{(.+?)}(?= |$)", r"((\1)/(\2))"),
+        (r"\\cdot|\\times", "*"),
+        (r"\\eta", "eta"),
+        (r"\^2", "**2"),
+    ):
+        latex = re.sub(pattern, replacement, latex)
+    return latex
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_each_equation_holds(equation):
+    """In symbols exactly, with the numbers put in to the digits shown, and in its result."""
+    known = values()
+    symbol, *terms = (python(term) for term in equation.split(" = "))
+    for term in terms:
+        value = eval(term, {"__builtins__": {}}, known)
+        if re.search(r"[a-df-z]\w*\d", term):
+            assert value == pytest.approx(known[symbol], rel=1e-14)
+        else:
+            assert value == pytest.approx(known[symbol], abs=1.5e-9)
+    if not re.search("[a-z]", terms[-1]):
+        decimals = len(terms[-1].partition(".")[2])
+        assert f"{known[symbol]:.{decimals}f}" == terms[-1]
+
+
+def test_every_symbol_has_its_equation():
+    symbols = {python(equation.split(" = ")[0]) for equation in EQUATIONS}
+    given = {"i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9))}
+    assert symbols == set(values()) - given - {"step", "eta", "exp"}
+    for symbol, value in zip(("i_1", "i_2", "t_1", "t_2"), INPUTS + TARGETS, strict=True):
+        assert f"${symbol} = {value:.2f}$" in TEXT
+    for k, weight in enumerate(WEIGHTS, 1):
+        assert f"$w_{k} = {weight:.2f}$" in TEXT
+
+
+def test_maths_that_github_would_garble():
+    """Markdown eats a backslash before punctuation, and `$` next to a digit or letter is text."""
+    for formula in [*EQUATIONS, *re.findall(r"(?<!\$)\$([^$\n]+)\$", TEXT)]:
+        assert not re.search(r"\\[^a-zA-Z]", formula)
+        assert formula.count("{") == formula.count("}")
+        assert formula.strip() == formula
+
+
+def rows(heading):
+    """The cells of the first table after `heading`, without its head."""
+    table = re.search(r"^\|.+?\n\n", TEXT.partition(heading)[2], re.M | re.S)[0]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.split("\n")[2:-2]]
+
+
+def test_the_gradient_table():
+    """The spreadsheet's column is LibreOffice's, which test_workbook.py compares."""
+    network = (INPUTS, TARGETS, WEIGHTS, NO_BIASES)
+    by_formula, by_autograd = gradients(), autograd()[1]
+    by_difference = [*central_differences(*network)]
+    table = rows("## Four ways")
+    assert len(table) == 8
+    for k, (name, formula, sheet, torch, difference, largest) in enumerate(table):
+        assert name == f"∂E/∂w{k + 1}"
+        assert formula == sheet == torch == f"{by_formula[k]:.12f}" == f"{by_autograd[k]:.12f}"
+        assert abs(by_formula[k] - by_autograd[k]) < 1e-16
+        assert float(difference) == pytest.approx(by_difference[k], abs=5e-12)
+        # Its last digits are rounding, which another processor may do differently.
+        assert float(largest) == pytest.approx(abs(by_difference[k] - by_formula[k]), abs=5e-12)
+        assert float(largest) < 5e-12
+
+
+def test_the_table_of_learning_rates():
+    table = rows("## Six learning rates")
+    for rate, row in zip(RATES, table, strict=True):
+        E_total = train(rate, 200)["E_total"]
+        shown = [f"{E_total[step]:.6f}" for step in (1, 10, 50, 100)]
+        assert row == [str(rate), *shown, str((E_total >= 0.1).sum())]
+
+
+def test_what_is_said_of_the_six_rates():
+    curves = {rate: train(rate, 1000)["E_total"] for rate in RATES}
+    for smaller, larger in itertools.pairwise(RATES):
+        assert (np.diff(curves[larger][:101]) < 0).all()
+        assert (curves[larger][1:101] < curves[smaller][1:101]).all()
+    assert f"{curves[0.1][100] / curves[2.0][100]:.0f} times lower" in TEXT
+    assert curves[0.1][20] == pytest.approx(curves[2.0][1], rel=0.003)
+
+    products = np.arange(4, 101, 4)
+    same = np.array([curves[rate][np.rint(products / rate).astype(int)] for rate in RATES])
+    spread = (same.max(axis=0) - same.min(axis=0)) / same.max(axis=0)
+    assert f"less than {math.ceil(100 * spread.max())}%" in TEXT
+    assert f"= {0.99**2 / 2 + 0.99**2 / 2:.4f}." in TEXT
+
+
+def test_what_is_said_of_the_surface():
+    for rate in RATES:
+        table = train(rate)
+        assert abs(table["w6"] - table["w5"] - 0.05).max() < 0.02
+        assert abs(table["w8"] - table["w7"] - 0.05).max() < 0.02
+        slice_ = (*WEIGHTS[:4], table["w5"], table["w5"] + 0.05, table["w7"], table["w7"] + 0.05)
+        assert abs(errors(weights=slice_)[2] - table["E_total"]).max() < 0.0008
+    assert "to within 0.02" in TEXT
+    assert "by less\nthan 0.0008" in TEXT
+
+
+def test_what_is_said_of_larger_rates():
+    rates = np.geomspace(0.1, 1e6, 1621)  # 1% apart
+    curves = limits.sweep(rates)
+    best = rates[curves[-1].argmin()]
+    assert f"Up to about {best:.0f}, larger is faster" in TEXT
+    assert (np.diff(curves[-1, rates <= 70]) < 0).all()
+    assert f"From about {float(f'{limits.first_rise(rates, curves):.2g}'):,.0f} on" in TEXT
+    mild = limits.sweep(rates, targets=(0.4, 0.6))
+    assert f"from a rate of about {limits.first_rise(rates, mild):.2g} on" in TEXT
+
+    thrown = train(1000)
+    assert thrown["a_o1"][1] < 1e-15
+    assert thrown["a_o2"][1] > 1 - 1e-15
+    assert thrown["E_total"][1:] == pytest.approx(0.0001, rel=1e-9)
+    assert abs(train(150_000)["a_h1"][1]) < 0.001
+    rises = np.diff(train(70, targets=(0.4, 0.6))["E_total"]) > limits.ROUNDING
+    assert f"counts {rises.sum()} steps" in TEXT
+
+
+def test_the_table_of_the_chain():
+    rates = np.geomspace(1e-6, 10, 1621)  # 1% apart
+    for depth, first, raising in rows("## Why this does not carry over"):
+        found = limits.first_rise(rates, limits.chain(rates, int(depth)))
+        assert float(first) == float(f"{found:.2g}")
+        raised = [
+            r
+            for r in RATES
+            if limits.first_rise(np.array([r]), limits.chain(np.array([r]), int(depth)))
+        ]
+        assert raising == ("all" if raised == [*RATES] else ", ".join(map(str, raised)) or "none")
+
+
+def test_other_numbers_in_the_prose():
+    known = values()
+    assert f"is {known['dE_do1'] / known['dE_dh1']:.0f} times\nsmaller" in TEXT
+    table = train(0.5, 1)["E_total"]
+    assert f"The new error is {table[1]:.9f}, down from {table[0]:.9f}." in TEXT
+    biased = train(0.5, 1, biases=(0.35, 0.60))["E_total"]
+    whole = README.read_text(encoding="utf-8")
+    assert f"first error, {biased[0]:.9f}. Its error after one step" in whole
+    assert f"we find to be {biased[1]:.9f}." in whole
+
+
+def test_linked_files_exist():
+    whole = README.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", whole):
+        assert (README.parent / target).is_file(), target
