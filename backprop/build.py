@@ -8,6 +8,7 @@ source and its data, or the workbook's cells. Comparing fingerprints rather than
 other versions of matplotlib, LibreOffice and fonts from mattering.
 """
 
+import errno
 import hashlib
 import inspect
 import os
@@ -73,10 +74,12 @@ def build(root: Path, rate: float) -> None:
     `rate` is the learning rate of the sheet with one training. Raises an OSError if a folder
     cannot be written to.
     """
-    for folder in {(root / name).parent for name in (WORKBOOK, *PICTURES)}:
+    if root.exists() and not root.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(root))
+    for folder in (root / "backprop", root / "images"):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "no permission to write there", str(folder))
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
     with tempfile.TemporaryDirectory(dir=root, prefix=".backprop-") as name:
         made = Path(name)
@@ -124,7 +127,10 @@ def compare(path: Path, cells: dict) -> str:
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return "not a workbook"
     different = workbook.differences(there, cells)
-    return f"not current, first at {different[0]}" if different else "current"
+    if not different:
+        return "current"
+    where = different[0]
+    return f"not current, first at {where if isinstance(where, str) else ', '.join(where)}"
 
 
 def draw_pictures(root: Path) -> None:

@@ -89,12 +89,15 @@ def contents(path: Path) -> dict:
 
     book, kept = openpyxl.load_workbook(path), openpyxl.load_workbook(path, data_only=True)
     found = {"names": {key: one.attr_text for key, one in book.defined_names.items()}}
+    looks = {}  # by style, for there are few styles and many cells
     for sheet in book:
         for row in sheet.iter_rows():
             for cell in row:
+                if cell.style_id not in looks:
+                    fill, font = cell.fill.fgColor.rgb, (cell.font.b, cell.font.sz)
+                    looks[cell.style_id] = cell.number_format, fill, font, cell.protection.locked
                 where = f"{sheet.title}!{cell.coordinate}"
-                look = (cell.number_format, cell.fill.fgColor.rgb, cell.font.b, cell.font.sz)
-                found[where] = cell.value, look, cell.protection.locked
+                found[where] = cell.value, looks[cell.style_id]
                 found[where, "value"] = kept[sheet.title][cell.coordinate].value
         found[sheet.title] = {
             "widths": {key: one.width for key, one in sheet.column_dimensions.items()},

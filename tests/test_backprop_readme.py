@@ -55,6 +55,8 @@ def test_each_equation_holds(equation):
             assert value == pytest.approx(known[symbol], rel=1e-14)
         else:
             assert value == pytest.approx(known[symbol], abs=1.5e-9)
+    rounded = {f"{abs(value):.9f}" for value in known.values() if isinstance(value, float)}
+    assert set(re.findall(r"\d\.\d{5,}", equation)) <= rounded
     if not re.search("[a-z]", terms[-1]):
         decimals = len(terms[-1].partition(".")[2])
         assert f"{known[symbol]:.{decimals}f}" == terms[-1]

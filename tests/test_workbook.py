@@ -121,6 +121,15 @@ def test_libreoffice_agrees_on_the_class_values(recalculated, tmp_path):
     assert len(found[COMPARISON]._charts[0].series) == 6
 
 
+def test_the_readme_quotes_the_spreadsheet(recalculated):
+    """The column "by spreadsheet" of the table of gradients is what LibreOffice calculated."""
+    found = openpyxl.load_workbook(recalculated["committed"], data_only=True)
+    readme = (PROJECT / "backprop/README.md").read_text(encoding="utf-8")
+    for k in range(1, 9):
+        quoted = re.search(rf"^\| ∂E/∂w{k} \|.+?\| (.+?) \|", readme, re.M)[1]
+        assert quoted == f"{named(found, f'dE_dw{k}').value:.12f}"
+
+
 @pytest.mark.parametrize(("name", "numbers"), [("other", OTHER), ("extreme", EXTREME)])
 def test_libreoffice_agrees_on_other_numbers(name, numbers, recalculated, tmp_path):
     assert_same_numbers(recalculated[name], numbers, tmp_path)
