@@ -40,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         build.build(chosen.folder, chosen.learning_rate)
     except OSError as problem:
-        parser.error(f"cannot write to {problem.filename}: {problem.strerror}")
+        where, why = problem.filename or chosen.folder, problem.strerror or problem
+        parser.error(f"cannot write to {where}: {why}")
     return 0
 
 

@@ -13,6 +13,7 @@ import hashlib
 import inspect
 import os
 import shutil
+import subprocess
 import tempfile
 import zipfile
 from pathlib import Path
@@ -26,11 +27,11 @@ from backprop.network import RATES, WEIGHTS, errors, train
 WORKBOOK = "backprop/backpropagation.xlsx"
 DIAGRAM = "images/backprop_network.png"
 
-# Picture: the page of the printed workbook it shows, and how much of the page's height.
+# Picture: the page of the printed workbook it shows, and how much of its width and height.
 SHEETS = {
-    "images/backprop_sheet_by_hand.png": (0, 0.93),
-    "images/backprop_sheet_training.png": (1, 0.5),
-    "images/backprop_sheet_learning_rates.png": (-1, 0.93),
+    "images/backprop_sheet_by_hand.png": (0, 1, 0.93),
+    "images/backprop_sheet_training.png": (1, 0.571, 0.482),
+    "images/backprop_sheet_learning_rates.png": (-1, 1, 0.93),
 }
 
 
@@ -90,7 +91,7 @@ def build(root: Path, rate: float) -> None:
         try:
             take_screenshots(made)
             lines += [f"wrote {name}" for name in SHEETS]
-        except RuntimeError as problem:
+        except (RuntimeError, subprocess.SubprocessError) as problem:
             lines.append(f"left the pictures of the sheets as they were: {problem}")
         for path in [path for path in made.rglob("*.*") if path.is_file()]:
             os.replace(path, root / path.relative_to(made))
@@ -150,11 +151,12 @@ def take_screenshots(root: Path) -> None:
     notes.add_text("Fingerprint", cells_fingerprint(workbook.contents(root / WORKBOOK)))
     with tempfile.TemporaryDirectory() as folder:
         pages = office.screenshots(root / WORKBOOK, Path(folder))
-        for name, (number, share) in SHEETS.items():
+        for name, (number, across, down) in SHEETS.items():
             page = Image.open(pages[number]).convert("RGB")
-            page = page.crop((0, 0, page.width, round(share * page.height)))
+            page = page.crop((0, 0, round(across * page.width), round(down * page.height)))
             left, top, right, bottom = ImageChops.invert(page).getbbox()
-            page = page.crop((left - 12, top - 12, right + 12, min(bottom + 12, page.height)))
+            margins = left - 8, top - 8, min(right + 8, page.width), min(bottom + 8, page.height)
+            page = page.crop(margins)
             page.save(root / name, optimize=True, pnginfo=notes)
 
 

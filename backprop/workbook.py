@@ -85,7 +85,8 @@ def contents(path: Path) -> dict:
     """
 
     def words(title):
-        return "".join(run.t for paragraph in title.tx.rich.p for run in paragraph.r or ())
+        paragraphs = title.tx.rich.p if title and title.tx and title.tx.rich else ()
+        return "".join(run.t for paragraph in paragraphs for run in paragraph.r or ())
 
     book, kept = openpyxl.load_workbook(path), openpyxl.load_workbook(path, data_only=True)
     found = {"names": {key: one.attr_text for key, one in book.defined_names.items()}}
@@ -102,7 +103,7 @@ def contents(path: Path) -> dict:
         found[sheet.title] = {
             "widths": {key: one.width for key, one in sheet.column_dimensions.items()},
             "heights": {key: one.height for key, one in sheet.row_dimensions.items()},
-            "panes": (sheet.freeze_panes, str(sheet.merged_cells)),
+            "panes": (sheet.freeze_panes, sorted(map(str, sheet.merged_cells.ranges))),
             "printing": (
                 sheet.print_area,
                 sheet.print_title_rows,
@@ -119,7 +120,7 @@ def contents(path: Path) -> dict:
                 [
                     type(chart).__name__,
                     *(words(part.title) for part in (chart, chart.x_axis, chart.y_axis)),
-                    *((line.val.numRef.f, line.cat.numRef.f) for line in chart.series),
+                    *((line.val.numRef.f, line.cat and line.cat.numRef.f) for line in chart.series),
                 ]
                 for chart in sheet._charts
             ],

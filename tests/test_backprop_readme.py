@@ -182,5 +182,5 @@ def test_other_numbers_in_the_prose():
 
 def test_linked_files_exist():
     whole = README.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", whole):
+    for target in re.findall(r"(?:\]\(|src=\")(?!https?://)([^)\"#]+)[)\"]", whole):
         assert (README.parent / target).is_file(), target
