@@ -30,7 +30,7 @@ DIAGRAM = "images/backprop_network.png"
 # Picture: the page of the printed workbook it shows, and how much of its width and height.
 SHEETS = {
     "images/backprop_sheet_by_hand.png": (0, 1, 0.93),
-    "images/backprop_sheet_training.png": (1, 0.571, 0.482),
+    "images/backprop_sheet_training.png": (1, 0.5745, 0.482),
     "images/backprop_sheet_learning_rates.png": (-1, 1, 0.93),
 }
 
