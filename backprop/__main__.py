@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all is well, 1 if a file is not current, 2 for a user's mistake."""
     parser = Parser(prog="python -m backprop", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only tell if the files are current")
-    parser.add_argument("--learning-rate", type=rate, default=0.5, metavar="η", help=RATE)
+    parser.add_argument("--learning-rate", type=rate, default=0.5, metavar="RATE", help=RATE)
     parser.add_argument("--folder", type=Path, default=PROJECT, help=FOLDER)
     chosen = parser.parse_args(arguments)
     if chosen.check:
