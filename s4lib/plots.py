@@ -48,7 +48,7 @@ def image_grid(images, titles=None, columns: int = 10, title: str = "") -> Figur
     for ax in axes:
         ax.axis("off")
     for ax, image, text in zip(axes, images, titles or [""] * len(images), strict=False):
-        ax.imshow(image.squeeze().cpu(), cmap="gray_r", vmin=0, vmax=255)
+        ax.imshow(image.squeeze().numpy(force=True), cmap="gray_r", vmin=0, vmax=255)
         ax.set_title(text, fontsize=9, loc="center", pad=3)
     fig.suptitle(title, x=0.01, ha="left", fontsize=12)
     return fig

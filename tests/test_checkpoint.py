@@ -1,0 +1,102 @@
+"""Weights are saved whole or not at all, and loaded without executing anything."""
+
+import os
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from s4lib import UsageError, checkpoint
+from s4lib.checkpoint import SHIPPED_WEIGHTS, claim, load_weights, save, save_weights
+from s4lib.model import MNISTNet
+
+
+def test_weights_come_back(tmp_path):
+    model = MNISTNet()
+    save_weights(tmp_path / "weights.pt", model)
+    loaded = load_weights(tmp_path / "weights.pt")
+    assert not loaded.training
+    for name, value in model.state_dict().items():
+        assert value.equal(loaded.state_dict()[name]), name
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.pt"]
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pt"
+    save(path, b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class Trap:
+    """A pickle that would make a folder when loaded."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("dump", [pickle.dump, torch.save])
+def test_a_crafted_pickle_is_refused_and_not_executed(dump, tmp_path):
+    with open(tmp_path / "weights.pt", "wb") as file:
+        dump({"fc.weight": Trap(tmp_path / "executed")}, file)
+    with pytest.raises(UsageError, match="not a file of weights"):
+        load_weights(tmp_path / "weights.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_files_that_hold_no_weights_are_refused(tmp_path):
+    path = tmp_path / "weights.pt"
+    whole = SHIPPED_WEIGHTS.read_bytes()
+    for content in (b"", b"seven", whole[:1000], whole[:-1000], bytes(5000)):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match="not a file of weights"):
+            load_weights(path)
+    with pytest.raises(UsageError, match="No such file"):
+        load_weights(tmp_path / "missing.pt")
+    with pytest.raises(UsageError, match="Can't read|not a file of weights"):
+        load_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        nn.Linear(32, 10).state_dict(),
+        {**MNISTNet().state_dict(), "fc.weight": torch.zeros(10, 64)},
+        {**MNISTNet().state_dict(), "fc.weight": 7},
+        {},
+        [1, 2],
+        torch.zeros(3),
+    ],
+    ids=["other layers", "other shape", "no tensor", "empty", "a list", "one tensor"],
+)
+def test_weights_of_another_network_are_refused(state, tmp_path):
+    torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(UsageError, match="holds the weights of another network"):
+        load_weights(tmp_path / "weights.pt")
+
+
+def test_a_folder_is_claimed_once(tmp_path):
+    claim(tmp_path / "run")
+    claim(tmp_path / "run")  # nothing in it yet
+    save(tmp_path / "run" / "history.json", b"{}")
+    with pytest.raises(UsageError, match="already holds a run"):
+        claim(tmp_path / "run")
+
+
+def test_a_folder_that_is_a_file_can_not_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="Can't write into"):
+        claim(tmp_path / "file")
+    with pytest.raises(UsageError, match="Can't write into"):
+        claim(tmp_path / "file" / "run")
