@@ -15,31 +15,34 @@ from s4lib.plots import BLUE, GREEN, GREY, ORANGE, styled
 
 IMAGES = Path(__file__).parents[1] / "images"
 
+SHADE = "#F6C9AE"
+NODE = {"boxstyle": "circle,pad=0.35", "facecolor": "white", "edgecolor": "black"}
 
-def grid(ax, values, title, shaded=(), framed=None, faint=()):
-    """Draw a small matrix; shade the listed cells and frame (top, left, height, width)."""
-    height, width = values.shape
-    for row, column in np.ndindex(height, width):
-        here = (row, column)
-        fill = {True: "#F6C9AE"}.get(here in shaded, "#F4F4F4" if here in faint else "white")
-        ax.add_patch(Rectangle((column, row), 1, 1, facecolor=fill, edgecolor=GREY, linewidth=0.8))
-        colour = "#AAAAAA" if here in faint else "black"
-        text = f"{values[row, column]:g}".replace("-", "−")
-        ax.text(column + 0.5, row + 0.53, text, ha="center", va="center", color=colour)
+
+def matrix(ax, values, left, top, title, shaded=(), faint=(), framed=()):
+    """Draw a small matrix of unit cells at (left, top); `framed` cells are corners of a frame."""
+    for row, column in np.ndindex(values.shape):
+        x, y, cell = left + column, top + row, (row, column)
+        fill = SHADE if cell in shaded else "#F4F4F4" if cell in faint else "white"
+        ax.add_patch(Rectangle((x, y), 1, 1, facecolor=fill, edgecolor=GREY, linewidth=0.8))
+        text = f"{values[cell]:g}".replace("-", "−")
+        colour = "#999999" if cell in faint else "black"
+        ax.text(x + 0.5, y + 0.53, text, ha="center", va="center", color=colour)
     if framed:
-        top, left, tall, wide = framed
-        frame = Rectangle((left, top), wide, tall, fill=False, edgecolor=ORANGE, linewidth=2.6)
-        frame.set_zorder(3)
-        ax.add_patch(frame)
+        (y0, x0), (y1, x1) = framed
+        size = x1 - x0 + 1, y1 - y0 + 1
+        style = {"fill": False, "edgecolor": ORANGE, "linewidth": 2.8, "zorder": 3}
+        ax.add_patch(Rectangle((left + x0, top + y0), *size, **style))
+    ax.text(left + values.shape[1] / 2, top - 0.35, title, ha="center")
+
+
+def canvas(width, height):
+    """A figure of README width without axes, measured in cells from its top left corner."""
+    figure = Figure(figsize=(8.3, 8.3 * height / width))
+    ax = figure.subplots()
     ax.set(xlim=(-0.1, width + 0.1), ylim=(height + 0.1, -0.1), aspect="equal")
-    ax.set_title(title, fontsize=11, loc="center")
     ax.axis("off")
-
-
-def sign(ax, text):
-    """An operator between two matrices."""
-    ax.text(0.5, 0.5, text, ha="center", va="center", fontsize=15, transform=ax.transAxes)
-    ax.axis("off")
+    return figure, ax
 
 
 @styled
@@ -52,45 +55,41 @@ def convolution() -> Figure:
     y = layers.conv_forward(x4, kernel4, np.zeros(1))[0, 0]
     dx = layers.conv_backward(dy4, x4, kernel4, np.zeros(1))[0][0, 0]
 
-    padded = np.pad(dy, 2)
-    border = [cell for cell in np.ndindex(6, 6) if not all(2 <= index < 4 for index in cell)]
-    figure = Figure(figsize=(8.3, 5.9))
-    axes = figure.subplots(2, 5, width_ratios=[6, 0.8, 3, 0.8, 4], height_ratios=[4, 6])
-    grid(axes[0, 0], x, "x", shaded=[(1, 2)], framed=(0, 1, 3, 3))
-    sign(axes[0, 1], "⋆")
-    grid(axes[0, 2], kernel, "kernel", shaded=[(1, 1)])
-    sign(axes[0, 3], "=")
-    grid(axes[0, 4], y, "y", shaded=np.ndindex(2, 2), framed=(0, 1, 1, 1))
-    grid(axes[1, 0], padded, "dy, padded by 2", framed=(1, 2, 3, 3), faint=border)
-    sign(axes[1, 1], "⋆")
-    grid(axes[1, 2], kernel[::-1, ::-1], "kernel, flipped")
-    sign(axes[1, 3], "=")
-    grid(axes[1, 4], dx, "dx", shaded=[(1, 2)], framed=(1, 2, 1, 1))
+    inside = [(2, 2), (2, 3), (3, 2), (3, 3)]
+    border = set(np.ndindex(6, 6)) - set(inside)
+    figure, ax = canvas(15.4, 11.9)
+    matrix(ax, x, 1, 0.8, "x", shaded=[(1, 2)])
+    matrix(ax, kernel, 7.2, 1.3, "kernel", shaded=[(0, 1), (0, 2), (1, 1), (1, 2)])
+    matrix(ax, y, 12.4, 1.8, "y", shaded=set(np.ndindex(2, 2)))
+    matrix(ax, np.pad(dy, 2), 0, 5.9, "dy, padded by 2", inside, border, framed=[(1, 2), (3, 4)])
+    flipped = kernel[::-1, ::-1]
+    matrix(ax, flipped, 7.2, 7.4, "kernel, flipped", shaded=[(1, 0), (1, 1), (2, 0), (2, 1)])
+    matrix(ax, dx, 11.4, 6.9, "dx", shaded=[(1, 2)], framed=[(1, 2), (1, 2)])
+    for row in (2.8, 8.9):
+        ax.text(6.6, row + 0.08, "⋆", ha="center", va="center", fontsize=26)
+        ax.text(10.8, row, "=", ha="center", va="center", fontsize=16)
     return figure
 
 
 @styled
 def pooling() -> Figure:
-    """2×2 max pooling of a 4×4 map, with a tie, and the way back of the gradient."""
+    """2×2 max pooling of a 4×4 map, with two ties, and the gradient's way back."""
     x = np.array([[1, 5, 2, 2], [3, 0, 1, 2], [7, 4, 0, 1], [6, 7, 8, 3]], float)
     dy = np.array([[10, 20], [30, 40]], float)
     y = layers.max_pool_forward(x[None, None])[0, 0]
     dx = layers.max_pool_backward(dy[None, None], x[None, None])[0, 0]
-    winners = [tuple(cell) for cell in np.argwhere(dx)]
-    losers = [tuple(cell) for cell in np.argwhere(dx == 0)]
+    winners = {tuple(cell) for cell in np.argwhere(dx)}
 
-    figure = Figure(figsize=(8.3, 2.6))
-    axes = figure.subplots(1, 7, width_ratios=[4, 0.7, 2, 0.7, 2, 0.7, 4])
-    grid(axes[0], x, "x", shaded=winners)
-    sign(axes[1], "→")
-    grid(axes[2], y, "y")
-    sign(axes[3], "")
-    grid(axes[4], dy, "dy")
-    sign(axes[5], "→")
-    grid(axes[6], dx, "dx", shaded=winners, faint=losers)
-    for ax in (axes[0], axes[6]):
-        ax.axhline(2, color="black", linewidth=2, xmin=0.02, xmax=0.98)
-        ax.axvline(2, color="black", linewidth=2, ymin=0.02, ymax=0.98)
+    figure, ax = canvas(15.4, 4.8)
+    matrix(ax, x, 0, 0.8, "x", winners)
+    matrix(ax, y, 5.2, 1.8, "y")
+    matrix(ax, dy, 8.2, 1.8, "dy")
+    matrix(ax, dx, 11.4, 0.8, "dx", winners, faint=set(np.ndindex(4, 4)) - winners)
+    for left in (0, 11.4):
+        ax.plot([left, left + 4], [2.8, 2.8], "k", linewidth=2)
+        ax.plot([left + 2, left + 2], [0.8, 4.8], "k", linewidth=2)
+    for arrow in (4.6, 10.8):
+        ax.text(arrow, 2.8, "→", ha="center", va="center", fontsize=16)
     return figure
 
 
@@ -120,7 +119,7 @@ def batch_norm() -> Figure:
         graph.text(*place, name, ha="center", va="center", fontsize=14, bbox=NODE)
     graph.text(1.15, 1.12, "itself", color=BLUE, ha="center")
     graph.text(1.1, 2.42, "by way of the mean", color=ORANGE, ha="center")
-    graph.text(1.1, -0.58, "by way of the deviation", color=GREEN, ha="center")
+    graph.text(1.1, -0.58, "by way of the standard deviation", color=GREEN, ha="center")
     graph.text(2.95, 1.2, "γ, β", ha="center")
     graph.set(xlim=(-0.4, 3.9), ylim=(-0.8, 2.8))
     graph.axis("off")
@@ -129,29 +128,30 @@ def batch_norm() -> Figure:
     x4, dy4 = x[:, None, None, None], dy[:, None, None, None]
     std = np.sqrt(x.var() + layers.EPS)
     x_hat = (x - x.mean()) / std
-    parts = {  # before γ/σ
+    parts = {
         "itself: dy": (dy, BLUE, None),
-        "mean: −mean(dy)": (np.full(4, -dy.mean()), ORANGE, "//"),
-        "deviation: −x̂·mean(dy·x̂)": (-x_hat * (dy * x_hat).mean(), GREEN, ".."),
+        "by μ: −mean(dy)": (np.full(4, -dy.mean()), ORANGE, "//"),
+        "by σ: −x̂ · mean(dy · x̂)": (-x_hat * (dy * x_hat).mean(), GREEN, ".."),
     }
     place = np.arange(4)
     for shift, (label, (part, colour, hatch)) in zip((-0.22, 0, 0.22), parts.items(), strict=True):
         style = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": label}
         bars.bar(place + shift, part, width=0.22, **style)
     dx = layers.batch_norm_backward(dy4, x4, np.ones(1), np.zeros(1))[0].ravel()
-    bars.plot(place, dx * std, "kD", markersize=7, label="their sum: dx · σ/γ")
+    bars.plot(place, dx * std, "kD", markersize=7, label="their sum, dx")
     bars.axhline(0, color="black", linewidth=0.8)
     bars.set_xticks(place, [f"x = {value:g}" for value in x])
-    bars.set_ylim(-2.3, 4.6)
-    bars.legend(fontsize=9.5, loc="upper left", labelspacing=0.25)
+    bars.set_ylim(-2.3, 5)
+    bars.grid(axis="x", visible=False)
+    bars.set_ylabel("slope, in units of γ/σ")
+    handles, names = bars.get_legend_handles_labels()
+    order = [*range(1, len(names)), 0]
+    bars.legend([handles[i] for i in order], [names[i] for i in order], loc="upper left")
     return figure
 
 
-NODE = {"boxstyle": "circle,pad=0.35", "facecolor": "white", "edgecolor": "black"}
-
-
 @styled
-def training(by_hand, by_autograd, dataset_name) -> Figure:
+def training(by_hand, by_autograd, digits) -> Figure:
     """Both training losses, batch by batch, one on top of the other, and how far apart they are."""
     steps = np.arange(1, len(by_hand) + 1)
     apart = np.abs(np.subtract(by_hand, by_autograd))
@@ -159,11 +159,13 @@ def training(by_hand, by_autograd, dataset_name) -> Figure:
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     top.plot(steps, by_autograd, color="#F0B48E", linewidth=5, label="by autograd")
     top.plot(steps, by_hand, color=BLUE, linewidth=1.2, label="by hand")
-    top.set(title=f"Trained twice on {dataset_name}: one line", ylabel="loss of the batch")
+    top.set(title=f"Trained twice on {digits}: one line", ylabel="loss of the batch")
     top.set_ylim(bottom=0)
     top.legend()
     bottom.semilogy(steps, np.maximum(apart, 1e-17), ".", color=GREY, markersize=4)
-    bottom.set(xlabel="step", ylabel="difference", ylim=(5e-18, 1e-9))
+    bottom.set(xlabel="step", ylabel="difference", xlim=(0, len(steps)), ylim=(4e-18, 1e-12))
+    bottom.set_yticks([1e-17, 1e-15, 1e-13], ["none", "$10^{-15}$", "$10^{-13}$"])
+    bottom.minorticks_off()
     return figure
 
 

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,8 @@ def update_running_statistics(weights, outputs, momentum=0.1):
 
     As in PyTorch the running variance is the unbiased one, the estimate for digits not seen yet.
     """
-    names = list(outputs)
-    for before, name in zip(names, names[1:], strict=False):
-        if LAYERS.get(name) is NORM:
+    for before, name in pairwise(LAYERS):
+        if LAYERS[name] is NORM:
             mean, var = batch_statistics(outputs[before])
             count = outputs[before][:, 0].size
             unbiased = var * count / (count - 1)
@@ -148,9 +148,10 @@ def main(argv=None):
     weights, losses = train_by_hand(net, batches)
     score = accuracy(weights, dataset)
     seconds = time.perf_counter() - started
+    digits = f"{len(dataset.train[1]):,} digits of {dataset.name}"
     print(
-        f"{dataset.name}: {options.epochs} epochs of {len(dataset.train[1]):,} digits, by hand: "
-        f"{score:.2f}% of {len(dataset.test[1]):,} held-out digits right, in {seconds:.0f} s"
+        f"By hand, {options.epochs} epochs of {digits}: {score:.2f}% of "
+        f"{len(dataset.test[1]):,} held-out digits right, in {seconds:.0f} s."
     )
     if options.plot:
         from backprop.layer_plots import training
@@ -159,7 +160,7 @@ def main(argv=None):
         score = accuracy(to_numpy(net.state_dict()), dataset)
         apart = max(abs(a - b) for a, b in zip(losses, referee, strict=True))
         print(f"By autograd: {score:.2f}%. The losses are never further apart than {apart:.1e}.")
-        training(losses, referee, dataset.name).savefig(options.plot)
+        training(losses, referee, digits).savefig(options.plot)
     return 0
 
 

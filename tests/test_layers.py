@@ -1,0 +1,254 @@
+"""Each layer by hand against autograd and against finite differences, and its numerical corners."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backprop import layers
+
+quick = settings(deadline=None, derandomize=True, max_examples=20)
+sizes = st.integers(1, 4)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def spread(rng, *shape):
+    """Random values, all at least 1e-3 away from zero and from each other: no kink is near."""
+    count = int(np.prod(shape))
+    return ((rng.permutation(count) + 0.25) / count - 0.5).reshape(shape)
+
+
+def maps(draw, rng):
+    """Feature maps of a size that every layer accepts, (N, C, 2, 4) for example."""
+    return spread(rng, draw(sizes), draw(sizes), 2 * draw(sizes), 2 * draw(sizes))
+
+
+def kernels(size, draw, rng):
+    """Feature maps large enough for a kernel of this size, with kernels and biases for them."""
+    n, c, o = draw(sizes), draw(sizes), draw(sizes)
+    x = spread(rng, n, c, size + draw(sizes) - 1, size + draw(sizes) - 1)
+    return x, rng.normal(size=(o, c, size, size)), rng.normal(size=o)
+
+
+def normed(draw, rng):
+    """Feature maps with a scale and an offset for every channel."""
+    x = maps(draw, rng)
+    return x, rng.normal(size=x.shape[1]), rng.normal(size=x.shape[1])
+
+
+def masked(draw, rng):
+    """Feature maps and a dropout mask."""
+    x = maps(draw, rng)
+    return x, (rng.random(x.shape) < 0.7) / 0.7
+
+
+def rows(draw, rng):
+    """A fully connected layer's input, weight and bias."""
+    n, c, o = draw(sizes), draw(sizes), draw(sizes)
+    return spread(rng, n, c), rng.normal(size=(o, c)), rng.normal(size=o)
+
+
+def alone(draw, rng):
+    """Feature maps and nothing else."""
+    return (maps(draw, rng),)
+
+
+LAYERS = {  # forward, backward, PyTorch's version, and how to draw what they are handed
+    "conv 1x1": (layers.conv_forward, layers.conv_backward, F.conv2d, partial(kernels, 1)),
+    "conv 3x3": (layers.conv_forward, layers.conv_backward, F.conv2d, partial(kernels, 3)),
+    "conv 3x3, padded": (
+        partial(layers.conv_forward, padding=1),
+        partial(layers.conv_backward, padding=1),
+        partial(F.conv2d, padding=1),
+        partial(kernels, 3),
+    ),
+    "batch norm": (
+        layers.batch_norm_forward,
+        layers.batch_norm_backward,
+        lambda x, weight, bias: F.batch_norm(x, None, None, weight, bias, training=True),
+        normed,
+    ),
+    "relu": (layers.relu_forward, layers.relu_backward, F.relu, alone),
+    "dropout": (layers.dropout_forward, layers.dropout_backward, torch.mul, masked),
+    "max pool": (
+        layers.max_pool_forward,
+        layers.max_pool_backward,
+        partial(F.max_pool2d, kernel_size=2),
+        alone,
+    ),
+    "global average pool": (
+        layers.global_average_pool_forward,
+        layers.global_average_pool_backward,
+        partial(F.adaptive_avg_pool2d, output_size=1),
+        alone,
+    ),
+    "flatten": (
+        layers.flatten_forward,
+        layers.flatten_backward,
+        partial(torch.flatten, start_dim=1),
+        alone,
+    ),
+    "linear": (layers.linear_forward, layers.linear_backward, F.linear, rows),
+}
+every_layer = pytest.mark.parametrize(
+    ("forward", "backward", "torch_forward", "inputs"), LAYERS.values(), ids=LAYERS
+)
+
+
+def close(ours, theirs, tolerance=1e-11):
+    """Same shape, and equal to within `tolerance` of the largest value or of one."""
+    theirs = np.asarray(theirs)
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * max(1, np.abs(theirs).max()))
+
+
+def gradients(backward, dy, handed):
+    """What `backward` returns, always as a tuple."""
+    result = backward(dy, *handed)
+    return result if isinstance(result, tuple) else (result,)
+
+
+def by_autograd(torch_forward, handed, dy):
+    """PyTorch's output and its gradients along all it was handed."""
+    tensors = [torch.tensor(array, requires_grad=True) for array in handed]
+    y = torch_forward(*tensors)
+    y.backward(torch.tensor(dy))
+    return y.detach(), [tensor.grad for tensor in tensors]
+
+
+@every_layer
+@quick
+@given(data=st.data(), seed=seeds)
+def test_equals_autograd(forward, backward, torch_forward, inputs, data, seed):
+    rng = np.random.default_rng(seed)
+    handed = inputs(data.draw, rng)
+    for array in handed:
+        array.flags.writeable = False  # a layer that changes its input fails
+    y = forward(*handed)
+    dy = rng.normal(size=y.shape)
+    torch_y, torch_gradients = by_autograd(torch_forward, handed, dy)
+    close(y, torch_y)
+    for ours, theirs in zip(gradients(backward, dy, handed), torch_gradients, strict=False):
+        close(ours, theirs)
+
+
+@every_layer
+@quick
+@given(data=st.data(), seed=seeds)
+def test_equals_finite_differences(forward, backward, torch_forward, inputs, data, seed):
+    rng = np.random.default_rng(seed)
+    handed = inputs(data.draw, rng)
+    dy = rng.normal(size=forward(*handed).shape)
+    for index, gradient in enumerate(gradients(backward, dy, handed)):
+        direction = rng.uniform(-1, 1, size=gradient.shape)
+        step = 1e-6 * direction
+        ahead, behind = (
+            np.sum(dy * forward(*handed[:index], handed[index] + move, *handed[index + 1 :]))
+            for move in (step, -step)
+        )
+        slope = np.array((ahead - behind) / 2e-6)
+        close(np.sum(gradient * direction), slope, tolerance=1e-6)
+
+
+@every_layer
+@quick
+@given(data=st.data(), seed=seeds)
+def test_keeps_the_dtype(forward, backward, torch_forward, inputs, data, seed):
+    handed = inputs(data.draw, np.random.default_rng(seed))
+    for dtype in (np.float32, np.float64):
+        cast = [array.astype(dtype) for array in handed]
+        y = forward(*cast)
+        assert {y.dtype, *(g.dtype for g in gradients(backward, y, cast))} == {np.dtype(dtype)}
+
+
+def check_loss(logits, labels):
+    """The loss and its gradient at the logits against PyTorch's; returns both."""
+    log_probs = layers.log_softmax_forward(logits)
+    loss = layers.nll_forward(log_probs, labels)
+    dlogits = layers.log_softmax_nll_backward(log_probs, labels)
+    tensor = torch.tensor(logits, requires_grad=True)
+    torch_loss = F.cross_entropy(tensor, torch.tensor(labels))
+    torch_loss.backward()
+    close(loss, torch_loss.detach(), 1e-14)
+    close(dlogits, tensor.grad, 1e-14)
+    return loss, dlogits
+
+
+@quick
+@given(n=sizes, classes=st.integers(2, 10), seed=seeds)
+def test_loss_equals_autograd_and_finite_differences(n, classes, seed):
+    rng = np.random.default_rng(seed)
+    logits, labels = rng.normal(size=(n, classes)), rng.integers(classes, size=n)
+    _, dlogits = check_loss(logits, labels)
+    for cell in np.ndindex(logits.shape):
+        step = np.zeros_like(logits)
+        step[cell] = 1e-6
+        ahead, behind = (
+            layers.nll_forward(layers.log_softmax_forward(z), labels)
+            for z in (logits + step, logits - step)
+        )
+        assert (ahead - behind) / 2e-6 == pytest.approx(dlogits[cell], abs=1e-8)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e300])
+def test_large_logits_stay_finite(size):
+    logits = size * np.array([[1.0, -1, 0], [-1, -1, -1], [0, 1, 1]])
+    loss, dlogits = check_loss(logits, np.array([1, 0, 2]))
+    assert np.isfinite(loss)
+    np.testing.assert_allclose(3 * dlogits[0], [1, -1, 0])  # sure, and wrong
+    np.testing.assert_allclose(3 * dlogits[1], [-2 / 3, 1 / 3, 1 / 3])  # undecided
+
+
+@pytest.mark.parametrize("constant", [0.0, 3.7, -50.0])
+def test_batch_norm_of_a_constant_channel(constant):
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(size=(2, 4, 3, 6, 6))
+    x[:, 1] = constant
+    handed = x, np.array([1.5, -2, 0.5]), np.array([0.1, 0.2, 0.3])
+    torch_y, torch_gradients = by_autograd(LAYERS["batch norm"][2], handed, dy)
+    y = layers.batch_norm_forward(*handed)
+    close(y, torch_y)
+    np.testing.assert_allclose(y[:, 1], 0.2, atol=1e-10)
+    for ours, theirs in zip(layers.batch_norm_backward(dy, *handed), torch_gradients, strict=True):
+        close(ours, theirs)
+
+
+def test_batch_norm_gradient_has_no_part_along_a_shift_or_a_scale():
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(size=(2, 8, 3, 6, 6))
+    dx, _, _ = layers.batch_norm_backward(dy, x, np.ones(3), np.zeros(3))
+    np.testing.assert_allclose(dx.sum((0, 2, 3)), 0, atol=1e-12)
+    np.testing.assert_allclose((dx * x).sum((0, 2, 3)), 0, atol=1e-3)  # ε is not scaled
+
+
+def test_relu_of_negative_numbers_and_zeros_passes_nothing_back():
+    x = np.array([-3.0, -1e-300, -0.0, 0.0])
+    np.testing.assert_array_equal(layers.relu_forward(x), np.zeros(4))
+    np.testing.assert_array_equal(layers.relu_backward(np.ones(4), x), np.zeros(4))
+    _, (torch_dx,) = by_autograd(F.relu, [x], np.ones(4))
+    np.testing.assert_array_equal(torch_dx, np.zeros(4))
+
+
+@quick
+@given(seed=seeds, levels=st.integers(1, 3))
+def test_max_pool_routes_ties_as_pytorch_does(seed, levels):
+    rng = np.random.default_rng(seed)
+    x = rng.integers(levels, size=(2, 3, 4, 6)).astype(float)  # one level: every window is a tie
+    dy = rng.normal(size=(2, 3, 2, 3))
+    torch_y, (torch_dx,) = by_autograd(LAYERS["max pool"][2], [x], dy)
+    np.testing.assert_array_equal(layers.max_pool_forward(x), torch_y)
+    np.testing.assert_array_equal(layers.max_pool_backward(dy, x), torch_dx)
+
+
+def test_max_pool_refuses_an_odd_map():
+    with pytest.raises(ValueError, match="even height and width, not 7×6"):
+        layers.max_pool_forward(np.zeros((1, 1, 7, 6)))
+
+
+def test_dropout_without_a_mask_changes_nothing():
+    x = np.arange(3.0)
+    np.testing.assert_array_equal(layers.dropout_forward(x), x)
