@@ -56,7 +56,7 @@ SILENCED = {f"{conv}.bias" for conv, layer in pairwise(LAYERS) if LAYERS[layer] 
 
 def to_numpy(state_dict):
     """A copy of a PyTorch state_dict as float64 arrays."""
-    return {name: np.array(tensor.cpu(), np.float64) for name, tensor in state_dict.items()}
+    return {name: tensor.cpu().numpy().astype(np.float64) for name, tensor in state_dict.items()}
 
 
 def operands(name, weights, masks):

@@ -122,8 +122,8 @@ def main(argv=None):
         dataset = load(options.dataset, options.data)
         if not 1 <= options.images <= 1000:
             raise UsageError(f"--images must be from 1 to 1000, not {options.images}.")
-        if options.seed < 0:
-            raise UsageError(f"--seed must be 0 or more, not {options.seed}.")
+        if not 0 <= options.seed < 2**63:
+            raise UsageError(f"--seed must be from 0 to 2**63 − 1, not {options.seed}.")
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2
