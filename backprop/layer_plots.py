@@ -143,6 +143,7 @@ def batch_norm() -> Figure:
     bars.set_xticks(place, [f"x = {value:g}" for value in x])
     bars.set_ylim(-2.3, 5)
     bars.grid(axis="x", visible=False)
+    bars.set_axisbelow(True)
     bars.set_ylabel("slope, in units of γ/σ")
     handles, names = bars.get_legend_handles_labels()
     order = [*range(1, len(names)), 0]

@@ -1,0 +1,54 @@
+"""Forward and backward for 128 images by hand and by PyTorch: seconds, and the ratio.
+
+python tests/benchmarks/byhand.py [--rounds 7]
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from backprop.cnn import differentiate, to_numpy
+from backprop.referee import by_autograd, dropout_masks
+from s4lib.model import MNISTNet
+
+COUNT = 128
+
+
+def seconds(function, *arguments):
+    """How long one call takes."""
+    started = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - started
+
+
+def main():
+    """Alternate the two, so that whatever else the machine does slows both; print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7, help="timed calls of each (7)")
+    rounds = max(1, parser.parse_args().rounds)
+
+    torch.manual_seed(0)
+    net = MNISTNet().double()
+    images, labels = torch.randn(COUNT, 1, 28, 28).double(), torch.randint(10, (COUNT,))
+    masks = dropout_masks(net, COUNT, seed=0)
+    ours = to_numpy(net.state_dict()), images.numpy(), labels.numpy(), masks
+    theirs = net, images, labels, 0
+
+    differentiate(*ours), by_autograd(*theirs)  # warm up
+    times = [(seconds(differentiate, *ours), seconds(by_autograd, *theirs)) for _ in range(rounds)]
+    by_hand, by_torch = (statistics.median(column) for column in zip(*times, strict=True))
+    ratio = statistics.median(ours / theirs for ours, theirs in times)
+    print(f"{COUNT} images, forward and backward, float64, medians of {rounds}:")
+    print(f"by hand {by_hand:.2f} s, PyTorch {by_torch:.2f} s, ratio {ratio:.1f}")
+    print(f"on {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()
