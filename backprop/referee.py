@@ -107,30 +107,39 @@ def real_digits(dataset, count):
     return dataset.normalise(images[:count].float()).double(), labels[:count]
 
 
-def main(argv=None):
-    """Print the table for a fresh network; exit with 1 if any tensor disagrees."""
-    parser = argparse.ArgumentParser(
-        prog="python -m backprop.referee",
-        description="Compare every gradient by hand with autograd's, on a batch of real digits.",
-    )
-    parser.add_argument("--images", type=int, default=16, help="digits in the batch (16)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and dropout masks (0)")
-    parser.add_argument("--dataset", choices=DATASETS, default="auto", help="(auto)")
-    parser.add_argument("--data", metavar="FOLDER", help="MNIST's folder ($S4_DATA, else ./data)")
-    options = parser.parse_args(argv)
-    try:
-        dataset = load(options.dataset, options.data)
-        if not 1 <= options.images <= 1000:
-            raise UsageError(f"--images must be from 1 to 1000, not {options.images}.")
+class Parser(argparse.ArgumentParser):
+    """The options of both commands, and complaints of one line."""
+
+    def __init__(self, prog, description):
+        super().__init__(prog=f"python -m backprop.{prog}", description=description)
+        self.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
+        self.add_argument("--dataset", choices=DATASETS, default="auto", help="(auto)")
+        self.add_argument("--data", metavar="FOLDER", help="MNIST's ($S4_DATA, else ./data)")
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+    def load(self, options):
+        """The data set that was asked for, once the seed is known to be one."""
         if not 0 <= options.seed < 2**63:
-            raise UsageError(f"--seed must be from 0 to 2**63 − 1, not {options.seed}.")
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
+            self.error(f"--seed must be from 0 to 2**63 − 1, not {options.seed}.")
+        try:
+            return load(options.dataset, options.data)
+        except UsageError as error:
+            self.error(error)
+
+
+def main(argv=None):
+    """Print the table for a fresh network; 1 if any tensor disagrees, 2 for a user's mistake."""
+    parser = Parser("referee", "Compare every gradient by hand with autograd's, on real digits.")
+    parser.add_argument("--images", type=int, default=16, help="digits in the batch (16)")
+    options = parser.parse_args(argv)
+    if not 1 <= options.images <= 1000:
+        parser.error(f"--images must be from 1 to 1000, not {options.images}.")
+    dataset = parser.load(options)
 
     torch.manual_seed(options.seed)
-    net = MNISTNet().double()
-    rows = compare(net, *real_digits(dataset, options.images), options.seed)
+    rows = compare(MNISTNet().double(), *real_digits(dataset, options.images), options.seed)
     parameters = sum(row.values for row in rows[2:])
     print(f"{dataset.name}, {options.images} digits, {parameters:,} parameters\n")
     print(table(rows))

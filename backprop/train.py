@@ -1,6 +1,5 @@
 """Train `MNISTNet` by the hand-written gradients alone: `python -m backprop.train`."""
 
-import argparse
 import sys
 import time
 from dataclasses import replace
@@ -13,10 +12,10 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from backprop.cnn import LAYERS, NORM, backward, forward, to_numpy
+from backprop.layer_plots import training
 from backprop.layers import batch_statistics, nll_forward
-from backprop.referee import dropout_masks
-from s4lib import UsageError
-from s4lib.data import DATASETS, Batches, load
+from backprop.referee import Parser, dropout_masks
+from s4lib.data import Batches
 from s4lib.model import MNISTNet
 
 SUBSET, EPOCHS, BATCH_SIZE = 2000, 6, 32
@@ -98,49 +97,38 @@ def accuracy(weights, dataset):
     return 100 * correct / len(labels)
 
 
-def subset(dataset, count=None):
-    """The data set with only its first `count` training images; `None` takes 2,000, or all."""
+def subset(dataset, count):
+    """The data set with only its first `count` training images."""
     images, labels = dataset.train
-    count = min(SUBSET, len(labels)) if count is None else count
-    if not BATCH_SIZE <= count <= len(labels):
-        raise UsageError(
-            f"--images must be from {BATCH_SIZE}, one batch, to the {len(labels):,} "
-            f"of {dataset.name}, not {count}."
-        )
     return replace(dataset, train=(images[:count], labels[:count]))
 
 
 def parse(argv):
-    """The command's options and its data set; raises UsageError."""
-    parser = argparse.ArgumentParser(
-        prog="python -m backprop.train",
-        description="Train the network by hand-written gradients and test it on held-out digits.",
-    )
+    """The command's options and the digits that they ask for."""
+    parser = Parser("train", "Train by hand-written gradients alone, then read held-out digits.")
     add = parser.add_argument
-    add("--epochs", type=int, default=EPOCHS, help=f"passes over the subset ({EPOCHS})")
-    add("--images", type=int, help=f"training images to use ({SUBSET:,}, or all there are)")
-    add("--seed", type=int, default=0, help="of the initial weights and the order (0)")
-    add("--dataset", choices=DATASETS, default="auto", help="(auto)")
-    add("--data", metavar="FOLDER", help="where MNIST is ($S4_DATA, else ./data)")
-    add("--plot", metavar="PNG", type=Path, help="train with autograd too; draw both curves here")
+    add("--epochs", type=int, default=EPOCHS, help=f"passes over the images ({EPOCHS})")
+    add("--images", type=int, help=f"to train on ({SUBSET:,}, or all there are)")
+    add("--plot", metavar="PNG", type=Path, help="train by autograd too, and draw both here")
     options = parser.parse_args(argv)
     if options.epochs < 1:
-        raise UsageError(f"--epochs must be 1 or more, not {options.epochs}.")
-    if not 0 <= options.seed < 2**63:
-        raise UsageError(f"--seed must be from 0 to 2**63 − 1, not {options.seed}.")
+        parser.error(f"--epochs must be 1 or more, not {options.epochs}.")
     if options.plot and not (options.plot.suffix == ".png" and options.plot.parent.is_dir()):
-        raise UsageError(f"--plot must be a .png in a folder that exists, not {options.plot}.")
-    return options, subset(load(options.dataset, options.data), options.images)
+        parser.error(f"--plot must be a .png in a folder that exists, not {options.plot}.")
+    dataset = parser.load(options)
+    most = len(dataset.train[1])
+    count = min(SUBSET, most) if options.images is None else options.images
+    if not BATCH_SIZE <= count <= most:
+        parser.error(
+            f"--images must be from {BATCH_SIZE}, one batch, to the {most:,} of {dataset.name}, "
+            f"not {count}."
+        )
+    return options, subset(dataset, count)
 
 
 def main(argv=None):
     """Train, test, say how it went; with --plot, let autograd do the same and draw both."""
-    try:
-        options, dataset = parse(argv)
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
-
+    options, dataset = parse(argv)
     torch.manual_seed(options.seed)
     net = MNISTNet().double()
     batches = training_batches(dataset, options.epochs, options.seed)
@@ -154,8 +142,6 @@ def main(argv=None):
         f"{len(dataset.test[1]):,} held-out digits right, in {seconds:.0f} s."
     )
     if options.plot:
-        from backprop.layer_plots import training
-
         referee = train_by_autograd(net, batches)
         score = accuracy(to_numpy(net.state_dict()), dataset)
         apart = max(abs(a - b) for a, b in zip(losses, referee, strict=True))

@@ -183,15 +183,27 @@ def test_the_referee_command(capsys):
         (train, ["--images", "99999"], "to the 1,437 of scikit-learn digits, not 99999."),
         (train, ["--seed", "-1"], "--seed must be from 0"),
         (train, ["--plot", "nowhere/curve.png"], "--plot must be a .png in a folder that exists"),
+        (train, ["--epochs", "six"], "invalid int value: 'six'"),
         (referee, ["--images", "0"], "--images must be from 1 to 1000, not 0."),
         (referee, ["--seed", "-1"], "--seed must be from 0"),
     ],
 )
 def test_a_mistake_gets_one_line(command, arguments, message, capsys):
-    assert command.main(["--dataset", "digits", *arguments]) == 2
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["--dataset", "digits", *arguments])
     out, err = capsys.readouterr()
     assert message in err
-    assert (err.count("\n"), out) == (1, "")
+    assert (stopped.value.code, err.count("\n"), out) == (2, 1, "")
+
+
+@pytest.mark.parametrize("command", [train, referee])
+def test_a_damaged_file_is_named(command, tmp_path, capsys):
+    file = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"not MNIST")
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--dataset", "mnist", "--data", str(tmp_path)])
+    assert f"{file} is damaged" in capsys.readouterr().err
 
 
 def test_figures_show_what_the_layers_compute(tmp_path, monkeypatch):
