@@ -61,12 +61,12 @@ def to_numpy(state_dict):
 
 def operands(name, weights, masks):
     """What a layer is handed besides its input: its parameters, or its mask, or nothing."""
-    if masks is None:  # evaluation
-        kinds, extra = ("weight", "bias", "running_mean", "running_var"), ()
-    else:
-        kinds, extra = ("weight", "bias"), (masks[name],) if name in masks else ()
-    parameters = (weights[f"{name}.{kind}"] for kind in kinds if f"{name}.{kind}" in weights)
-    return *parameters, *extra
+    running = ("running_mean", "running_var") if masks is None else ()
+    names = (f"{name}.{kind}" for kind in ("weight", "bias", *running))
+    handed = [weights[name] for name in names if name in weights]
+    if masks and name in masks:
+        handed.append(masks[name])
+    return handed
 
 
 def forward(weights, images, masks=None):

@@ -113,7 +113,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog, description):
         super().__init__(prog=f"python -m backprop.{prog}", description=description)
         self.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
-        self.add_argument("--dataset", choices=DATASETS, default="auto", help="(auto)")
+        self.add_argument("--dataset", choices=DATASETS, default="auto", help="which digits (auto)")
         self.add_argument("--data", metavar="FOLDER", help="MNIST's ($S4_DATA, else ./data)")
 
     def error(self, message):
