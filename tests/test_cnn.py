@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from threadpoolctl import threadpool_limits
 
 from backprop import layer_plots, layers, referee, train
 from backprop.cnn import LAYERS, NORM, SILENCED, backward, differentiate, forward, to_numpy
@@ -15,6 +16,16 @@ from s4lib.data import load
 from s4lib.model import MNISTNet
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Batches this small gain nothing from more, and a busy machine would make threads wait."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1, "blas"):
+        yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
