@@ -6,17 +6,11 @@ from pathlib import Path
 
 from backprop import build
 from backprop.network import check_rate
+from s4lib import Parser
 
 PROJECT = Path(__file__).resolve().parents[1]
 FOLDER = "where backprop/ and images/ are or will be (default: this project)"
 RATE = "of the sheet with one training (default: %(default)s)"
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose complaints take one line."""
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def rate(text: str) -> float:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, PngImagePlugin
 
-from backprop import limits, office, plots, workbook
+from backprop import layer_plots, limits, office, plots, workbook
 from backprop.network import RATES, WEIGHTS, errors, train
 
 WORKBOOK = "backprop/backpropagation.xlsx"
@@ -36,7 +36,7 @@ SHEETS = {
 
 
 def no_data() -> tuple:
-    """The diagram shows symbols and no numbers."""
+    """For drawings that show symbols, or numbers of their own."""
     return ()
 
 
@@ -66,6 +66,9 @@ PICTURES = {
     "images/backprop_error_curves.png": (plots.error_curves, six_curves),
     "images/backprop_error_surface.png": (plots.error_surface, surface),
     "images/backprop_larger_rates.png": (plots.larger_rates, many_rates),
+    "images/byhand_convolution.png": (layer_plots.convolution, no_data),
+    "images/byhand_pooling.png": (layer_plots.pooling, no_data),
+    "images/byhand_batch_norm.png": (layer_plots.batch_norm, no_data),
 }
 
 

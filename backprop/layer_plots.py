@@ -1,10 +1,7 @@
-"""The figures of backprop/README.md's second half: `python -m backprop.layer_plots`.
+"""The figures of backprop/README.md's second half.
 
 The numbers in them are computed by the functions that they explain.
 """
-
-import argparse
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,8 +9,6 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from backprop import layers
 from s4lib.plots import BLUE, GREEN, GREY, ORANGE, styled
-
-IMAGES = Path(__file__).parents[1] / "images"
 
 SHADE = "#F6C9AE"
 NODE = {"boxstyle": "circle,pad=0.35", "facecolor": "white", "edgecolor": "black"}
@@ -168,17 +163,3 @@ def training(by_hand, by_autograd, digits) -> Figure:
     bottom.set_yticks([1e-17, 1e-15, 1e-13], ["none", "$10^{-15}$", "$10^{-13}$"])
     bottom.minorticks_off()
     return figure
-
-
-def main(argv=None):
-    """Draw the three pictures that explain a layer; the training command draws the fourth."""
-    description = "Redraw images/byhand_convolution.png, byhand_pooling.png, byhand_batch_norm.png."
-    prog = "python -m backprop.layer_plots"
-    argparse.ArgumentParser(prog=prog, description=description).parse_args(argv)
-    IMAGES.mkdir(exist_ok=True)
-    for draw in (convolution, pooling, batch_norm):
-        draw().savefig(IMAGES / f"byhand_{draw.__name__}.png")
-
-
-if __name__ == "__main__":
-    main()

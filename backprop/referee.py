@@ -4,7 +4,6 @@ Same weights, same images, same dropout masks: `compare` differentiates both way
 every tensor on one line. `python -m backprop.referee` prints it for a batch of real digits.
 """
 
-import argparse
 import sys
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from backprop.cnn import SILENCED, differentiate, to_numpy
-from s4lib import UsageError
+from s4lib import Parser, UsageError
 from s4lib.data import DATASETS, load
 from s4lib.model import MNISTNet
 
@@ -107,17 +106,14 @@ def real_digits(dataset, count):
     return dataset.normalise(images[:count].float()).double(), labels[:count]
 
 
-class Parser(argparse.ArgumentParser):
-    """The options of both commands, and complaints of one line."""
+class DigitsParser(Parser):
+    """The options that the commands on real digits share."""
 
     def __init__(self, prog, description):
         super().__init__(prog=f"python -m backprop.{prog}", description=description)
         self.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
         self.add_argument("--dataset", choices=DATASETS, default="auto", help="which digits (auto)")
         self.add_argument("--data", metavar="FOLDER", help="MNIST's ($S4_DATA, else ./data)")
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
 
     def load(self, options):
         """The data set that was asked for, once the seed is known to be one."""
@@ -131,7 +127,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv=None):
     """Print the table for a fresh network; 1 if any tensor disagrees, 2 for a user's mistake."""
-    parser = Parser("referee", "Compare every gradient by hand with autograd's, on real digits.")
+    parser = DigitsParser("referee", "Compare gradients by hand with autograd's on real digits.")
     parser.add_argument("--images", type=int, default=16, help="digits in the batch (16)")
     options = parser.parse_args(argv)
     if not 1 <= options.images <= 1000:

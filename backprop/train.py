@@ -15,7 +15,7 @@ from tqdm import tqdm
 from backprop.cnn import LAYERS, NORM, backward, forward, to_numpy
 from backprop.layer_plots import training
 from backprop.layers import batch_statistics, nll_forward
-from backprop.referee import Parser, dropout_masks
+from backprop.referee import DigitsParser, dropout_masks
 from s4lib.data import Batches
 from s4lib.model import MNISTNet
 
@@ -106,7 +106,7 @@ def subset(dataset, count):
 
 def parse(argv):
     """The command's options and the digits that they ask for."""
-    parser = Parser("train", "Train by hand-written gradients alone, then read held-out digits.")
+    parser = DigitsParser("train", "Train by hand-written gradients, then read held-out digits.")
     add = parser.add_argument
     add("--epochs", type=int, default=EPOCHS, help=f"passes over the images ({EPOCHS})")
     add("--images", type=int, help=f"to train on ({SUBSET:,}, or all there are)")

@@ -1,7 +1,16 @@
 """The companion library of Session 4: a 17,498-parameter network that reads handwritten digits."""
 
+import argparse
+
 __version__ = "1.0.0"
 
 
 class UsageError(ValueError):
     """A mistake of the user's; the message says what was wrong and what to do about it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of all commands: complains in one line, without the usage."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torchsummary import summary as print_summary
 
-from s4lib import UsageError, history, plots
+from s4lib import Parser, UsageError, history, plots
 from s4lib.augment import random_affine
 from s4lib.checkpoint import SHIPPED_WEIGHTS, claim, load_weights, save, writable
 from s4lib.data import DATASETS, Dataset, load, normalise
@@ -138,13 +138,6 @@ def save_figure(figure, path: Path) -> None:
     figure.savefig(buffer, format="png")
     save(path, buffer.getvalue())
     print(path)
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong with an argument in two lines."""
-
-    def error(self, message):
-        self.exit(2, f"{message}\nSee {self.prog} --help\n")
 
 
 def whole_number(text: str) -> int:

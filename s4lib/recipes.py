@@ -53,8 +53,8 @@ CLASSIC = Recipe(
     gamma=0.1,
     dropout_block3=0.10,
     dropout_head=0.15,
-    rotation=5,
-    interpolation="bilinear",
+    rotation=7,
+    interpolation="nearest",
 )
 
 RECIPES = {recipe.name: recipe for recipe in (CLASSIC,)}

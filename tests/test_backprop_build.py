@@ -61,7 +61,7 @@ def test_build_makes_every_file_and_they_are_current(tmp_path, capsys):
     made = {path for path in (tmp_path / "new").rglob("*") if path.is_file()}
     assert made == {tmp_path / "new" / name for name in FILES}
     for name in (*build.PICTURES, *build.SHEETS):
-        assert min(matplotlib.image.imread(tmp_path / "new" / name).shape[:2]) > 400
+        assert min(matplotlib.image.imread(tmp_path / "new" / name).shape[:2]) > 300
 
 
 def test_without_libreoffice_the_pictures_of_the_sheets_stay(tmp_path, capsys, monkeypatch):

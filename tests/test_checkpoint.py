@@ -64,7 +64,7 @@ def test_files_that_hold_no_weights_are_refused(tmp_path):
             load_weights(path)
     with pytest.raises(UsageError, match="No such file"):
         load_weights(tmp_path / "missing.pt")
-    with pytest.raises(UsageError, match="Can't read|not a file of weights"):
+    with pytest.raises(UsageError, match=r"Can't read|not a file of weights"):
         load_weights(tmp_path)
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from threadpoolctl import threadpool_limits
 
-from backprop import layer_plots, layers, referee, train
+from backprop import layers, referee, train
 from backprop.cnn import LAYERS, NORM, SILENCED, backward, differentiate, forward, to_numpy
 from s4lib.data import load
 from s4lib.model import MNISTNet
@@ -230,15 +230,8 @@ def test_a_damaged_file_is_named(command, tmp_path, capsys):
     assert f"{file} is damaged" in capsys.readouterr().err
 
 
-def test_figures_show_what_the_layers_compute(tmp_path, monkeypatch):
-    monkeypatch.setattr(layer_plots, "IMAGES", tmp_path)
-    layer_plots.main([])
-    drawn = {path.name for path in tmp_path.iterdir()}
-    assert drawn == {f"byhand_{name}.png" for name in ("convolution", "pooling", "batch_norm")}
-
-
 def test_readme_shows_the_table_that_the_referee_prints(batch):
-    lines = (ROOT / "backprop" / "README_layers.md").read_text("utf-8").splitlines()
+    lines = (ROOT / "backprop" / "README.md").read_text("utf-8").splitlines()
     rows = referee.table(referee.compare(fresh_net(), *batch)).splitlines()
     start = lines.index(rows[0])
     shown, printed = ([cells(line) for line in part] for part in (lines[start:][: len(rows)], rows))

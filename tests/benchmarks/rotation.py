@@ -29,7 +29,6 @@ VARIANTS = [
     (7, "nearest"),
     (7, "bilinear"),
     (7, "bicubic"),
-    (4, "bicubic"),
 ]
 
 
