@@ -1,19 +1,15 @@
 """Forward and backward for 128 images, by hand and by PyTorch: seconds, and the ratio.
 
-python tests/benchmarks/byhand.py [--rounds 7]
+python -m tests.benchmarks.byhand [--rounds 7]
 """
 
 import argparse
 import os
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from backprop.cnn import differentiate, to_numpy
 from backprop.referee import by_autograd, dropout_masks

@@ -1,6 +1,6 @@
 """How should CLASSIC turn its training images? Chosen on 10,000 held-out training images.
 
-    python tests/benchmarks/rotation.py
+    python -m tests.benchmarks.rotation
 
 Trains on the other 50,000, two seeds of every variant, through the first drop of the learning
 rate (12 epochs: half an hour on two cores), one run a core. Finished runs are kept in
