@@ -89,16 +89,17 @@ def model_loss(histories, goal: float = 99.4) -> Figure:
         for before, after in zip(first.epochs, first.epochs[1:], strict=False):
             if after.lr < before.lr:
                 ax.axvline(before.epoch + 0.5, color=GREY, lw=1, ls=":")
+                height, anchor = (0.98, "top") if quantity == "loss" else (0.02, "bottom")
                 ax.text(
-                    before.epoch + 0.6, 0.5, f"lr {after.lr:g}", color=GREY, rotation=90,
-                    va="center", transform=ax.get_xaxis_transform(), fontsize=9,
+                    before.epoch + 0.6, height, f"lr {after.lr:g}", color=GREY, rotation=90,
+                    va=anchor, transform=ax.get_xaxis_transform(), fontsize=9,
                 )  # fmt: skip
         ax.set(xlabel="epoch", ylabel=label, xlim=(0.5, epochs[-1] + 0.5))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if quantity == "accuracy":
             ax.set_ylim(min(lowest) - 0.3, 100.05)
             ax.axhline(goal, color=GREY, lw=1, ls="-.", label=f"{goal} %")
-        ax.legend(loc="center right")
+        ax.legend(loc="center right", frameon=True, framealpha=1, edgecolor="white")
     runs = f"mean of {len(histories)} runs, ±1 s.d." if len(histories) > 1 else f"seed {first.seed}"
     fig.suptitle(f"{first.recipe['name']} on {first.dataset}, {runs}", x=0.01, ha="left")
     return fig
@@ -127,6 +128,5 @@ def mistakes(images, labels, log_probs, name: str, count: int = 25) -> Figure:
     confidence, predictions = log_probs.exp().max(1)
     wrong = (predictions != labels).nonzero()[:, 0]
     wrong = wrong[confidence[wrong].argsort(descending=True)][:count]
-    titles = [f"{labels[i]} as {predictions[i]}\n{100 * confidence[i]:.0f} %" for i in wrong]
-    title = f"{name}: the most confident mistakes (true digit, as predicted, probability)"
-    return image_grid(images[wrong], titles, columns=5 if count <= 5 else 9, title=title)
+    titles = [f"{labels[i]} as {predictions[i]}\n{100 * confidence[i]:.1f} %" for i in wrong]
+    return image_grid(images[wrong], titles, 5, f"{name}: the most confident mistakes")

@@ -47,7 +47,7 @@ def test_mistakes_come_surest_first():
     figure = plots.mistakes(images, torch.tensor([1, 0, 0, 0]), log_probs, "MNIST")
     shown = [axes for axes in figure.axes if axes.get_images()]
     assert [axes.get_images()[0].get_array()[0, 0] for axes in shown] == [1, 3, 2]
-    assert shown[0].get_title() == "0 as 2\n90 %"
+    assert shown[0].get_title() == "0 as 2\n90.0 %"
 
 
 def test_image_grids_show_every_image(digits):

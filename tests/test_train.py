@@ -1,5 +1,6 @@
 """The loop measures what it says, repeats itself, learns, and ends well however it ends."""
 
+import copy
 import json
 import re
 from dataclasses import replace
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 
 import s4lib.train
 from s4lib import UsageError
-from s4lib.checkpoint import load_weights
+from s4lib.checkpoint import SHIPPED_WEIGHTS, load_weights
 from s4lib.data import Dataset
 from s4lib.model import MNISTNet
 from s4lib.recipes import CLASSIC
@@ -168,6 +169,29 @@ def test_predictions_do_not_depend_on_the_chunks_nor_on_dropout(digits):
     alone = predictions(model, images[1005:1006])
     torch.testing.assert_close(together[1005:1006], alone)
     assert evaluate(model, digits) == evaluate(model, digits)
+
+
+def test_bfloat16_hardly_turns_the_gradients(digits):
+    """The README says so: by the cosine between each rounded gradient and the exact one."""
+    model = load_weights(SHIPPED_WEIGHTS).train()
+    model.block3.dropout.p = model.dropout.p = 0
+    silenced = re.compile(r"(block1|block2|transition\d)\.conv\d?\.bias")  # their gradient is 0
+
+    def gradients(net, images, precision):
+        net.zero_grad()
+        with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
+            F.nll_loss(net(images), digits.train[1][:128]).backward()
+        return {
+            name: parameter.grad.double().flatten()
+            for name, parameter in net.named_parameters()
+            if not silenced.fullmatch(name)
+        }
+
+    images = digits.normalise(digits.train[0][:128])
+    exact = gradients(copy.deepcopy(model).double(), images.double(), torch.float64)
+    rounded = gradients(model.to(memory_format=torch.channels_last), images, torch.bfloat16)
+    for name, gradient in exact.items():
+        assert F.cosine_similarity(gradient, rounded[name], dim=0) > 0.98, name
 
 
 def test_per_class_counts():
