@@ -1,0 +1,79 @@
+"""What the front page says is what the code does."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from s4lib import __main__ as cli
+from s4lib import history
+from s4lib.model import MNISTNet
+from s4lib.receptive_field import receptive_fields
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RUNS = history.parse((ROOT / "notebooks/results/classic.json").read_text())
+
+
+def rows_after(header: str) -> list[list[str]]:
+    """The cells of the Markdown table whose header begins so."""
+    lines = README[README.index(header) :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_result_table_is_what_the_runs_gave():
+    original = history.read_original(ROOT / "notebooks/results/original.csv")
+    assert history.table(RUNS, original) in README
+
+
+def test_the_runs_are_five_seeds_of_the_whole_recipe_on_mnist():
+    assert [run.seed for run in RUNS] == [0, 1, 2, 3, 4]
+    for run in RUNS:
+        assert run.dataset == "MNIST"
+        assert {**run.recipe, "milestones": tuple(run.recipe["milestones"])} == vars(cli.CLASSIC)
+        assert len(run.epochs) == cli.CLASSIC.epochs
+
+
+def test_the_network_table_is_the_network():
+    model, fields = MNISTNet(), receptive_fields(MNISTNet())
+    stages = {"head": ("gap", "fc")}
+    for name, _, output, parameters, sees in rows_after("| stage | layers"):
+        parts = stages.get(name, (name.replace(" ", ""),))
+        count = sum(p.numel() for part in parts for p in model.get_submodule(part).parameters())
+        last = [row for row in fields if row.layer.split(".")[0] in parts][-1]
+        assert f"{count:,}" == parameters
+        assert last.receptive_field == int(sees)
+        if "×" in output:
+            assert output.endswith(f"× {last.size} × {last.size}")
+
+
+def test_links_and_pictures_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if "://" not in target:
+            assert (ROOT / target).exists(), target
+
+
+def test_requirements_are_the_packages_own():
+    written = [
+        line
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    project = re.search(r"\[project\].*?\[tool", (ROOT / "pyproject.toml").read_text(), re.S)[0]
+    assert sorted(written) == sorted(re.findall(r'"([A-Za-z-]+>=[\d.]+)"', project))
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`python -m s4lib (\w+)", README))))
+def test_commands_exist(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+
+
+def test_the_two_setup_lines_differ_only_in_what_they_run():
+    main_job, tests = (block.strip() for block in re.findall(r"```sh\n(.*?)```", README, re.S)[:2])
+    setup, _, job = main_job.rpartition(" && ")
+    assert shlex.split(job) == ["python", "-m", "s4lib", "train"]
+    assert tests == f"{setup} && pytest --nbval"
+    assert "pytest --nbval" in (ROOT / ".ci/run").read_text()
