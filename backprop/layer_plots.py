@@ -4,11 +4,10 @@ The numbers in them are computed by the functions that they explain.
 """
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from backprop import layers
-from s4lib.plots import BLUE, GREEN, GREY, ORANGE, styled
+from s4lib.plots import BLUE, GREEN, GREY, ORANGE, Figure, styled
 
 SHADE = "#F6C9AE"
 NODE = {"boxstyle": "circle,pad=0.35", "facecolor": "white", "edgecolor": "black"}

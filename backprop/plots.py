@@ -1,10 +1,9 @@
 """Part 1's figures, each a function that takes data and returns a matplotlib `Figure`."""
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from s4lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, styled
+from s4lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, Figure, styled
 
 # One colour for each kind of number, in the pictures and in the workbook.
 FAMILIES = {"input": BLUE, "hidden": GREEN, "output": ORANGE, "error": PURPLE, "weight": GREY}

@@ -1,11 +1,13 @@
 """Every figure of Part 2: functions that take data and return a matplotlib `Figure`."""
 
 import functools
+import io
 
 import matplotlib as mpl
+import matplotlib.figure
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours: distinct for colour-blind readers and, by lightness, in grey.
@@ -26,6 +28,52 @@ STYLE = {
     "lines.linewidth": 1.8,
     "savefig.dpi": 150,
 }
+
+
+class Figure(matplotlib.figure.Figure):
+    """A figure that shows itself in a notebook, without pyplot, and says in words what it shows.
+
+    The words serve who can't see it, and the notebooks' tests: pixels change with every version
+    of matplotlib and with the fonts.
+    """
+
+    def _repr_png_(self):
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=120)  # half as fine again as it is shown
+        width, height = (round(80 * inches) for inches in self.get_size_inches())
+        return buffer.getvalue(), {"width": width, "height": height, "alt": repr(self)}
+
+    def __repr__(self):
+        title = self._suptitle.get_text() if self._suptitle else ""
+        return "\n".join([f"Figure. {title}".rstrip(". "), *map(describe, self.axes)])
+
+
+def describe(ax) -> str:
+    """What a panel shows: its words, then a line for each line, bar and image in it."""
+    words = [ax.get_title("left"), ax.get_title(), ax.get_xlabel(), ax.get_ylabel()]
+    words += sorted({text.get_text() for text in ax.texts})
+    lines = ["Panel. " + ", ".join(word.replace("\n", " ") for word in words if word)]
+    for line in ax.lines:
+        x, y = np.asarray(line.get_xydata(), float).T
+        label = line.get_label() if line.get_label()[0] != "_" else ""
+        lines.append(
+            f"  line {label} ({line.get_color()} {line.get_linestyle()}): {len(x)} points"
+            f" from ({x[0]:.3g}, {y[0]:.3g}) to ({x[-1]:.3g}, {y[-1]:.3g}), mean {y.mean():.3g}"
+        )
+    for patch in ax.patches:
+        if isinstance(patch, Circle | Rectangle):
+            box = patch.get_patch_transform().transform_path(patch.get_path()).get_extents()
+            lines.append(
+                f"  {type(patch).__name__.lower()} from ({box.x0:.4g}, {box.y0:.4g}) "
+                f"to ({box.x1:.4g}, {box.y1:.4g})"
+            )
+    for area in ax.collections:
+        levels = ", ".join(f"{level:.3g}" for level in getattr(area, "levels", ()))
+        lines.append(f"  area {levels}".rstrip())
+    for image in ax.images:
+        shape = " × ".join(map(str, image.get_array().shape))
+        lines.append(f"  image of {shape}, mean {image.get_array().mean():.3g}")
+    return "\n".join(lines)
 
 
 def styled(draw):
@@ -130,3 +178,131 @@ def mistakes(images, labels, log_probs, name: str, count: int = 25) -> Figure:
     wrong = wrong[confidence[wrong].argsort(descending=True)][:count]
     titles = [f"{labels[i]} as {predictions[i]}\n{100 * confidence[i]:.1f} %" for i in wrong]
     return image_grid(images[wrong], titles, 5, f"{name}: the most confident mistakes")
+
+
+@styled
+def class_counts(dataset) -> Figure:
+    """How many images every digit has, to train on and to test on."""
+    fig = Figure(figsize=(9, 2.8))
+    for ax, part in zip(fig.subplots(1, 2), ("train", "test"), strict=True):
+        counts = torch.bincount(getattr(dataset, part)[1], minlength=10).tolist()
+        bars = ax.bar(range(10), counts, color=BLUE if part == "test" else ORANGE)
+        ax.bar_label(bars, [f"{count:,}" for count in counts], fontsize=8)
+        ax.set(xticks=range(10), xlabel="digit", ylabel="images", title=part)
+        ax.grid(visible=False)
+    fig.suptitle(f"{dataset.name}: images of each digit", x=0.01, ha="left")
+    return fig
+
+
+@styled
+def receptive_field(rows, size: int = 28) -> Figure:
+    """The `rows` of `receptive_fields` as nested squares on the image, and as bars."""
+    fig = Figure(figsize=(9, 3.9))
+    squares, bars = fig.subplots(1, 2, width_ratios=[1, 1.15])
+    colours = mpl.colormaps["viridis"](np.linspace(0.95, 0.1, len(rows)))
+    squares.add_patch(Rectangle((0, 0), size, size, facecolor="#EEEEEE"))
+    for row, colour in zip(rows, colours, strict=True):
+        side = row.receptive_field
+        corner = (size - side) / 2
+        squares.add_patch(Rectangle((corner, corner), side, side, fill=False, ec=colour, lw=2))
+    reach = max(size, rows[-1].receptive_field) / 2 + 1
+    limits = size / 2 - reach, size / 2 + reach
+    squares.set(xlim=limits, ylim=limits[::-1], aspect="equal")
+    squares.set_title(f"on the {size}×{size} image, in grey")
+    squares.grid(visible=False)
+    sides = [row.receptive_field for row in rows]
+    bars.bar_label(bars.barh([row.layer for row in rows], sides, color=colours), padding=3)
+    bars.axvline(size, color=GREY, lw=1, ls="-.")
+    bars.set_title("side of the square that one activation sees")
+    bars.invert_yaxis()
+    bars.grid(visible=False)
+    return fig
+
+
+@styled
+def parameters(model) -> Figure:
+    """Where the parameters are: a bar for every layer that has some, its share beside it."""
+    kinds = {"Conv2d": BLUE, "BatchNorm2d": ORANGE, "Linear": GREEN}
+    layers = [(name, layer) for name, layer in model.named_modules() if hasattr(layer, "weight")]
+    counts = [sum(p.numel() for p in layer.parameters()) for _, layer in layers]
+    colours = [kinds[type(layer).__name__] for _, layer in layers]
+    fig = Figure(figsize=(9, 4.4))
+    ax = fig.subplots()
+    bars = ax.barh([name for name, _ in layers], counts, color=colours)
+    ax.bar_label(bars, [f"{n:,}  ({100 * n / sum(counts):.1f} %)" for n in counts], padding=3)
+    ax.legend([Rectangle((0, 0), 1, 1, color=c) for c in kinds.values()], kinds, loc=(0.8, 0.54))
+    ax.set_title(f"{sum(counts):,} parameters")
+    ax.margins(x=0.15)
+    ax.invert_yaxis()
+    ax.grid(visible=False)
+    return fig
+
+
+@styled
+def against_original(run, original: dict[int, float], goal: float = 99.4) -> Figure:
+    """Test accuracy of a run, epoch by epoch, beside the original's {epoch: accuracy}."""
+    fig = Figure(figsize=(8, 3.8))
+    ax = fig.subplots()
+    ours = {epoch.epoch: epoch.test_accuracy for epoch in run.epochs}
+    ax.plot(*zip(*original.items(), strict=True), color=GREY, marker=".", label="the original")
+    ax.plot(*zip(*ours.items(), strict=True), color=BLUE, marker=".", label=f"seed {run.seed}")
+    ax.axhline(goal, color=GREY, lw=1, ls="-.", label=f"{goal} %")
+    ax.set(xlabel="epoch", ylabel="test accuracy (%)")
+    ax.set_title(f"{run.recipe['name']} on {run.dataset}, and the original on MNIST")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(loc="lower right")
+    return fig
+
+
+@styled
+def filters(weight, title: str) -> Figure:
+    """The kernels of a convolution (out, in, k, k): a column for each output, a row for each input.
+
+    Red is negative, blue positive, white zero.
+    """
+    kernels = torch.nn.functional.pad(weight.detach().float().cpu(), (0, 1, 0, 1), value=torch.nan)
+    outputs, inputs, height, width = kernels.shape
+    mosaic = kernels.permute(1, 2, 0, 3).reshape(inputs * height, outputs * width)[:-1, :-1].numpy()
+    fig = Figure(figsize=(9, 9 * mosaic.shape[0] / mosaic.shape[1] + 0.6))
+    ax = fig.subplots()
+    most = np.nanmax(np.abs(mosaic))
+    ax.imshow(mosaic, cmap="RdBu", vmin=-most, vmax=most)
+    ax.axis("off")
+    ax.set_title(title)
+    return fig
+
+
+@styled
+def feature_maps(model, image, layers, title: str, channels: int = 8) -> Figure:
+    """What the first `channels` of some layers, named as in the model, make of one image.
+
+    `image` is normalised, (1, 1, 28, 28). Every map has its own scale, from white, its smallest
+    value, to black.
+    """
+    maps, hooks = {}, []
+    for name in layers:
+
+        def keep(_layer, _inputs, output, name=name):
+            maps[name] = output[0, :channels].numpy(force=True)
+
+        hooks.append(model.get_submodule(name).register_forward_hook(keep))
+    with torch.no_grad():
+        model.eval()(image)
+    for hook in hooks:
+        hook.remove()
+    fig = Figure(figsize=(9, 1.22 * len(layers) + 0.4))
+    grid = fig.subplots(len(layers), channels + 1)
+    for ax in grid.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set(visible=True, color=GREY, linewidth=0.5)
+    for ax in grid[1:, 0]:
+        ax.axis("off")
+    grid[0, 0].imshow(image.squeeze().numpy(force=True), cmap="gray_r")
+    grid[0, 0].set_title("image", fontsize=9, loc="center")
+    for row, name in zip(grid, layers, strict=True):
+        for ax, activation in zip(row[1:], maps[name], strict=False):
+            ax.imshow(activation, cmap="gray_r")
+        size = "×".join(map(str, maps[name].shape[1:]))
+        row[1].set_title(f"{name}, {size}", fontsize=9)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return fig

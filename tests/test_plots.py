@@ -6,6 +6,8 @@ import torch
 from test_history import history
 
 from s4lib import plots
+from s4lib.model import MNISTNet
+from s4lib.receptive_field import receptive_fields
 
 
 def data(axes, label):
@@ -63,3 +65,71 @@ def test_the_readers_settings_stay_as_they_are():
     before = dict(mpl.rcParams)
     plots.model_loss([history([98.0, 99.0])])
     assert dict(mpl.rcParams) == before
+
+
+def test_figures_show_themselves_and_say_what_they_show():
+    figure = plots.model_loss([history([98.0, 99.0])])
+    png, size = figure._repr_png_()
+    assert png.startswith(b"\x89PNG")
+    assert size == {"width": 880, "height": 336, "alt": repr(figure)}
+    title, *panels = repr(figure).split("\nPanel. ")
+    assert title == "Figure. classic on MNIST, seed 0"
+    assert panels[1].startswith(
+        "epoch, accuracy (%)\n  line train (#D55E00 --): 2 points from (1, "
+    )
+    changed = plots.model_loss([history([98.0, 99.1])])
+    assert repr(changed) != repr(figure) == repr(plots.model_loss([history([98.0, 99.0])]))
+
+
+def test_class_counts_counts(digits):
+    train, test = plots.class_counts(digits).axes
+    assert [bar.get_height() for bar in train.patches] == torch.bincount(digits.train[1]).tolist()
+    assert [bar.get_height() for bar in test.patches] == torch.bincount(digits.test[1]).tolist()
+
+
+def test_receptive_fields_are_squares_about_the_centre_and_bars():
+    rows = receptive_fields(MNISTNet())
+    squares, bars = plots.receptive_field(rows).axes
+    assert [square.get_width() for square in squares.patches[1:]] == [
+        r.receptive_field for r in rows
+    ]
+    assert {square.get_x() + square.get_width() / 2 for square in squares.patches} == {14}
+    assert [bar.get_width() for bar in bars.patches] == [row.receptive_field for row in rows]
+
+
+def test_parameters_are_all_there():
+    model = MNISTNet()
+    (ax,) = plots.parameters(model).axes
+    assert sum(bar.get_width() for bar in ax.patches) == sum(p.numel() for p in model.parameters())
+
+
+def test_the_run_and_the_original_side_by_side():
+    (ax,) = plots.against_original(history([98.0, 99.0]), {1: 98.5, 2: 98.6, 3: 98.7}).axes
+    assert data(ax, "the original") == [[1, 98.5], [2, 98.6], [3, 98.7]]
+    assert data(ax, "seed 0") == [[1, 98.0], [2, 99.0]]
+
+
+def test_filters_have_a_column_for_each_output_and_a_row_for_each_input():
+    weight = torch.arange(3 * 2 * 3 * 3.0).view(3, 2, 3, 3)
+    (ax,) = plots.filters(weight, "title").axes
+    mosaic = ax.images[0].get_array()
+    assert mosaic.shape == (7, 11)  # one blank row and two blank columns between the kernels
+    for output in range(3):
+        for row in range(2):
+            kernel = mosaic[4 * row : 4 * row + 3, 4 * output : 4 * output + 3]
+            assert (kernel == weight[output, row].numpy()).all()
+
+
+def test_feature_maps_are_what_the_layers_give():
+    torch.manual_seed(0)
+    model, image = MNISTNet().eval(), torch.randn(1, 1, 28, 28)
+    figure = plots.feature_maps(model, image, ("block1", "block3"), "title", channels=4)
+    shown = [ax.images[0].get_array() for ax in figure.axes if ax.images]
+    assert (shown[0] == image[0, 0].numpy()).all()
+    with torch.no_grad():
+        expected = model.block1(image)[0, :4]
+    assert all(
+        (one == other.numpy()).all() for one, other in zip(shown[1:5], expected, strict=True)
+    )
+    assert [len(one) for one in shown] == [28] + 4 * [28] + 4 * [3]
+    assert not model.block1._forward_hooks
