@@ -8,6 +8,10 @@ __version__ = "1.0.0"
 class UsageError(ValueError):
     """A mistake of the user's; the message says what was wrong and what to do about it."""
 
+    def _render_traceback_(self):
+        """What a notebook shows: the message alone."""
+        return [str(self)]
+
 
 class Parser(argparse.ArgumentParser):
     """The parser of all commands: complains in one line, without the usage."""

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from s4lib import UsageError
+from s4lib.data import DATASETS
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,21 @@ CLASSIC = Recipe(
 )
 
 RECIPES = {recipe.name: recipe for recipe in (CLASSIC,)}
+
+
+def settings(recipe="classic", dataset="auto", epochs=None, seed=0) -> tuple[Recipe, str, int]:
+    """A notebook's parameters, checked: the recipe with that many epochs, the data set, the seed.
+
+    Numbers may be text, as environment variables are; no epochs are the recipe's own. Raises
+    UsageError for anything else, with the choices.
+    """
+    if recipe not in [*RECIPES]:
+        raise UsageError(f"There is no recipe {recipe!r}. Choose one of {', '.join(RECIPES)}.")
+    if dataset not in DATASETS:
+        raise UsageError(f"There is no data set {dataset!r}. Choose one of {', '.join(DATASETS)}.")
+    if epochs in (None, ""):
+        epochs = RECIPES[recipe].epochs
+    for name, value, least in (("epochs", epochs, 1), ("seed", seed, 0)):
+        if not str(value).isdecimal() or not least <= int(value) < 2**63:
+            raise UsageError(f"{name} must be a whole number, {least} or more, not {value!r}.")
+    return RECIPES[recipe].adjusted(epochs=int(epochs)), dataset, int(seed)

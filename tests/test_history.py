@@ -8,7 +8,7 @@ import pytest
 
 from s4lib import UsageError
 from s4lib.history import Epoch, History, dump, finished, parse, read_original, table
-from s4lib.recipes import CLASSIC, RECIPES, Recipe
+from s4lib.recipes import CLASSIC, RECIPES, Recipe, settings
 
 RESULTS = Path(__file__).parents[1] / "notebooks" / "results"
 
@@ -100,3 +100,32 @@ def test_shorter_runs_have_earlier_milestones_and_longer_ones_the_same():
 def test_recipes_refuse_what_can_not_be(field, value):
     with pytest.raises(UsageError, match=f"^{field} must be .*, not "):
         Recipe(**{**asdict(CLASSIC), field: value})
+
+
+def test_a_notebooks_parameters_may_be_text():
+    assert settings() == (CLASSIC, "auto", 0)
+    assert settings("classic", "digits", "2", "7") == (CLASSIC.adjusted(epochs=2), "digits", 7)
+    assert settings(epochs="") == settings(epochs=None) == settings(epochs=19)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"recipe": "slow"}, "There is no recipe 'slow'. Choose one of classic"),
+        ({"recipe": ["classic"]}, "There is no recipe ['classic']. Choose one of classic"),
+        ({"dataset": "cifar"}, "There is no data set 'cifar'. Choose one of auto, mnist, digits."),
+        ({"dataset": None}, "There is no data set None. Choose one of auto, mnist, digits."),
+        ({"epochs": "many"}, "epochs must be a whole number, 1 or more, not 'many'."),
+        ({"epochs": 0}, "epochs must be a whole number, 1 or more, not 0."),
+        ({"epochs": 1.5}, "epochs must be a whole number, 1 or more, not 1.5."),
+        ({"epochs": True}, "epochs must be a whole number, 1 or more, not True."),
+        ({"seed": -1}, "seed must be a whole number, 0 or more, not -1."),
+        ({"seed": "x"}, "seed must be a whole number, 0 or more, not 'x'."),
+    ],
+)
+def test_wrong_parameters_are_told_the_choices_in_one_line(wrong, message):
+    with pytest.raises(UsageError) as error:
+        settings(**wrong)
+    assert str(error.value).startswith(message)
+    assert error.value._render_traceback_() == [str(error.value)]
+    assert "\n" not in str(error.value)
