@@ -99,8 +99,10 @@ def train_epoch(model, batches, optimizer, schedule, scaler, precision) -> tuple
 
 
 def progress(batches):
-    """A bar that lives on a terminal or in a notebook, and is one line in a file."""
-    live = sys.stderr.isatty() or hasattr(builtins, "__IPYTHON__")
+    """A bar that lives on a terminal, or in a notebook's log, and is one line in a file."""
+    if hasattr(builtins, "__IPYTHON__"):
+        return tqdm(batches, file=sys.stdout)
+    live = sys.stderr.isatty()
     return tqdm(batches, **({} if live else {"mininterval": math.inf, "delay": 1e-9}))
 
 
