@@ -145,6 +145,23 @@ def larger_rates(rates, last_errors, six: dict[float, float]) -> Figure:
     return figure
 
 
+@styled
+def one_training(table, rate: float) -> Figure:
+    """A training, as `network.train` returns it: the error, and the outputs with their targets."""
+    figure = Figure(figsize=(8, 3.2))
+    left, right = figure.subplots(1, 2)
+    left.plot(table["step"], table["E_total"], color=PURPLE)
+    left.set(xlabel="step", ylabel="$E_{total}$", ylim=(0, None))
+    left.set_title(f"η = {rate:.3g}: from {table['E_total'][0]:.4f} to {table['E_total'][-1]:.4f}")
+    for k, dashes in (("1", "-"), ("2", "--")):
+        right.plot(table["step"], table[f"a_o{k}"], color=ORANGE, ls=dashes, label=f"$a_{{o{k}}}$")
+        right.axhline(table[f"t{k}"][0], color=GREY, ls=":", lw=1.2)
+    right.set(xlabel="step", ylim=(-0.03, 1.03))
+    right.set_title("outputs, and their targets, dotted")
+    right.legend(loc="center right")
+    return figure
+
+
 def rate_styles() -> list[dict]:
     """How the curves of six learning rates are drawn, from the smallest to the largest."""
     dashes = ("-", "--", "-", "--", "-", "--")
