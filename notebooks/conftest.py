@@ -1,0 +1,18 @@
+"""Under pytest the notebooks run small, on data that is everywhere, in this very environment.
+
+Set S4_DATASET and S4_EPOCHS yourself to run them large.
+"""
+
+import os
+from pathlib import Path
+
+SMALL = {"S4_DATASET": "digits", "S4_EPOCHS": "1", "S4_SLIDERS": "no"}
+
+for name, value in SMALL.items():
+    os.environ.setdefault(name, value)
+
+
+def pytest_configure(config):
+    if hasattr(config.option, "nbval_sanitize_with"):
+        config.option.nbval_sanitize_with = str(Path(__file__).with_name("sanitize.cfg"))
+        config.option.nbval_current_env = True
