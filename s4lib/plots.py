@@ -55,9 +55,9 @@ def describe(ax) -> str:
     lines = ["Panel. " + ", ".join(word.replace("\n", " ") for word in words if word)]
     for line in ax.lines:
         x, y = np.asarray(line.get_xydata(), float).T
-        label = line.get_label() if line.get_label()[0] != "_" else ""
+        label = "" if line.get_label().startswith("_") else f" {line.get_label()}"
         lines.append(
-            f"  line {label} ({line.get_color()} {line.get_linestyle()}): {len(x)} points"
+            f"  line{label} ({line.get_color()} {line.get_linestyle()}): {len(x)} points"
             f" from ({x[0]:.3g}, {y[0]:.3g}) to ({x[-1]:.3g}, {y[-1]:.3g}), mean {y.mean():.3g}"
         )
     for patch in ax.patches:

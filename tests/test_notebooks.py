@@ -1,0 +1,341 @@
+"""The notebooks run anywhere, read well, and nbval notices when what they show changes."""
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from s4lib.train import choose_device
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+
+ROOT = Path(__file__).resolve().parents[1]
+PATHS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+ONE, TWO = PATHS[:2]
+IGNORED = "nbval-ignore-output"
+SMALL = {"S4_DATASET": "digits", "S4_EPOCHS": "1", "S4_SLIDERS": "no", "OMP_NUM_THREADS": "1"}
+WHERE = "import s4lib; print(s4lib.__file__, os.getcwd(), sep='\\n')"
+
+each = pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def outputs(notebook):
+    return [output for cell in code(notebook) for output in cell.outputs]
+
+
+def text(cell):
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+# As it is committed
+
+
+@each
+def test_the_file_is_valid_and_small(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5)
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    assert path.stat().st_size < 1_000_000
+    assert "widgets" not in notebook.metadata
+    assert "widget-view" not in path.read_text()
+
+
+@each
+def test_it_was_run_from_top_to_bottom_without_a_complaint(path):
+    notebook = read(path)
+    counts = [cell.execution_count for cell in code(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+    for output in outputs(notebook):
+        assert output.output_type != "error"
+        assert output.get("name") != "stderr"
+        said = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+        assert not re.search(r"Warning|\r|/(home|root|tmp|work|Users|content|kaggle)/", said)
+
+
+@each
+def test_headings_make_an_outline_from_what_to_what_next(path):
+    cells = [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+    headings = re.findall(r"^(#+) (.+)$", "\n".join(cells), re.MULTILINE)
+    levels = [len(marks) for marks, _ in headings]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below <= above + 1 for above, below in pairwise(levels))
+    assert headings[-1] == ("##", "What to try next")
+    assert all(source.count("$$") % 2 == 0 for source in cells)
+
+
+@each
+def test_setup_comes_first_and_is_the_same_everywhere_then_parameters(path):
+    setup, parameters, *others = code(read(path))
+    assert setup.source == code(read(ONE))[0].source
+    assert tags(parameters) == ["parameters"]
+    assert "os.environ.get" in parameters.source
+    assert not any("parameters" in tags(cell) for cell in others)
+
+
+@each
+def test_what_is_not_compared_is_asserted_right_after(path):
+    cells = code(read(path))
+    for cell, following in zip(cells, [*cells[1:], None], strict=True):
+        assert set(tags(cell)) <= {IGNORED, "parameters"}
+        if IGNORED in tags(cell):
+            assert following is not None
+            assert "assert" in following.source
+            assert not tags(following)
+
+
+@each
+@pytest.mark.parametrize("form", ["html", "slides"])
+def test_teachers_get_pages_and_slides(path, form):
+    exporters = pytest.importorskip("nbconvert.exporters")
+    page, _ = exporters.get_exporter(form)().from_filename(str(path))
+    assert len(re.findall(r'<img [^>]*src="data:image/png', page)) == sum(
+        "image/png" in output.get("data", {}) for output in outputs(read(path))
+    )
+    assert read(path).cells[0].source.splitlines()[0].removeprefix("# ") in page.replace(
+        "&#182;", ""
+    )
+
+
+# Anywhere
+
+
+def copy(folder):
+    """What a fork has of the project, as far as notebooks need it."""
+    for name in ("s4lib", "backprop", "notebooks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def run(notebook, cwd, **env):
+    """Execute in `cwd`; the notebook as it is then, whether or not it ran through."""
+    client = nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(cwd)}})
+    try:
+        client.execute(env={**os.environ, **SMALL, "S4_ROOT": str(cwd), **env})
+    except nbclient.exceptions.CellExecutionError:
+        return notebook, False
+    return notebook, True
+
+
+def setup_only(path=TWO):
+    """The setup cell alone, and where it leads."""
+    notebook = read(path)
+    notebook.cells = [code(notebook)[0], nbformat.v4.new_code_cell(WHERE)]
+    return notebook
+
+
+def found(notebook):
+    """The folder whose s4lib was imported, and the folder to work in."""
+    module, folder = text(notebook.cells[1]).splitlines()
+    return Path(module).parents[1], Path(folder)
+
+
+@pytest.mark.parametrize("folder", [".", "notebooks"])
+def test_the_project_is_found_here_or_above(folder):
+    notebook, ran = run(setup_only(), ROOT / folder)
+    assert ran
+    assert found(notebook) == (ROOT, ROOT)
+
+
+@pytest.mark.parametrize(
+    "place", ["content/fork", "kaggle/working/fork", "kaggle/input/fork/fork-main"]
+)
+def test_the_project_is_found_where_colab_and_kaggle_put_it(place, tmp_path):
+    home = copy(tmp_path / place)
+    (tmp_path / "elsewhere").mkdir()
+    notebook, ran = run(setup_only(), tmp_path / "elsewhere", S4_ROOT=str(tmp_path))
+    assert ran
+    assert found(notebook) == (home, home)
+
+
+def test_what_is_not_here_is_said_in_one_line(tmp_path):
+    notebook, ran = run(read(TWO), tmp_path)
+    assert not ran
+    assert [output.traceback for output in code(notebook)[0].outputs] == [
+        ["s4lib is not here: write the address of its git repository above."]
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_repository_that_can_not_be_cloned_is_said_in_one_line(tmp_path):
+    notebook, ran = run(setup_only(), tmp_path, S4_REPOSITORY=str(tmp_path / "nowhere"))
+    assert not ran
+    (line,) = notebook.cells[0].outputs[0].traceback
+    assert line.startswith(f"{tmp_path}/nowhere has no s4lib, or can't be cloned. ")
+    assert "\n" not in line
+
+
+def test_a_lone_notebook_clones_the_repository_and_runs_with_injected_parameters(tmp_path):
+    """As papermill does it: a cell after the one tagged `parameters`."""
+    origin = copy(tmp_path / "origin")
+    for command in ("init", "add .", "-c user.name=A -c user.email=a@b.invalid commit -m all"):
+        subprocess.run(["git", *command.split()], cwd=origin, check=True, capture_output=True)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    notebook = read(TWO)
+    at = next(k for k, cell in enumerate(notebook.cells) if "parameters" in tags(cell))
+    injected = nbformat.v4.new_code_cell("epochs = 1\ndataset = 'digits'\nseed = 3")
+    injected.metadata["tags"] = ["injected-parameters"]
+    notebook.cells.insert(at + 1, injected)
+
+    notebook, ran = run(
+        notebook, alone, S4_REPOSITORY=str(origin), S4_EPOCHS="2", S4_DATASET="auto"
+    )
+    assert ran
+    log = next(text(cell) for cell in code(notebook) if "fit(" in cell.source)
+    assert log.startswith(
+        "classic on scikit-learn digits: 1,437 training and 360 test images, seed 3"
+    )
+    assert f", {choose_device()}, " in log.splitlines()[0]  # CUDA where there is one
+    assert log.count("Epoch") == 1
+    assert {output.get("name", "stdout") for output in outputs(notebook)} == {"stdout"}
+    assert (alone / "session4/runs/notebook-classic-digits-1-3/weights.pt").exists()
+
+
+def test_on_kaggle_outputs_go_where_writing_is_allowed(tmp_path):
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace"]
+    if os.geteuid() == 0:  # whom no permissions stop: without these capabilities they do
+        if not shutil.which("setpriv"):
+            pytest.skip("needs setpriv, or not to be root")
+        command = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all", *command]
+    home = copy(tmp_path / "kaggle/input/datasets/somebody/session4")
+    before = sorted(home.rglob("*"))
+    for file in (home, *before):
+        file.chmod(file.stat().st_mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
+    working = tmp_path / "kaggle/working"
+    working.mkdir()
+    shutil.copy(TWO, working / "notebook.ipynb")
+    (working / "notebook.ipynb").chmod(0o644)
+    env = {**os.environ, **SMALL, "S4_ROOT": str(tmp_path), "PYTHONPATH": ""}
+    done = subprocess.run(
+        [*command, "notebook.ipynb"], cwd=working, env=env, capture_output=True, text=True
+    )
+    after = sorted(home.rglob("*"))
+    for folder in (home, *(path for path in before if path.is_dir())):
+        folder.chmod(0o755)  # so that pytest can tidy up
+    assert done.returncode == 0, done.stderr
+    assert (working / "runs/notebook-classic-digits-1-0/weights.pt").exists()
+    assert after == before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_is_used_without_an_edit(tmp_path):
+    notebook, ran = run(read(TWO), ROOT / "notebooks")
+    assert ran
+    log = next(text(cell) for cell in code(notebook) if "fit(" in cell.source)
+    assert ", cuda, " in log.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "env", "message"),
+    [
+        (TWO, {"S4_DATASET": "cifar"}, "There is no data set 'cifar'. Choose one of auto, mnist, "),
+        (ONE, {"S4_SLIDERS": "maybe"}, "sliders must be yes or no, not 'maybe'."),
+    ],
+)
+def test_a_wrong_parameter_stops_the_notebook_with_one_line(path, env, message):
+    notebook, ran = run(read(path), ROOT / "notebooks", **env)
+    assert not ran
+    stopped = [output for output in outputs(notebook) if output.output_type == "error"]
+    ((line,),) = [output.traceback for output in stopped]
+    assert line.startswith(message)
+    assert "\n" not in line
+
+
+# Held in place
+
+MUTATIONS = {  # file, what is there, what is put there, notebook, the cell that notices
+    "weight count": (
+        "s4lib/model.py",
+        "conv1=nn.Conv2d(1, 16, 3, padding=1)",
+        "conv1=nn.Conv2d(1, 16, 3, padding=1, bias=False)",
+        TWO,
+        "summary(MNISTNet()",
+    ),
+    "gradient's sign, eight weights": (
+        "backprop/network.py",
+        "dE_do1 = (a_o1 - t1)",
+        "dE_do1 = (t1 - a_o1)",
+        ONE,
+        "by_function",
+    ),
+    "gradient's sign, 17,498": (
+        "backprop/layers.py",
+        "return dy * (x > 0)",
+        "return -dy * (x > 0)",
+        ONE,
+        "referee.compare",
+    ),
+    "receptive field": (
+        "s4lib/receptive_field.py",
+        "field += (kernel - 1) * jump",
+        "field += kernel * jump",
+        TWO,
+        "print(table(rows))",
+    ),
+    "figure": (
+        "backprop/plots.py",
+        "right.plot(rate * step,",
+        "right.plot(step,",
+        ONE,
+        "plots.error_curves(",
+    ),
+    "figure of measurements": (
+        "s4lib/plots.py",
+        'name = f"{part}_{quantity}"',
+        'name = f"test_{quantity}"',
+        TWO,
+        "line.get_ydata()",
+    ),
+}
+
+
+def nbval(folder, path):
+    """Start `pytest --nbval` on one notebook of a copy."""
+    command = [sys.executable, "-m", "pytest", "--nbval", "-x", "-q", "-p", "no:cacheprovider"]
+    return subprocess.Popen(
+        [*command, f"notebooks/{path.name}"],
+        cwd=folder,
+        env={**os.environ, **SMALL},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_nbval_notices_when_what_a_notebook_shows_changes(tmp_path):
+    pytest.importorskip("nbval")
+    started = {}
+    for number, (file, there, instead, path, _) in enumerate(MUTATIONS.values()):
+        folder = copy(tmp_path / str(number))
+        source = (folder / file).read_text()
+        assert source.count(there) == 1, file
+        (folder / file).write_text(source.replace(there, instead))
+        started[number] = nbval(folder, path)
+    said = [process.communicate()[0] for process in started.values()]
+    for name, report, (*_, notices) in zip(MUTATIONS, said, MUTATIONS.values(), strict=True):
+        assert "1 failed" in report, (name, report)
+        assert notices in report, (name, report)
