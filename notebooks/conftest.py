@@ -14,5 +14,6 @@ for name, value in SMALL.items():
 
 def pytest_configure(config):
     if hasattr(config.option, "nbval_sanitize_with"):
-        config.option.nbval_sanitize_with = str(Path(__file__).with_name("sanitize.cfg"))
+        sanitizer = Path(__file__).with_name("sanitize.cfg")
+        config.option.nbval_sanitize_with = config.option.nbval_sanitize_with or str(sanitizer)
         config.option.nbval_current_env = True
