@@ -18,8 +18,9 @@ class MNISTNet(nn.Module):
     third block has neither padding nor batch normalisation: only 7×7 positions are left, and
     their border carries no digit. The head averages what remains and classifies it.
 
-    The comments give each layer's output, and the side of the square of input pixels that one
-    of its activations can see.
+    ReLU overwrites its input, which nothing needs again; copy what a hook is to keep. The
+    comments give each layer's output, and the side of the square of input pixels that one of
+    its activations can see.
     """
 
     def __init__(self, dropout_block3: float = 0.10, dropout_head: float = 0.15):
@@ -27,37 +28,37 @@ class MNISTNet(nn.Module):
         self.block1 = block(
             conv1=nn.Conv2d(1, 16, 3, padding=1),  # (N, 16, 28, 28), sees 3
             norm1=nn.BatchNorm2d(16),
-            relu1=nn.ReLU(),
+            relu1=nn.ReLU(inplace=True),
             conv2=nn.Conv2d(16, 32, 3, padding=1),  # (N, 32, 28, 28), sees 5
             norm2=nn.BatchNorm2d(32),
-            relu2=nn.ReLU(),
+            relu2=nn.ReLU(inplace=True),
         )
         self.transition1 = block(
             pool=nn.MaxPool2d(2),  # (N, 32, 14, 14), sees 6
             conv=nn.Conv2d(32, 8, 1),  # (N, 8, 14, 14), sees 6
             norm=nn.BatchNorm2d(8),
-            relu=nn.ReLU(),
+            relu=nn.ReLU(inplace=True),
         )
         self.block2 = block(
             conv1=nn.Conv2d(8, 16, 3, padding=1),  # (N, 16, 14, 14), sees 10
             norm1=nn.BatchNorm2d(16),
-            relu1=nn.ReLU(),
+            relu1=nn.ReLU(inplace=True),
             conv2=nn.Conv2d(16, 32, 3, padding=1),  # (N, 32, 14, 14), sees 14
             norm2=nn.BatchNorm2d(32),
-            relu2=nn.ReLU(),
+            relu2=nn.ReLU(inplace=True),
         )
         self.transition2 = block(
             pool=nn.MaxPool2d(2),  # (N, 32, 7, 7), sees 16
             conv=nn.Conv2d(32, 8, 1),  # (N, 8, 7, 7), sees 16
             norm=nn.BatchNorm2d(8),
-            relu=nn.ReLU(),
+            relu=nn.ReLU(inplace=True),
         )
         self.block3 = block(
             conv1=nn.Conv2d(8, 16, 3),  # (N, 16, 5, 5), sees 24
-            relu1=nn.ReLU(),
+            relu1=nn.ReLU(inplace=True),
             dropout=nn.Dropout(dropout_block3),
             conv2=nn.Conv2d(16, 32, 3),  # (N, 32, 3, 3), sees 32
-            relu2=nn.ReLU(),
+            relu2=nn.ReLU(inplace=True),
         )
         self.gap = nn.AdaptiveAvgPool2d(1)  # (N, 32, 1, 1), sees 40: the whole image
         self.dropout = nn.Dropout(dropout_head)

@@ -283,7 +283,7 @@ def feature_maps(model, image, layers, title: str, channels: int = 8) -> Figure:
     for name in layers:
 
         def keep(_layer, _inputs, output, name=name):
-            maps[name] = output[0, :channels].numpy(force=True)
+            maps[name] = output[0, :channels].clone().numpy(force=True)
 
         hooks.append(model.get_submodule(name).register_forward_hook(keep))
     with torch.no_grad():
