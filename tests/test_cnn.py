@@ -93,7 +93,9 @@ def test_every_activation_equals_pytorchs(training, batch):
     net = lived_in_net().train(training)
     seen = {}
     for name, module in net.named_modules():
-        module.register_forward_hook(lambda _, x, y, name=name: seen.setdefault(name, y.clone()))
+        module.register_forward_hook(
+            lambda _, x, y, name=name: seen.setdefault(name, y.detach().clone())
+        )
     masks = referee.dropout_masks(net, 16, seed=3) if training else None
     outputs = forward(to_numpy(net.state_dict()), batch[0].numpy(), masks)
     torch.manual_seed(3)
