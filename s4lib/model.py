@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 
 def block(**layers: nn.Module) -> nn.Sequential:
@@ -71,3 +71,20 @@ class MNISTNet(nn.Module):
         x = self.gap(self.block3(x))
         logits = self.fc(self.dropout(x).flatten(1))
         return self.log_softmax(logits)
+
+
+def pool_before_relu(model: nn.Module) -> fx.GraphModule:
+    """The same network, sharing its layers, that pools first wherever ReLU precedes max pooling.
+
+    The largest of four numbers stays the largest when negative ones become 0. So outputs and
+    gradients are the same to the bit, and these ReLUs have a quarter of the work.
+    """
+    traced = fx.symbolic_trace(model)
+    layers = dict(traced.named_modules())
+    for node in traced.graph.nodes:
+        follower = next(iter(node.users), node)
+        kinds = (type(layers.get(step.target)) for step in (node, follower))
+        if len(node.users) == 1 and tuple(kinds) == (nn.ReLU, nn.MaxPool2d):
+            node.target, follower.target = follower.target, node.target
+    traced.recompile()
+    return traced

@@ -21,7 +21,7 @@ from s4lib.augment import random_affine
 from s4lib.checkpoint import save, save_weights
 from s4lib.data import Batches, Dataset
 from s4lib.history import Epoch, History
-from s4lib.model import MNISTNet
+from s4lib.model import MNISTNet, pool_before_relu
 from s4lib.recipes import Recipe
 
 
@@ -161,6 +161,7 @@ def fit(
     batches = Batches(dataset, recipe.batch_size, generator, turn)
     model = MNISTNet(recipe.dropout_block3, recipe.dropout_head)
     model = model.to(device, memory_format=torch.channels_last)
+    quick = pool_before_relu(model)
     optimizer = torch.optim.Adam(model.parameters(), recipe.lr, fused=True)
     schedule = torch.optim.lr_scheduler.MultiStepLR(
         optimizer, [round(epoch * len(batches)) for epoch in recipe.milestones], recipe.gamma
@@ -180,7 +181,7 @@ def fit(
             print(f"Epoch {epoch}:", flush=True)
             start, lr = time.perf_counter(), schedule.get_last_lr()[0]
             train_loss, train_accuracy = train_epoch(
-                model, batches, optimizer, schedule, scaler, precision
+                quick, batches, optimizer, schedule, scaler, precision
             )
             test_loss, correct = evaluate(model, dataset)
             if not math.isfinite(train_loss + test_loss):

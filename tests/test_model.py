@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torchsummary import summary
 
-from s4lib.model import MNISTNet, block
+from s4lib.model import MNISTNet, block, pool_before_relu
 from s4lib.receptive_field import receptive_fields, table
 
 ROWS = receptive_fields(MNISTNet())
@@ -26,6 +26,42 @@ def test_output_is_log_probabilities():
     log_probs = MNISTNet().eval()(torch.randn(5, 1, 28, 28))
     assert log_probs.shape == (5, 10)
     torch.testing.assert_close(log_probs.exp().sum(1), torch.ones(5))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_pooling_before_relu_changes_the_order_and_not_a_bit(precision):
+    model = MNISTNet().to(memory_format=torch.channels_last)
+    quick = pool_before_relu(model)
+    order = [str(node.target) for node in quick.graph.nodes]
+    assert order.index("transition1.pool") == order.index("block1.relu2") - 1
+    assert order.index("transition2.pool") == order.index("block2.relu2") - 1
+    images, labels = torch.randn(40, 1, 28, 28), torch.arange(40) % 10
+
+    def loss_and_gradients(network):
+        torch.manual_seed(0)  # the same dropout
+        model.zero_grad()
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            loss = nn.functional.nll_loss(network(images), labels)
+        loss.backward()
+        return [loss, *(parameter.grad for parameter in model.parameters())]
+
+    for plain, quickly in zip(loss_and_gradients(model), loss_and_gradients(quick), strict=True):
+        assert plain.equal(quickly)
+
+
+def test_a_relu_that_something_else_reads_stays_before_its_pooling():
+    class Fork(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.relu, self.pool = nn.ReLU(), nn.MaxPool2d(2)
+
+        def forward(self, x):
+            x = self.relu(x)
+            return self.pool(x), x
+
+    images = torch.randn(2, 1, 4, 4)
+    for plain, quickly in zip(Fork()(images), pool_before_relu(Fork())(images), strict=True):
+        assert plain.equal(quickly)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.layer for row in ROWS])
