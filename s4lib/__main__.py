@@ -3,14 +3,12 @@
 import argparse
 import io
 import sys
-from functools import partial
 from pathlib import Path
 
 import torch
 from torchsummary import summary as print_summary
 
 from s4lib import Parser, UsageError, history, plots
-from s4lib.augment import random_affine
 from s4lib.checkpoint import SHIPPED_WEIGHTS, claim, load_weights, save, writable
 from s4lib.data import DATASETS, Dataset, load, normalise
 from s4lib.model import MNISTNet
@@ -118,12 +116,7 @@ def repeat(args) -> int:
 def pictures(args) -> int:
     writable(args.out)
     dataset = load("mnist", args.data)
-    turn = partial(
-        random_affine,
-        generator=torch.Generator().manual_seed(0),
-        rotation=CLASSIC.rotation,
-        mode=CLASSIC.interpolation,
-    )
+    turn = CLASSIC.augmentation(torch.Generator().manual_seed(0))
     save_figure(plots.samples(dataset), args.out / "samples.png")
     save_figure(plots.augmented(dataset, turn), args.out / "augmented.png")
     runs = history.parse(Path("notebooks/results/classic.json").read_text())

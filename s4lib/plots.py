@@ -135,7 +135,7 @@ def model_loss(histories, goal: float = 99.4) -> Figure:
             ax.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.2, lw=0)
             lowest.append(mean[1:].min() if len(mean) > 1 else mean[0])
         for before, after in zip(first.epochs, first.epochs[1:], strict=False):
-            if after.lr < before.lr:
+            if after.lr < before.lr and first.recipe["milestones"]:
                 ax.axvline(before.epoch + 0.5, color=GREY, lw=1, ls=":")
                 height, anchor = (0.98, "top") if quantity == "loss" else (0.02, "bottom")
                 ax.text(
@@ -150,6 +150,30 @@ def model_loss(histories, goal: float = 99.4) -> Figure:
         ax.legend(loc="center right", frameon=True, framealpha=1, edgecolor="white")
     runs = f"mean of {len(histories)} runs, ±1 s.d." if len(histories) > 1 else f"seed {first.seed}"
     fig.suptitle(f"{first.recipe['name']} on {first.dataset}, {runs}", x=0.01, ha="left")
+    return fig
+
+
+@styled
+def race(runs: list[dict], goal: float) -> Figure:
+    """Test accuracy against seconds and against epochs, a line for each run of each `way`."""
+    fig = Figure(figsize=(11, 4.2))
+    left, right = fig.subplots(1, 2, sharey=True)
+    ways = list(dict.fromkeys(run["way"] for run in runs))
+    looks = zip(ways, (GREY, BLUE, ORANGE), ("s", "o", "^"), strict=False)
+    for way, color, marker in looks:
+        for i, run in enumerate(run for run in runs if run["way"] == way):
+            look = {"color": color, "marker": marker, "ms": 5, "lw": 1, "alpha": 0.8}
+            epochs = range(1, len(run["accuracies"]) + 1)
+            left.plot(run["seconds"], run["accuracies"], label="_" if i else way, **look)
+            right.plot(epochs, run["accuracies"], label="_" if i else way, **look)
+    for ax in (left, right):
+        ax.axhline(goal, color=GREY, lw=1, ls="-.")
+    left.set(xscale="log", xlabel="seconds since the start", ylabel="test accuracy (%)")
+    left.xaxis.set_major_formatter("{x:g}")
+    right.set(xlabel="epoch", ylim=(97.4, 99.75))
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="white")
+    fig.suptitle(f"The way to {goal} % on MNIST, a line or a mark for each run", x=0.01, ha="left")
     return fig
 
 

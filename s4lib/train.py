@@ -8,7 +8,6 @@ import math
 import sys
 import time
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from s4lib import UsageError
-from s4lib.augment import random_affine
 from s4lib.checkpoint import save, save_weights
 from s4lib.data import Batches, Dataset
 from s4lib.history import Epoch, History
 from s4lib.model import MNISTNet, pool_before_relu
+from s4lib.muon import Muon
 from s4lib.recipes import Recipe
 
 
@@ -64,7 +63,33 @@ def keep_freed_memory() -> None:
         mallopt(mmap_threshold, 2**25)  # the largest that it takes
 
 
-def train_epoch(model, batches, optimizer, schedule, scaler, precision) -> tuple[float, float]:
+def make_optimizer(model: nn.Module, recipe: Recipe, fused: bool) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), recipe.lr, fused=fused)
+    kernels = [parameter for parameter in model.parameters() if parameter.ndim == 4]
+    others = [parameter for parameter in model.parameters() if parameter.ndim != 4]
+    groups = [{"params": others}, {"params": kernels, "momentum": 0.95}]
+    return Muon(groups, recipe.lr, fused=fused)
+
+
+def make_schedule(optimizer, recipe: Recipe, batches: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """To be stepped after each of an epoch's `batches`."""
+    if recipe.warm_up is None:
+        milestones = [round(epoch * batches) for epoch in recipe.milestones]
+        return torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, recipe.gamma)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=recipe.lr,
+        total_steps=recipe.epochs * batches,
+        pct_start=recipe.warm_up,
+        anneal_strategy="linear",
+        cycle_momentum=False,
+    )
+
+
+def train_epoch(
+    model, batches, optimizer, schedule, scaler, precision, label_smoothing=0
+) -> tuple[float, float]:
     """One pass over `batches`: mean loss per example, and per cent predicted correctly.
 
     Both are taken while the weights change, with dropout on. Raises FloatingPointError when the
@@ -80,8 +105,9 @@ def train_epoch(model, batches, optimizer, schedule, scaler, precision) -> tuple
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 log_probs = model(images)
                 loss = F.nll_loss(log_probs, labels)
+                target = torch.lerp(loss, -log_probs.mean(dtype=torch.float32), label_smoothing)
             optimizer.zero_grad()
-            scaler.scale(loss).backward()
+            scaler.scale(target).backward()
             scaler.step(optimizer)
             scaler.update()
             schedule.step()
@@ -155,17 +181,12 @@ def fit(
     dataset = dataset.to(device)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
-    turn = partial(
-        random_affine, generator=generator, rotation=recipe.rotation, mode=recipe.interpolation
-    )
-    batches = Batches(dataset, recipe.batch_size, generator, turn)
+    batches = Batches(dataset, recipe.batch_size, generator, recipe.augmentation(generator))
     model = MNISTNet(recipe.dropout_block3, recipe.dropout_head)
     model = model.to(device, memory_format=torch.channels_last)
     quick = pool_before_relu(model)
-    optimizer = torch.optim.Adam(model.parameters(), recipe.lr, fused=True)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(
-        optimizer, [round(epoch * len(batches)) for epoch in recipe.milestones], recipe.gamma
-    )
+    optimizer = make_optimizer(model, recipe, fused=precision != torch.float16)
+    schedule = make_schedule(optimizer, recipe, len(batches))
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
 
     name = str(precision).removeprefix("torch.")
@@ -181,7 +202,7 @@ def fit(
             print(f"Epoch {epoch}:", flush=True)
             start, lr = time.perf_counter(), schedule.get_last_lr()[0]
             train_loss, train_accuracy = train_epoch(
-                quick, batches, optimizer, schedule, scaler, precision
+                quick, batches, optimizer, schedule, scaler, precision, recipe.label_smoothing
             )
             test_loss, correct = evaluate(model, dataset)
             if not math.isfinite(train_loss + test_loss):

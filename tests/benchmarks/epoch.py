@@ -5,9 +5,9 @@
 The original's way: torchvision transforms, image by image, in a DataLoader; Adam, fp32. Ours is
 `s4lib.train.fit` as it stands, in fp32 and, where the hardware computes with it, in bf16. Each
 has a process of its own; they take turns, a piece of an epoch each, and the medians are compared.
-Also printed: peak memory; the share of our time outside forward, backward and optimiser; the time
-from the start of a process to the end of its first backward pass. Needs MNIST in $S4_DATA or
-./data.
+Also printed: where a step's time goes, for CLASSIC and for FAST; the share of the machine's own
+peak that forward and backward reach; peak memory; the time from the start of a process to the end
+of its first backward pass. Needs MNIST in $S4_DATA or ./data.
 """
 
 import argparse
@@ -28,14 +28,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.datasets import MNIST
 from tqdm import tqdm
 
 from s4lib import train
-from s4lib.data import MNIST_MEAN, MNIST_STD, load
-from s4lib.model import MNISTNet
-from s4lib.recipes import CLASSIC
+from s4lib.data import MNIST_MEAN, MNIST_STD, Batches, load
+from s4lib.model import MNISTNet, pool_before_relu
+from s4lib.muon import Muon
+from s4lib.recipes import CLASSIC, FAST
 
 EPOCH = 468  # batches of 128
 FIRST_BATCH = """
@@ -47,28 +49,35 @@ main(["train", "--dataset", "mnist", "--out", sys.argv[1]])
 
 
 def original_way():
-    """The original's loader and network, as a function that trains on some batches."""
+    """The original's loader, network and optimizer: (train on some batches, test, schedule)."""
     device = train.choose_device()
-    turn_and_normalise = transforms.Compose(
-        [
-            transforms.RandomRotation((-CLASSIC.rotation, CLASSIC.rotation)),
-            transforms.ToTensor(),
-            transforms.Normalize((MNIST_MEAN,), (MNIST_STD,)),
-        ]
-    )
-    digits = MNIST(os.environ.get("S4_DATA", "data"), train=True, transform=turn_and_normalise)
+    to_normal = [transforms.ToTensor(), transforms.Normalize((MNIST_MEAN,), (MNIST_STD,))]
+    turn = transforms.RandomRotation((-CLASSIC.rotation, CLASSIC.rotation))
     workers = {"num_workers": 4, "pin_memory": True} if device.type == "cuda" else {}
-    loader = DataLoader(digits, CLASSIC.batch_size, shuffle=True, drop_last=True, **workers)
-    model = MNISTNet().to(device).train()
+    train_loader, test_loader = (
+        DataLoader(
+            MNIST(
+                os.environ.get("S4_DATA", "data"), train=training, transform=transforms.Compose(way)
+            ),
+            CLASSIC.batch_size,
+            shuffle=True,
+            drop_last=training,
+            **workers,
+        )
+        for training, way in ((True, [turn, *to_normal]), (False, to_normal))
+    )
+    model = MNISTNet().to(device)
     for name, layer in list(model.named_modules()):
         if isinstance(layer, nn.ReLU):
             model.set_submodule(name, nn.ReLU())
     optimizer = torch.optim.Adam(model.parameters(), CLASSIC.lr)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, CLASSIC.milestones, CLASSIC.gamma)
 
-    def piece(batches):
+    def train_on(batches):
+        model.train()
         correct = 0
         with open(os.devnull, "w") as null, tqdm(total=batches, file=null) as bar:
-            for images, labels in islice(loader, batches):
+            for images, labels in islice(train_loader, batches):
                 images, labels = images.to(device), labels.to(device)
                 optimizer.zero_grad()
                 log_probs = model(images)
@@ -79,17 +88,31 @@ def original_way():
                 bar.set_description(f"loss={loss.item()}")
                 bar.update()
 
-    return piece
+    @torch.no_grad()
+    def test():
+        model.eval()
+        correct = 0
+        for images, labels in test_loader:
+            log_probs = model(images.to(device))
+            correct += (log_probs.argmax(1) == labels.to(device)).sum().item()
+        return 100 * correct / len(test_loader.dataset)
+
+    return train_on, test, schedule
 
 
-def our_way(precision):
+def original_piece():
+    train_on, _, _ = original_way()
+    return train_on
+
+
+def our_way(precision, recipe=CLASSIC):
     """`fit` for one short epoch, tested on a handful of images."""
     dataset = load("mnist")
     images, labels = dataset.train
     test = tuple(part[:10] for part in dataset.test)
 
     def piece(batches):
-        count = batches * CLASSIC.batch_size
+        count = batches * recipe.batch_size
         short = replace(dataset, train=(images[:count], labels[:count]), test=test)
         with (
             patch.object(train, "choose_precision", lambda _: precision),
@@ -97,17 +120,22 @@ def our_way(precision):
             contextlib.redirect_stdout(null),
             contextlib.redirect_stderr(null),
         ):
-            train.fit(replace(CLASSIC, epochs=1), short)
+            train.fit(replace(recipe, epochs=1), short)
 
     return piece
 
 
 def seconds(call, *args, **kwargs):
-    start = time.perf_counter()
+    if not torch.cuda.is_available():
+        start = time.perf_counter()
+        call(*args, **kwargs)
+        return time.perf_counter() - start
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
     call(*args, **kwargs)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1000
 
 
 def worker(pipe, make_way, *args):
@@ -116,17 +144,21 @@ def worker(pipe, make_way, *args):
     piece(5)  # warm up
     for batches in iter(pipe.recv, 0):
         pipe.send(seconds(piece, batches))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    pipe.send(peak_memory())
+
+
+def peak_memory() -> float:
+    """The process's largest in MiB: of the GPU if there is one, else of the machine."""
     if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    pipe.send(peak)
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 @contextlib.contextmanager
-def counting(spent):
-    """Add the seconds spent in forward, loss, backward and optimiser to the list `spent`."""
+def counting(spent, optimizer):
+    """Add to `spent` the seconds of every part of a training step."""
 
-    def timed(function):
+    def timed(part, function):
         def wrapper(*args, **kwargs):
             result = None
 
@@ -134,21 +166,61 @@ def counting(spent):
                 nonlocal result
                 result = function(*args, **kwargs)
 
-            spent.append(seconds(call))
+            spent[part] = spent.get(part, 0) + seconds(call)
             return result
 
         return wrapper
 
+    def timed_batches(self, iterate=Batches.__iter__):
+        batches = iterate(self)
+        following = timed("data", lambda: next(batches, None))
+        return iter(following, None)
+
     with contextlib.ExitStack() as patches:
-        for owner, name in (
-            (torch.fx.GraphModule, "__call__"),
-            (F, "nll_loss"),
-            (torch.Tensor, "backward"),
-            (torch.optim.Adam, "zero_grad"),
-            (torch.optim.Adam, "step"),
+        patches.enter_context(patch.object(Batches, "__iter__", timed_batches))
+        for part, owner, name in (
+            ("forward", torch.fx.GraphModule, "__call__"),
+            ("forward", F, "nll_loss"),
+            ("backward", torch.Tensor, "backward"),
+            ("optimizer", optimizer, "zero_grad"),
+            ("optimizer", optimizer, "step"),
         ):
-            patches.enter_context(patch.object(owner, name, timed(getattr(owner, name))))
+            patches.enter_context(patch.object(owner, name, timed(part, getattr(owner, name))))
         yield
+
+
+def breakdown(recipe, precision) -> dict[str, float]:
+    """Seconds an epoch takes in each part of its steps, and in all else."""
+    spent = {}
+    train_on = our_way(precision, recipe)
+    train_on(5)  # warm up
+    with counting(spent, Muon if recipe.optimizer == "muon" else torch.optim.Adam):
+        total = seconds(train_on, EPOCH * CLASSIC.batch_size // recipe.batch_size)
+    return {**spent, "other": total - sum(spent.values())}
+
+
+def operations(images: int) -> int:
+    """Floating-point operations of one forward and backward pass, counted layer by layer."""
+    model = pool_before_relu(MNISTNet())
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(images, 1, 28, 28)).sum().backward()
+    return counter.get_total_flops()
+
+
+def peak_rate(precision) -> float:
+    """The most floating-point operations a second that a matrix product reaches here."""
+    device, rates = train.choose_device(), []
+    for size in (1024, 2048, 4096):
+        matrix = torch.randn(size, size, device=device, dtype=precision)
+        rates += [2 * size**3 / seconds(torch.mm, matrix, matrix) for _ in range(10)]
+    return max(rates)
+
+
+def test_time() -> float:
+    """Seconds that a test on all 10,000 images takes."""
+    dataset = load("mnist").to(train.choose_device())
+    model = MNISTNet().to(train.choose_device(), memory_format=torch.channels_last)
+    return statistics.median(seconds(train.evaluate, model, dataset) for _ in range(5))
 
 
 def main() -> None:
@@ -158,7 +230,7 @@ def main() -> None:
     args = parser.parse_args()
 
     native = train.choose_precision(train.choose_device())
-    ways = {"the original's way": (original_way,), "ours, fp32": (our_way, torch.float32)}
+    ways = {"the original's way": (original_piece,), "ours, fp32": (our_way, torch.float32)}
     if native != torch.float32:
         ways[f"ours, {str(native).removeprefix('torch.')}"] = (our_way, native)
     spawn, pipes = multiprocessing.get_context("spawn"), {}
@@ -188,11 +260,21 @@ def main() -> None:
             f"| {name} | {epoch:.1f} | {rate:,.0f} | {slowest / median:.2f} | {memory:,.0f} MiB |"
         )
 
-    spent = []
-    with counting(spent):
-        total = seconds(our_way(native), EPOCH)
-    outside = 100 * (1 - sum(spent) / total)
-    print(f"\nOutside forward, backward and optimiser: {outside:.1f} % of the time")
+    parts = {recipe.name: breakdown(recipe, native) for recipe in (CLASSIC, FAST)}
+    print("\n| part of an epoch | " + " | ".join(f"{name}, s | share" for name in parts) + " |")
+    print("|---|" + "---:|---:|" * len(parts))
+    for part in parts["classic"]:
+        cells = (f"{p[part]:.2f} | {100 * p[part] / sum(p.values()):.1f} %" for p in parts.values())
+        print(f"| {part} | {' | '.join(cells)} |")
+    print(f"\nTesting 10,000 images: {test_time():.2f} s, once an epoch")
+    count, peak = operations(1), peak_rate(native)
+    print(f"{count / 1e6:.1f} million floating-point operations an image, forward and backward.")
+    print(f"A matrix product reaches {peak / 1e9:,.0f} thousand million a second here;")
+    for name, spent in parts.items():
+        rate = EPOCH * CLASSIC.batch_size * count / (spent["forward"] + spent["backward"])
+        print(
+            f"{name}'s forward and backward {rate / 1e9:,.0f}, {100 * rate / peak:.1f} % of that."
+        )
     with tempfile.TemporaryDirectory() as folder:
         start = [
             seconds(

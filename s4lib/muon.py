@@ -1,0 +1,51 @@
+"""Muon, an optimizer that turns every kernel's gradient before it takes a step along it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def orthogonalise(matrices: list[Tensor]) -> Tensor:
+    """Bring all singular values of each (m, n) matrix near 1, those that are 0 aside.
+
+    Five Newton-Schulz iterations with the coefficients of Keller Jordan's Muon (2024), which
+    leave the others between 0.7 and 1.2. Matrices are padded with zeros, which stay zeros, and
+    done all at once: (N, largest m, largest n).
+    """
+    rows, columns = (
+        max(sizes) for sizes in zip(*(matrix.shape for matrix in matrices), strict=True)
+    )
+    x = torch.stack([F.pad(m, (0, columns - m.shape[1], 0, rows - m.shape[0])) for m in matrices])
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(5):
+        square = x @ x.mT
+        x = 3.4445 * x + (2.0315 * square @ square - 4.775 * square) @ x
+    return x
+
+
+class Muon(torch.optim.Adam):
+    """Adam, except for the parameters in groups that have a `momentum`: those are Muon's.
+
+    Their gradients, one row for each output channel, go into a Nesterov momentum; the step is
+    `lr` times its orthogonalised matrix. So all directions are learned at one pace, whether the
+    gradient is large along them or small. Source: kellerjordan.github.io/posts/muon.
+    """
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            if "momentum" in group:
+                self.step_along_orthogonal(group["params"], group["lr"], group["momentum"])
+        return super().step(closure)
+
+    def step_along_orthogonal(self, kernels: list[Tensor], lr: float, momentum: float) -> None:
+        directions = []
+        for kernel in kernels:
+            velocity = self.state[kernel].setdefault("velocity", torch.zeros_like(kernel))
+            velocity.mul_(momentum).add_(kernel.grad)
+            directions.append(kernel.grad.add(velocity, alpha=momentum).flatten(1))
+        steps = orthogonalise(directions)
+        for kernel, step, direction in zip(kernels, steps, directions, strict=True):
+            rows, columns = direction.shape
+            kernel.sub_(step[:rows, :columns].view_as(kernel), alpha=lr)
+            kernel.grad = None  # so that Adam passes it over

@@ -1,0 +1,122 @@
+"""How long until 99.4 %? The original's way of training, CLASSIC and FAST, on one machine.
+
+    python -m tests.benchmarks.race
+
+Every run has a process of its own and the machine to itself. The clock starts when the process
+begins to read MNIST from disk and runs through all training and all tests. The original's way
+ends with its first epoch at 99.4 %, ours with the recipe's last; FAST counts from start to end.
+Keeps all runs in notebooks/results/race.json, draws images/race.png and prints a Markdown table.
+Needs MNIST in $S4_DATA or ./data.
+"""
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from statistics import mean, stdev
+
+import torch
+
+from s4lib import plots, train
+from s4lib.__main__ import save_figure
+from s4lib.checkpoint import save
+from s4lib.data import load
+from s4lib.recipes import CLASSIC, RECIPES
+from tests.benchmarks.epoch import EPOCH, original_way, peak_memory
+
+GOAL = 99.4
+ORIGINAL = "the original's way"
+
+
+def original(seed: int) -> dict:
+    start = time.perf_counter()
+    torch.manual_seed(seed)
+    train_on, test, schedule = original_way()
+    seconds, accuracies = [], []
+    while len(accuracies) < CLASSIC.epochs and max(accuracies, default=0) < GOAL:
+        train_on(EPOCH)
+        schedule.step()
+        accuracies.append(test())
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": seconds, "accuracies": accuracies}
+
+
+def ours(recipe: str, seed: int) -> dict:
+    start = time.perf_counter()
+    _, history = train.fit(RECIPES[recipe], load("mnist"), seed)
+    end = time.perf_counter() - start
+    epochs = history.epochs
+    return {
+        "seconds": [end - sum(later.seconds for later in epochs[e.epoch :]) for e in epochs],
+        "accuracies": [epoch.test_accuracy for epoch in epochs],
+    }
+
+
+def worker(pipe, way: str, seed: int) -> None:
+    with (
+        open(os.devnull, "w") as null,
+        contextlib.redirect_stdout(null),
+        contextlib.redirect_stderr(null),
+    ):
+        run = original(seed) if way == ORIGINAL else ours(way, seed)
+    pipe.send({"way": way, "seed": seed, **run, "MiB": peak_memory()})
+
+
+def to_goal(run: dict) -> tuple[int, float] | None:
+    """Epochs and seconds until the run was at 99.4 %; FAST's until it was over."""
+    if run["way"] == "fast":
+        return len(run["seconds"]), run["seconds"][-1]
+    for epoch, accuracy in enumerate(run["accuracies"], 1):
+        if accuracy >= GOAL:
+            return epoch, run["seconds"][epoch - 1]
+    return None
+
+
+def table(runs: list[dict]) -> str:
+    lines = [
+        "| way of training | runs | epochs | seconds | times as fast | last epoch | peak memory |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    slowest = None
+    for way in dict.fromkeys(run["way"] for run in runs):
+        its = [run for run in runs if run["way"] == way]
+        reached = [point for point in map(to_goal, its) if point]
+        epochs, seconds = (mean(values) for values in zip(*reached, strict=True))
+        slowest = slowest or seconds
+        last = [run["accuracies"][-1] for run in its]
+        spread = f" ± {stdev(last):.2f}" if len(last) > 1 else ""
+        lines.append(
+            f"| {way} | {len(its)} | {epochs:.1f} | {seconds:.1f} | {slowest / seconds:.1f} "
+            f"| {mean(last):.2f}{spread} | {max(run['MiB'] for run in its):,.0f} MiB |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--original", type=int, default=1, help="runs of the original's way (1)")
+    parser.add_argument("--classic", type=int, default=2, help="runs of CLASSIC (2)")
+    parser.add_argument("--fast", type=int, default=10, help="runs of FAST (10)")
+    args = parser.parse_args()
+    counts = {ORIGINAL: args.original, "classic": args.classic, "fast": args.fast}
+    spawn, runs = multiprocessing.get_context("spawn"), []
+    for way, seed in ((way, seed) for way, count in counts.items() for seed in range(count)):
+        pipe, far_end = spawn.Pipe()
+        process = spawn.Process(target=worker, args=(far_end, way, seed), daemon=True)
+        process.start()
+        runs.append(pipe.recv())
+        process.join()
+        print(f"{way}, seed {seed}: {runs[-1]['accuracies'][-1]:.2f} %", flush=True)
+    cuda = torch.cuda.is_available()
+    where = torch.cuda.get_device_name() if cuda else f"{os.cpu_count()} CPU cores"
+    report = {"machine": f"{where}, torch {torch.__version__}", "runs": runs}
+    save(Path("notebooks/results/race.json"), json.dumps(report, indent=1).encode())
+    save_figure(plots.race(runs, GOAL), Path("images/race.png"))
+    print(f"\n{report['machine']}\n\n{table(runs)}")
+
+
+if __name__ == "__main__":
+    main()
