@@ -6,17 +6,15 @@ from torch import Tensor
 
 
 def orthogonalise(matrices: list[Tensor]) -> Tensor:
-    """Bring all singular values of each (m, n) matrix near 1, those that are 0 aside.
+    """Bring all singular values of each (…, m, n) matrix near 1, those that are 0 aside.
 
     Five Newton-Schulz iterations with the coefficients of Keller Jordan's Muon (2024), which
     leave the others between 0.7 and 1.2. Matrices are padded with zeros, which stay zeros, and
-    done all at once: (N, largest m, largest n).
+    done all at once: (N, …, largest m, largest n).
     """
-    rows, columns = (
-        max(sizes) for sizes in zip(*(matrix.shape for matrix in matrices), strict=True)
-    )
-    x = torch.stack([F.pad(m, (0, columns - m.shape[1], 0, rows - m.shape[0])) for m in matrices])
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    rows, columns = (max(matrix.shape[side] for matrix in matrices) for side in (-2, -1))
+    x = torch.stack([F.pad(m, (0, columns - m.shape[-1], 0, rows - m.shape[-2])) for m in matrices])
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
         square = x @ x.mT
         x = 3.4445 * x + (2.0315 * square @ square - 4.775 * square) @ x
@@ -43,9 +41,9 @@ class Muon(torch.optim.Adam):
         for kernel in kernels:
             velocity = self.state[kernel].setdefault("velocity", torch.zeros_like(kernel))
             velocity.mul_(momentum).add_(kernel.grad)
-            directions.append(kernel.grad.add(velocity, alpha=momentum).flatten(1))
+            directions.append(kernel.grad.add(velocity, alpha=momentum).flatten(-3))
         steps = orthogonalise(directions)
         for kernel, step, direction in zip(kernels, steps, directions, strict=True):
-            rows, columns = direction.shape
-            kernel.sub_(step[:rows, :columns].view_as(kernel), alpha=lr)
+            rows, columns = direction.shape[-2:]
+            kernel.sub_(step[..., :rows, :columns].reshape(kernel.shape), alpha=lr)
             kernel.grad = None  # so that Adam passes it over

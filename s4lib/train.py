@@ -7,6 +7,7 @@ import ctypes
 import math
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -63,11 +64,14 @@ def keep_freed_memory() -> None:
         mallopt(mmap_threshold, 2**25)  # the largest that it takes
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe, fused: bool) -> torch.optim.Optimizer:
+def make_optimizer(
+    parameters: Iterable[Tensor], recipe: Recipe, fused: bool
+) -> torch.optim.Optimizer:
+    parameters = list(parameters)
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), recipe.lr, fused=fused)
-    kernels = [parameter for parameter in model.parameters() if parameter.ndim == 4]
-    others = [parameter for parameter in model.parameters() if parameter.ndim != 4]
+        return torch.optim.Adam(parameters, recipe.lr, fused=fused)
+    kernels = [parameter for parameter in parameters if parameter.ndim >= 4]
+    others = [parameter for parameter in parameters if parameter.ndim < 4]
     groups = [{"params": others}, {"params": kernels, "momentum": 0.95}]
     return Muon(groups, recipe.lr, fused=fused)
 
@@ -105,7 +109,7 @@ def train_epoch(
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 log_probs = model(images)
                 loss = F.nll_loss(log_probs, labels)
-                target = torch.lerp(loss, -log_probs.mean(dtype=torch.float32), label_smoothing)
+                target = torch.lerp(loss, -log_probs.mean(dtype=loss.dtype), label_smoothing)
             optimizer.zero_grad()
             scaler.scale(target).backward()
             scaler.step(optimizer)
@@ -185,7 +189,7 @@ def fit(
     model = MNISTNet(recipe.dropout_block3, recipe.dropout_head)
     model = model.to(device, memory_format=torch.channels_last)
     quick = pool_before_relu(model)
-    optimizer = make_optimizer(model, recipe, fused=precision != torch.float16)
+    optimizer = make_optimizer(model.parameters(), recipe, fused=precision != torch.float16)
     schedule = make_schedule(optimizer, recipe, len(batches))
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
 

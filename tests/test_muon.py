@@ -44,7 +44,10 @@ def test_the_other_parameters_take_adams_steps(fused):
     torch.manual_seed(0)
     ours, theirs = MNISTNet(), MNISTNet()
     theirs.load_state_dict(ours.state_dict())
-    optimizers = make_optimizer(ours, FAST, fused), torch.optim.Adam(theirs.parameters(), FAST.lr)
+    optimizers = (
+        make_optimizer(ours.parameters(), FAST, fused),
+        torch.optim.Adam(theirs.parameters(), FAST.lr),
+    )
     for step in range(3):
         for model, optimizer in zip((ours, theirs), optimizers, strict=True):
             torch.manual_seed(step)
