@@ -110,6 +110,7 @@ def repeat(args) -> int:
     args.results.mkdir(parents=True, exist_ok=True)
     save(args.results / f"{recipe.name}.json", history.dump(runs).encode())
     print(history.table(runs, history.read_original(args.results / "original.csv")))
+    print(f"\n{history.summary(runs)}")
     return 0
 
 
@@ -175,7 +176,7 @@ def parser() -> Parser:
 
     def add_recipe(to: Parser) -> None:
         to.add_argument(
-            "--recipe", choices=RECIPES, default="classic", help="hyperparameters (classic)"
+            "--recipe", choices=RECIPES, default="fast", help="hyperparameters (fast)"
         )
 
     added = command(train, "train the network, test it after every epoch, save what it learned")

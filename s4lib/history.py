@@ -113,3 +113,23 @@ def table(runs: list[History], original: dict[int, float], goal: float = 99.4) -
             f"| {statistics.mean(accuracies):.2f}{spread} | {reached} of {len(runs)} |"
         )
     return "\n".join(lines)
+
+
+def summary(runs: list[History]) -> str:
+    """The last epoch's test accuracy over several runs of one recipe, as a Markdown table."""
+    from scipy import stats  # a second of import that training doesn't need
+
+    last = [run.epochs[-1].test_accuracy for run in runs]
+    mean, spread, within = statistics.mean(last), "", "?"
+    if len(last) > 1:
+        spread = f" ± {statistics.stdev(last):.2f}"
+        half = stats.sem(last) * stats.t.ppf(0.975, len(last) - 1)
+        within = f"{mean - half:.2f} to {mean + half:.2f}"
+    return "\n".join(
+        [
+            "| recipe | epochs | seeds | last epoch | lowest | mean within (95 %) |",
+            "|---|---:|---:|---:|---:|---:|",
+            f"| {runs[0].recipe['name'].upper()} | {len(runs[0].epochs)} | {len(last)} "
+            f"| {mean:.2f}{spread} | {min(last):.2f} | {within} |",
+        ]
+    )
