@@ -175,9 +175,7 @@ def parser() -> Parser:
         )
 
     def add_recipe(to: Parser) -> None:
-        to.add_argument(
-            "--recipe", choices=RECIPES, default="fast", help="hyperparameters (fast)"
-        )
+        to.add_argument("--recipe", choices=RECIPES, default="fast", help="hyperparameters (fast)")
 
     added = command(train, "train the network, test it after every epoch, save what it learned")
     add_recipe(added)

@@ -33,7 +33,9 @@ class Muon(torch.optim.Adam):
     def step(self, closure=None):
         for group in self.param_groups:
             if "momentum" in group:
-                self.step_along_orthogonal(group["params"], group["lr"], group["momentum"])
+                kernels = [kernel for kernel in group["params"] if kernel.grad is not None]
+                if kernels:
+                    self.step_along_orthogonal(kernels, group["lr"], group["momentum"])
         return super().step(closure)
 
     def step_along_orthogonal(self, kernels: list[Tensor], lr: float, momentum: float) -> None:

@@ -10,7 +10,14 @@ from s4lib.data import Batches, Dataset
 from s4lib.history import Epoch, History
 from s4lib.model import MNISTNet
 from s4lib.recipes import Recipe
-from s4lib.train import choose_device, choose_precision, evaluate, make_optimizer, make_schedule
+from s4lib.train import (
+    choose_device,
+    choose_precision,
+    evaluate,
+    make_optimizer,
+    make_schedule,
+    smooth,
+)
 
 
 def fit_together(
@@ -53,8 +60,7 @@ def fit_together(
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 log_probs = networks(parameters, buffers, images)  # (S, B, 10)
                 losses = F.nll_loss(log_probs.mT, labels, reduction="none").mean(1)
-                uniform = -log_probs.mean((1, 2), dtype=losses.dtype)
-                targets = torch.lerp(losses, uniform, recipe.label_smoothing)
+                targets = smooth(losses, log_probs, recipe.label_smoothing)
             optimizer.zero_grad()
             targets.sum().backward()
             optimizer.step()

@@ -91,6 +91,14 @@ def make_schedule(optimizer, recipe: Recipe, batches: int) -> torch.optim.lr_sch
     )
 
 
+def smooth(loss: Tensor, log_probs: Tensor, share: float) -> Tensor:
+    """The loss (…) of log_probs (…, B, 10) when `share` of the target is spread over all classes.
+
+    Szegedy et al., 2016, "Rethinking the Inception Architecture", call it label smoothing.
+    """
+    return torch.lerp(loss, -log_probs.mean((-2, -1), dtype=loss.dtype), share)
+
+
 def train_epoch(
     model, batches, optimizer, schedule, scaler, precision, label_smoothing=0
 ) -> tuple[float, float]:
@@ -109,7 +117,7 @@ def train_epoch(
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 log_probs = model(images)
                 loss = F.nll_loss(log_probs, labels)
-                target = torch.lerp(loss, -log_probs.mean(dtype=loss.dtype), label_smoothing)
+                target = smooth(loss, log_probs, label_smoothing)
             optimizer.zero_grad()
             scaler.scale(target).backward()
             scaler.step(optimizer)

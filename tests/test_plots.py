@@ -133,3 +133,24 @@ def test_feature_maps_are_what_the_layers_give():
     )
     assert [len(one) for one in shown] == [28] + 4 * [28] + 4 * [3]
     assert not model.block1._forward_hooks
+
+
+def test_a_learning_rate_that_falls_all_the_time_has_no_marks():
+    run = history([98.0, 99.0])
+    run.recipe["milestones"] = []
+    run.epochs[1].lr = 0.001
+    assert not [text for ax in plots.model_loss([run]).axes for text in ax.texts]
+
+
+def test_the_race_has_a_line_for_every_run_and_one_word_for_every_way():
+    runs = [
+        {"way": way, "seconds": [1.0 * scale, 2.0 * scale], "accuracies": [98.0, 99.0]}
+        for way, scale in (("slow", 10), ("quick", 1), ("quick", 2))
+    ]
+    seconds, epochs = plots.race(runs, 99.4).axes
+    lines = [line.get_xydata().tolist() for line in seconds.lines[:3]]
+    assert lines == [[[s, 98.0], [2 * s, 99.0]] for s in (10, 1, 2)]
+    assert [line.get_xydata().tolist() for line in epochs.lines[:3]] == 3 * [[[1, 98], [2, 99]]]
+    assert seconds.lines[3].get_ydata()[0] == 99.4
+    legend = [text.get_text() for text in epochs.get_legend().get_texts()]
+    assert legend == ["slow", "quick"]
