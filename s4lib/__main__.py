@@ -8,9 +8,17 @@ from pathlib import Path
 import torch
 from torchsummary import summary as print_summary
 
-from s4lib import Parser, UsageError, history, plots
-from s4lib.checkpoint import SHIPPED_WEIGHTS, claim, load_weights, save, writable
-from s4lib.data import DATASETS, Dataset, load, normalise
+from s4lib import Parser, UsageError, history, plots, processes
+from s4lib.checkpoint import (
+    SHIPPED_WEIGHTS,
+    begun,
+    claim,
+    has_checkpoint,
+    load_weights,
+    save,
+    writable,
+)
+from s4lib.data import DATASETS, SHORT_NAMES, Dataset, load, normalise
 from s4lib.model import MNISTNet
 from s4lib.photos import read_digit
 from s4lib.receptive_field import receptive_fields, table
@@ -21,20 +29,34 @@ INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
 
 
 def train(args) -> int:
-    recipe = RECIPES[args.recipe].adjusted(args.epochs, args.batch_size, args.lr)
-    out = args.out or Path("runs", f"{recipe.name}-{args.seed}")
-    claim(out)
-    _, run = fit(recipe, load(args.dataset, args.data), args.seed, args.device, out)
-    if not run.epochs:
-        print("No epoch was finished, so nothing is saved.")
-        return INTERRUPTED
-    save_figure(plots.model_loss([run]), out / "modelloss.png")
-    last = run.epochs[-1]
-    print(
-        f"{last.test_accuracy:.2f} % on {run.dataset} after epoch {last.epoch}. "
-        f"Weights, history and curves are in {out}"
-    )
-    return 0 if last.epoch == recipe.epochs else INTERRUPTED
+    with processes.joined(choose_device(args.device)) as device:
+        return train_on(str(device), args)
+
+
+def train_on(device: str, args) -> int:
+    recipe, dataset, seed = RECIPES[args.recipe or "classic"], args.dataset or "auto", args.seed
+    out = args.resume or args.out or Path("runs", f"{recipe.name}-{seed or 0}")
+    resume = args.resume is not None or (processes.restarted() and has_checkpoint(out))
+    if resume:  # what isn't given is as it was; what differs is refused
+        before, name, seed_before = begun(out)
+        recipe = RECIPES[args.recipe] if args.recipe else before
+        dataset = args.dataset or SHORT_NAMES.get(name, "auto")
+        seed = seed_before if seed is None else seed
+    elif processes.rank() == 0:
+        claim(out)
+    recipe = recipe.adjusted(args.epochs, args.batch_size, args.lr)
+    _, run = fit(recipe, load(dataset, args.data), seed or 0, device, out, resume)
+    if processes.rank() == 0 and run.epochs:
+        save_figure(plots.model_loss([run]), out / "modelloss.png")
+        last = run.epochs[-1]
+        print(
+            f"{last.test_accuracy:.2f} % on {run.dataset} after epoch {last.epoch}. "
+            f"Weights, history and curves are in {out}"
+        )
+    if len(run.epochs) == recipe.epochs:
+        return 0
+    print(f"Go on with it by: python -m s4lib train --resume {out}")
+    return INTERRUPTED
 
 
 def evaluate(args) -> int:
@@ -97,19 +119,22 @@ def summary(args) -> int:
 def repeat(args) -> int:
     recipe = RECIPES[args.recipe]
     dataset = load(args.dataset, args.data)
+    original = history.read_original(args.results / "original.csv")
     runs = []
     for seed in range(args.seeds):
         out = Path("runs", f"{recipe.name}-{seed}")
         run = history.finished(out / "history.json", recipe, dataset.name)
         if run is None:
-            writable(out)
-            _, run = fit(recipe, dataset, seed, args.device, out)
+            resume = has_checkpoint(out)
+            if not resume:
+                claim(out)
+            _, run = fit(recipe, dataset, seed, args.device, out, resume)
             if len(run.epochs) < recipe.epochs:
                 return INTERRUPTED
         runs.append(run)
-    args.results.mkdir(parents=True, exist_ok=True)
-    save(args.results / f"{recipe.name}.json", history.dump(runs).encode())
-    print(history.table(runs, history.read_original(args.results / "original.csv")))
+    kind = "" if dataset.name == "MNIST" else f"-{SHORT_NAMES[dataset.name]}"
+    save(args.results / f"{recipe.name}{kind}.json", history.dump(runs).encode())
+    print(history.table(runs, original))
     print(f"\n{history.summary(runs)}")
     return 0
 
@@ -134,9 +159,9 @@ def save_figure(figure, path: Path) -> None:
     print(path)
 
 
-def whole_number(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
+def whole_number(text: str, least: int = 0) -> int:
+    if not text.isdecimal() or len(text) > 19 or not least <= int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to 2^63 - 1")
     return int(text)
 
 
@@ -183,8 +208,13 @@ def parser() -> Parser:
     added.add_argument("--epochs", type=int, help="passes over the training set (the recipe's)")
     added.add_argument("--batch-size", type=int, help="images in a step (the recipe's)")
     added.add_argument("--lr", type=float, help="learning rate at the start (the recipe's)")
-    added.add_argument("--seed", type=whole_number, default=0, help="fixes all that is random (0)")
-    added.add_argument("--out", type=Path, help="folder for the run (runs/RECIPE-SEED)")
+    added.add_argument("--seed", type=whole_number, help="fixes all that is random (0)")
+    where = added.add_mutually_exclusive_group()
+    where.add_argument("--out", type=Path, help="folder for the run (runs/RECIPE-SEED)")
+    where.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with the unfinished run in this folder"
+    )
+    added.set_defaults(recipe=None, dataset=None)  # so that --resume knows what was given
 
     added = command(evaluate, "test trained weights, digit by digit, and draw their mistakes")
     add_weights(added)
@@ -202,7 +232,9 @@ def parser() -> Parser:
     added = command(repeat, "train several seeds, those already in runs/ aside, and compare them")
     add_recipe(added)
     add_data(added)
-    added.add_argument("--seeds", type=whole_number, default=5, help="how many, from 0 (5)")
+    added.add_argument(
+        "--seeds", type=partial(whole_number, least=1), default=5, help="how many, from 0 on (5)"
+    )
     added.add_argument(
         "--results", type=Path, default=Path("notebooks/results"), help="folder for the histories"
     )
@@ -219,7 +251,12 @@ def main(argv: list[str] | None = None) -> int:
         return args.run(args)
     except UsageError as error:
         print(error, file=sys.stderr)
-        return 2
+    except OSError as error:
+        print(f"Can't use {error.filename}: {error.strerror or error}.", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return INTERRUPTED
+    return 2
 
 
 if __name__ == "__main__":

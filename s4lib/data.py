@@ -19,6 +19,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from s4lib import UsageError
 
 DATASETS = ("auto", "mnist", "digits")
+SHORT_NAMES = {"MNIST": "mnist", "scikit-learn digits": "digits"}
 
 PACKED_MD5 = dict(MNIST.resources)
 UNPACKED_MD5 = {  # torchvision checks the packed files when it downloads, and these never
@@ -27,6 +28,8 @@ UNPACKED_MD5 = {  # torchvision checks the packed files when it downloads, and t
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+
+LARGEST_FILE = 50_000_000  # bytes; the training images have 47,040,016
 
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 
@@ -117,7 +120,10 @@ def check_files(raw: Path) -> None:
     """Compare every MNIST file in `raw`, packed or not, with its checksum."""
     for name, md5 in {**UNPACKED_MD5, **PACKED_MD5}.items():
         path = raw / name
-        if path.exists() and hashlib.md5(path.read_bytes()).hexdigest() != md5:
+        if not path.exists():
+            continue
+        right = path.is_file() and path.stat().st_size <= LARGEST_FILE
+        if not right or hashlib.md5(path.read_bytes()).hexdigest() != md5:
             raise UsageError(
                 f"{path} is damaged: its checksum is not MNIST's.\n"
                 "Delete it and run again: it will be unpacked or downloaded afresh."
@@ -138,15 +144,34 @@ def fetch_mnist(raw: Path, scratch: Path) -> Path:
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)  # seconds of silence; torchvision sets no limit
     try:
-        MNIST(scratch, download=True)
+        download(scratch)
     finally:
         socket.setdefaulttimeout(timeout)
     with contextlib.suppress(OSError):
         raw.mkdir(parents=True, exist_ok=True)
         for name in UNPACKED_MD5:
-            shutil.copy(fetched / name, raw / f"{name}.part")
-            os.replace(raw / f"{name}.part", raw / name)
+            part = raw / f"{name}.{os.getpid()}.part"  # another process may be at it, too
+            try:
+                shutil.copy(fetched / name, part)
+                os.replace(part, raw / name)
+            finally:
+                part.unlink(missing_ok=True)
     return fetched
+
+
+def download(scratch: Path) -> None:
+    """Have torchvision fetch and unpack what is missing, from the first mirror that delivers all.
+
+    torchvision's own loop over the mirrors ends when one falls silent in the middle of a file.
+    """
+    mirrors = MNIST.mirrors
+    for mirror in mirrors:
+        try:
+            type("MNIST", (MNIST,), {"mirrors": [mirror]})(scratch, download=True)
+            return
+        except (OSError, RuntimeError):
+            if mirror == mirrors[-1]:
+                raise
 
 
 def load_digits() -> Dataset:

@@ -2,7 +2,6 @@
 
 import builtins
 import contextlib
-import copy
 import ctypes
 import math
 import sys
@@ -16,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from s4lib import UsageError
-from s4lib.checkpoint import save, save_weights
+from s4lib import UsageError, processes
+from s4lib.checkpoint import Checkpoint, identity
 from s4lib.data import Batches, Dataset
 from s4lib.history import Epoch, History
 from s4lib.model import MNISTNet, pool_before_relu
@@ -100,20 +99,20 @@ def smooth(loss: Tensor, log_probs: Tensor, share: float) -> Tensor:
 
 
 def train_epoch(
-    model, batches, optimizer, schedule, scaler, precision, label_smoothing=0
+    model, batches, optimizer, schedule, scaler, precision, label_smoothing, checkpoint
 ) -> tuple[float, float]:
     """One pass over `batches`: mean loss per example, and per cent predicted correctly.
 
-    Both are taken while the weights change, with dropout on. Raises FloatingPointError when the
-    loss stops being a finite number.
+    Both are taken while the weights change, with dropout on. The checkpoint leaves out batches
+    that were trained on before an interruption. Raises FloatingPointError when the loss stops
+    being a finite number.
     """
     model.train()
     device = batches.dataset.train[0].device
-    loss_sum = torch.zeros((), device=device)
-    correct = torch.zeros((), device=device, dtype=torch.int64)
+    loss_sum, correct = checkpoint.loss_sum, checkpoint.correct
     next_look = 0.0
     with progress(batches) as bar:
-        for batch_id, (images, labels) in enumerate(bar):
+        for batch_id, (images, labels) in checkpoint.remaining(bar):
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 log_probs = model(images)
                 loss = F.nll_loss(log_probs, labels)
@@ -133,7 +132,7 @@ def train_epoch(
                 bar.set_description(f"loss={loss.item():.6f} batch_id={batch_id}", refresh=False)
                 next_look = time.perf_counter() + 0.3
     seen = len(batches) * batches.batch_size
-    return loss_sum.item() / seen, 100 * correct.item() / seen
+    return processes.total(loss_sum).item() / seen, 100 * processes.total(correct).item() / seen
 
 
 def progress(batches):
@@ -141,7 +140,8 @@ def progress(batches):
     if hasattr(builtins, "__IPYTHON__"):
         return tqdm(batches, file=sys.stdout)
     live = sys.stderr.isatty()
-    return tqdm(batches, **({} if live else {"mininterval": math.inf, "delay": 1e-9}))
+    options = {} if live else {"mininterval": math.inf, "delay": 1e-9}
+    return tqdm(batches, disable=processes.rank() > 0, **options)
 
 
 @torch.no_grad()
@@ -153,9 +153,12 @@ def predictions(model: nn.Module, images: Tensor) -> Tensor:
 
 def evaluate(model: nn.Module, dataset: Dataset) -> tuple[float, int]:
     """On the test images: mean loss per example, number predicted correctly."""
-    images, labels = dataset.test
+    images, labels = processes.share(*dataset.test)
+    processes.agree_on_buffers(model)
     log_probs = predictions(model, dataset.normalise(images))
-    return F.nll_loss(log_probs, labels).item(), (log_probs.argmax(1) == labels).sum().item()
+    loss_sum = processes.total(F.nll_loss(log_probs, labels) * len(labels))
+    correct = processes.total((log_probs.argmax(1) == labels).sum())
+    return loss_sum.item() / len(dataset.test[1]), correct.item()
 
 
 def per_class(labels: Tensor, predicted: Tensor) -> str:
@@ -179,72 +182,84 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     out: Path | None = None,
+    resume: bool = False,
 ) -> tuple[MNISTNet, History]:
     """Train a new network and test it after every epoch.
 
-    Every epoch's weights and history are saved in the folder `out`, if one is given. Ctrl-C ends
-    the run early, with the network and the history of the last whole epoch. Raises UsageError
-    for a device that isn't here, too large a batch, or a loss that is no longer a number.
+    Every epoch's weights and history are saved in the folder `out`, if one is given, and
+    checkpoints: with `resume` the run in that folder goes on, and ends as if it had never
+    stopped. Ctrl-C ends it early, with the network and the history of the last whole epoch.
+    Raises UsageError for a device that isn't here, too large a batch, a loss that is no longer a
+    number, a folder that another process trains into, or a run that was begun differently.
     """
     device = choose_device(device)
     precision = choose_precision(device)
     if device.type == "cpu":
         keep_freed_memory()
+    processes.check_batch_size(recipe.batch_size)
+    name = str(precision).removeprefix("torch.")
+    begun = identity(recipe, dataset, seed, device, name)
     dataset = dataset.to(device)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     batches = Batches(dataset, recipe.batch_size, generator, recipe.augmentation(generator))
     model = MNISTNet(recipe.dropout_block3, recipe.dropout_head)
     model = model.to(device, memory_format=torch.channels_last)
-    quick = pool_before_relu(model)
     optimizer = make_optimizer(model.parameters(), recipe, fused=precision != torch.float16)
     schedule = make_schedule(optimizer, recipe, len(batches))
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
 
-    name = str(precision).removeprefix("torch.")
-    history = History(asdict(recipe), dataset.name, seed, str(device), name)
+    where = str(device) if processes.count() == 1 else f"{device} × {processes.count()}"
+    history = History(asdict(recipe), dataset.name, seed, where, name)
     test_images = len(dataset.test[1])
     print(
         f"{recipe.name} on {dataset.name}: {len(dataset.train[1]):,} training and "
-        f"{test_images:,} test images, seed {seed}, {device}, {name}\n"
+        f"{test_images:,} test images, seed {seed}, {where}, {name}\n"
     )
-    last_good = copy.deepcopy(model.state_dict())
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
+    checkpoint = Checkpoint(out, begun, parts, generator, device, history)
+    parallel = processes.parallel(pool_before_relu(model))
+    if processes.rank():
+        torch.manual_seed(seed + processes.rank())  # dropout of its own for every process
     try:
-        for epoch in range(1, recipe.epochs + 1):
+        checkpoint.open(resume)
+        for epoch in range(len(history.epochs) + 1, recipe.epochs + 1):
             print(f"Epoch {epoch}:", flush=True)
-            start, lr = time.perf_counter(), schedule.get_last_lr()[0]
+            checkpoint.begin_epoch(schedule.get_last_lr()[0])
             train_loss, train_accuracy = train_epoch(
-                quick, batches, optimizer, schedule, scaler, precision, recipe.label_smoothing
+                parallel,
+                batches,
+                optimizer,
+                schedule,
+                scaler,
+                precision,
+                recipe.label_smoothing,
+                checkpoint,
             )
             test_loss, correct = evaluate(model, dataset)
             if not math.isfinite(train_loss + test_loss):
                 raise FloatingPointError("the loss is no longer a finite number")
-            seconds = time.perf_counter() - start
-            accuracy = 100 * correct / test_images
-            history.epochs.append(
-                Epoch(
-                    epoch,
-                    lr,
-                    train_loss,
-                    train_accuracy,
-                    test_loss,
-                    accuracy,
-                    correct,
-                    test_images,
-                    seconds,
-                )
+            measured = Epoch(
+                epoch,
+                checkpoint.lr,
+                train_loss,
+                train_accuracy,
+                test_loss,
+                100 * correct / test_images,
+                correct,
+                test_images,
+                checkpoint.elapsed(),
             )
-            last_good = copy.deepcopy(model.state_dict())
-            if out:
-                save_weights(out / "weights.pt", model)
-                save(out / "history.json", history.to_json().encode())
+            checkpoint.finish_epoch(measured, model)
             print(history.epochs[-1].log(), flush=True)
     except KeyboardInterrupt:
-        print(f"\nStopped in epoch {epoch}.")
-        model.load_state_dict(last_good)
+        checkpoint.rewind(model)
+        print(f"\nStopped in epoch {len(history.epochs) + 1}.")
     except FloatingPointError as error:
         kept = f"the weights of epoch {epoch - 1} are kept" if epoch > 1 else "nothing is kept"
         raise UsageError(
             f"Stopped in epoch {epoch}: {error}; {kept}.\nTry a smaller lr than {recipe.lr}."
         ) from error
+    finally:
+        checkpoint.close()
     return model, history

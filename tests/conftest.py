@@ -13,6 +13,10 @@ from torchvision.datasets import MNIST
 from s4lib import data
 
 
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="kill and attack for longer")
+
+
 @pytest.fixture(scope="session")
 def digits():
     return data.load("digits")

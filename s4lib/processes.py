@@ -1,0 +1,108 @@
+"""Several processes that train one network. To a process on its own, all of this is nothing.
+
+`torchrun` starts them. Each holds the whole data set and makes the same batches from the same
+seed, then trains on its own share of every batch: so the data, their order and their augmentation
+do not depend on how many processes there are. What that repeats in each of them takes a
+millisecond a batch.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from s4lib import UsageError
+
+PATIENCE = timedelta(minutes=5)  # with a process that says nothing
+
+
+def count() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number, from 0. Only process 0 prints and writes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that `torchrun` has started, if it has, and yield this one's device.
+
+    NCCL connects GPUs, one for each process, and Gloo CPUs. Raises UsageError if there are fewer
+    GPUs than processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield device
+        return
+    if device.type == "cuda":
+        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= gpus:
+            raise UsageError(f"There are {gpus} GPUs here: start no more processes than that.")
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
+            if rank():
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+            yield device
+    except RuntimeError as error:
+        raise UsageError(
+            f"Process {rank()} of {count()} can't go on: {str(error).splitlines()[0]}"
+        ) from error
+    finally:
+        dist.destroy_process_group()
+
+
+def restarted() -> bool:
+    """Whether `torchrun --max-restarts` has started these processes after others that failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def parallel(model: nn.Module) -> nn.Module:
+    """The network whose gradients are the mean over all processes. Batch norm's statistics stay
+    those of a process's own share; its running averages are process 0's.
+    """
+    return nn.parallel.DistributedDataParallel(model) if count() > 1 else model
+
+
+def check_batch_size(size: int) -> None:
+    if size % count():
+        raise UsageError(
+            f"A batch of {size} can't be shared equally among {count()} processes. "
+            "Choose another --batch-size or --nproc_per_node."
+        )
+
+
+def share(*tensors: Tensor) -> list[Tensor]:
+    """This process's part of tensors of equal length: every K-th row, K the number of processes."""
+    return [tensor[rank() :: count()] for tensor in tensors]
+
+
+def total(tensor: Tensor) -> Tensor:
+    """The sum over all processes, which all of them must ask for."""
+    tensor = tensor.clone()
+    if count() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def gather(mine: Any) -> list:
+    """Every process's object, by rank. All of them must ask for it."""
+    everyone = [mine] * count()
+    if count() > 1:
+        dist.all_gather_object(everyone, mine)
+    return everyone
+
+
+def agree_on_buffers(model: nn.Module) -> None:
+    """Give every process the batch norm statistics of process 0."""
+    if count() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
