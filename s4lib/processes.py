@@ -46,18 +46,24 @@ def joined(device: torch.device) -> Iterator[torch.device]:
             raise UsageError(f"There are {gpus} GPUs here: start no more processes than that.")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
+        # torchrun --standalone keeps its store over a restart, so each attempt has its own keys.
+        store, me, all_of_us = next(dist.rendezvous("env://"))
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(
+            backend, timeout=PATIENCE, store=store, rank=me, world_size=all_of_us
+        )
         with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
             if rank():
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
             yield device
     except RuntimeError as error:
-        raise UsageError(
-            f"Process {rank()} of {count()} can't go on: {str(error).splitlines()[0]}"
-        ) from error
+        reason = str(error).split(". ")[0].splitlines()[0]
+        raise UsageError(f"Process {rank()} of {count()} can't go on: {reason}.") from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def restarted() -> bool:
