@@ -131,6 +131,8 @@ def load_weights(path: str | os.PathLike) -> MNISTNet:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} holds the weights of another network than MNISTNet.") from error
+    if not all(value.isfinite().all() for value in model.state_dict().values()):
+        raise UsageError(f"{path} holds weights that are not finite numbers.")
     return model.eval()
 
 
@@ -263,6 +265,30 @@ def differences(then: str, now: str) -> str:
     )
 
 
+def fits(saved: Any, own: Any) -> bool:
+    """Whether `saved` has all that `own` has, with the same types and shapes. It may have more."""
+    if isinstance(own, Tensor):
+        return isinstance(saved, Tensor) and (saved.shape, saved.dtype) == (own.shape, own.dtype)
+    if isinstance(own, dict):
+        return isinstance(saved, dict) and all(
+            key in saved and fits(saved[key], value) for key, value in own.items()
+        )
+    if isinstance(own, list | tuple):
+        return type(saved) is type(own) and len(saved) == len(own) and all(map(fits, saved, own))
+    if isinstance(own, int | float):
+        return isinstance(saved, int | float)
+    return own is None or type(saved) is type(own)
+
+
+def check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError unless what it remembers has its parameters' shapes: it never looks."""
+    for parameter, memory in optimizer.state.items():
+        if any(value.dim() and value.shape != parameter.shape for value in memory.values()):
+            raise ValueError("shapes of another network")
+    if len({frozenset(memory) for memory in optimizer.state.values()}) > 1:
+        raise ValueError("parameters treated differently")
+
+
 def random_state(device: torch.device) -> Tensor:
     """Where dropout's generator is."""
     if device.type == "cuda":
@@ -339,24 +365,26 @@ class Checkpoint:
         if self.locked:
             self.locked.close()
 
+    def state(self) -> dict:
+        """All of it. Every process must ask for it."""
+        weights, epochs = self.whole
+        mine = {"loss_sum": self.loss_sum, "correct": self.correct}
+        return {
+            "number": self.number,
+            "identity": self.identity,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "weights": weights,
+            "epochs": json.dumps([asdict(epoch) for epoch in epochs]),
+            "batch": self.batch,
+            "lr": self.lr,
+            "seconds": self.elapsed() if self.batch else 0.0,
+            "order": self.order if self.batch else self.generator.get_state(),
+            "everyone": processes.gather({**mine, "random": random_state(self.device)}),
+        }
+
     def save(self) -> None:
-        mine = {"random": random_state(self.device)}
-        mine |= {"loss_sum": self.loss_sum, "correct": self.correct}
-        everyone = processes.gather(mine)
+        state = self.state()
         if self.writes:
-            weights, epochs = self.whole
-            state = {
-                "number": self.number,
-                "identity": self.identity,
-                "parts": {name: part.state_dict() for name, part in self.parts.items()},
-                "weights": weights,
-                "epochs": json.dumps([asdict(epoch) for epoch in epochs]),
-                "batch": self.batch,
-                "lr": self.lr,
-                "seconds": self.elapsed() if self.batch else 0.0,
-                "order": self.order if self.batch else self.generator.get_state(),
-                "everyone": everyone,
-            }
             content = pack(state)
             save(self.slots()[self.number % 2], hashlib.sha256(content).digest() + content)
         self.number += 1
@@ -383,14 +411,19 @@ class Checkpoint:
             self.publish()
 
     def take(self, state: dict) -> None:
+        own, everyone, rank = self.state(), state["everyone"], processes.rank()
+        own["everyone"] = own["everyone"][:1]
+        if not all(fits({**state, "everyone": [each]}, own) for each in everyone):
+            raise ValueError("other types or shapes")
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
+            if isinstance(part, torch.optim.Optimizer):
+                check_moments(part)
         self.number, self.batch = state["number"] + 1, state["batch"]
         self.lr, self.seconds, self.order = state["lr"], state["seconds"], state["order"]
         self.history.epochs = [Epoch(**epoch) for epoch in json.loads(state["epochs"])]
         self.whole = state["weights"], [*self.history.epochs]
         self.generator.set_state(self.order)
-        everyone, rank = state["everyone"], processes.rank()
         if len(everyone) == processes.count():
             mine = everyone[rank]
             self.random = mine["random"]

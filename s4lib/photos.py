@@ -1,7 +1,9 @@
 """From a photo or a scan of one digit to an image like MNIST's."""
 
 import os
+import stat
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ from torch import Tensor
 from s4lib import UsageError
 
 LARGEST = 100_000_000  # pixels
+LARGEST_FILE = 200_000_000  # bytes
+MOST_SCANS = 100  # of a JPEG; progressive ones have about ten, and thousands would take hours
 WORKING_SIDE = 400  # pixels; plenty for a digit that ends up 20 pixels tall
 
 
@@ -32,6 +36,7 @@ def read_digit(path: str | os.PathLike) -> Tensor:
 def read_grey(path: str | os.PathLike) -> np.ndarray:
     """The image as brightness from 0 to 1, no side longer than WORKING_SIDE, the right way up."""
     try:
+        check_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's doubts; the size is checked here
             with Image.open(path, formats=("PNG", "JPEG")) as image:
@@ -41,9 +46,10 @@ def read_grey(path: str | os.PathLike) -> np.ndarray:
                         "Crop it to the digit, or scale it down."
                     )
                 image.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # JPEG can decode small at once
-                image = ImageOps.exif_transpose(image)
+                ImageOps.exif_transpose(image, in_place=True)
                 if image.mode[0] in "IF":  # 16 bits a pixel
-                    image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
+                    grey = np.asarray(image) // 257
+                    image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
                 image = image.convert("RGBA")
                 image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
     except UsageError:
@@ -52,7 +58,7 @@ def read_grey(path: str | os.PathLike) -> np.ndarray:
         raise UsageError(
             f"Can't read {path} as a PNG or JPEG: {error.strerror or error}."
         ) from error
-    except (ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever Pillow meets in a foreign file
         raise UsageError(f"Can't read {path} as a PNG or JPEG: {error}.") from error
     *colours, alpha = np.moveaxis(np.asarray(image) / 255, -1, 0)
     grey = np.tensordot((0.299, 0.587, 0.114), colours, 1)  # ITU-R BT.601, as Pillow's "L"
@@ -61,6 +67,17 @@ def read_grey(path: str | os.PathLike) -> np.ndarray:
     else:  # strokes on nothing: put them on the opposite
         behind = np.average(grey, weights=alpha + 1e-9) < 0.5
     return grey * alpha + behind * (1 - alpha)
+
+
+def check_file(path: str | os.PathLike) -> None:
+    """Raise UsageError for what would take for ever to read: a pipe, or endless JPEG scans."""
+    mode, size = os.stat(path).st_mode, os.stat(path).st_size
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or size > LARGEST_FILE:
+        raise UsageError(f"{path} is not a PNG or JPEG of at most {LARGEST_FILE:,} bytes.")
+    if stat.S_ISREG(mode):
+        content = Path(path).read_bytes()
+        if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > MOST_SCANS:
+            raise UsageError(f"{path} is a JPEG of more than {MOST_SCANS} scans. Save it anew.")
 
 
 def paper(grey: np.ndarray) -> np.ndarray:

@@ -90,14 +90,14 @@ def styled(draw):
 @styled
 def image_grid(images, titles=None, columns: int = 10, title: str = "") -> Figure:
     """Grey images (N, 1, 28, 28) in rows of `columns`, the ink black, each with its own title."""
-    rows = -(-len(images) // columns)
+    rows = max(1, -(-len(images) // columns))  # an empty one if there are none
     fig = Figure(figsize=(columns, rows * (1.25 if titles else 1) + 0.4))
     axes = list(fig.subplots(rows, columns, squeeze=False).flat)
     for ax in axes:
         ax.axis("off")
     for ax, image, text in zip(axes, images, titles or [""] * len(images), strict=False):
         ax.imshow(image.squeeze().numpy(force=True), cmap="gray_r", vmin=0, vmax=255)
-        ax.set_title(text, fontsize=9, loc="center", pad=3)
+        ax.set_title(text, fontsize=9, loc="center", pad=3, parse_math=False)
     fig.suptitle(title, x=0.01, ha="left", fontsize=12)
     return fig
 

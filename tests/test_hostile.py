@@ -1,0 +1,470 @@
+"""Thousands of damaged files and senseless arguments: each gets a clear line, and nothing more.
+
+Every case ends with exit status 0 and an answer, or with 2 and one or two lines; it lasts less
+than ten seconds and changes no file. `pytest --long` tries twenty times as many.
+"""
+
+import contextlib
+import copy
+import hashlib
+import io
+import os
+import pickle
+import random
+import resource
+import signal
+import string
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from strokes import draw
+from torchvision.datasets import MNIST
+
+from s4lib import UsageError, checkpoint, data
+from s4lib import __main__ as cli
+from s4lib.checkpoint import SHIPPED_WEIGHTS, SLOTS, newest, pack
+from s4lib.recipes import CLASSIC, Recipe, settings
+from s4lib.train import fit
+from tests.faults import QUICK, few_digits
+
+ROOT = Path(__file__).parents[1]
+SLOWEST = 10  # seconds
+
+
+@pytest.fixture
+def many(request):
+    """How many cases there are for a number of short ones."""
+    return lambda count: count * (20 if request.config.getoption("--long") else 1)
+
+
+@pytest.fixture
+def rng(request):
+    return random.Random(request.node.name)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def few(digits, monkeypatch):
+    dataset = few_digits(digits, 60, 20)
+    monkeypatch.setattr(data, "load_digits", lambda: dataset)
+    return dataset
+
+
+@contextlib.contextmanager
+def hurry():
+    """Fail what takes longer than SLOWEST."""
+
+    def too_slow(*_):
+        raise AssertionError(f"more than {SLOWEST} s")
+
+    previous = signal.signal(signal.SIGALRM, too_slow)
+    signal.alarm(SLOWEST)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def files(folder):
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.stat().st_size < 10**6
+    }
+
+
+def answer(capsys, *words, lines=2):
+    """Status, output and complaint of a command that must end well or clearly."""
+    before = files(Path.cwd())
+    capsys.readouterr()
+    sys.stderr.reconfigure(errors="backslashreplace")  # as Python's own is, outside pytest
+    with hurry():
+        try:
+            status = cli.main([str(word) for word in words])
+        except SystemExit as stop:
+            status = stop.code
+    captured = capsys.readouterr()
+    bars = ("loss=", "\r")
+    said = [line for line in captured.err.splitlines() if line and not line.startswith(bars)]
+    assert status in (0, 2), words
+    assert bool(said) == (status == 2), (words, said)
+    assert len(said) <= lines, (words, said)
+    assert "Traceback" not in captured.err
+    after = files(Path.cwd())
+    assert {path: after.get(path) for path in before} == before, words
+    return status, captured.out, said, after.keys() - before.keys()
+
+
+def damage(content: bytes, rng: random.Random) -> bytes:
+    """Cut, flipped, overwritten, repeated, or with a piece of itself or of noise put in."""
+    kind, at = rng.randrange(6), rng.randrange(len(content) + 1)
+    end = min(len(content), at + rng.randrange(1, 65))
+    if kind == 0:
+        return content[:at]
+    if kind == 1:
+        flipped = bytearray(content)
+        for _ in range(rng.randrange(1, 9)):
+            flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
+        return bytes(flipped)
+    if kind == 2:
+        return content[:at] + rng.choice([b"\0", b"\xff", b"\x7f\xff"]) * 8 + content[at + 8 :]
+    if kind == 3:
+        return content[:end] + content[at:]
+    if kind == 4:
+        return content[:at] + rng.randbytes(end - at) + content[end:]
+    return content[:at] + content[end:]
+
+
+def picture(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def png(width, height, depth, colour, pixels: bytes, *extra: bytes) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(extra) + chunk(b"IDAT", pixels)
+
+
+def test_damaged_and_odd_pictures(here, capsys, rng, many):
+    """800 cases, 40 at a time: each file has a line of its own, on one stream or the other."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    three = draw(3, (60, 80), 7)
+    seeds = [
+        picture(three, "PNG"),
+        picture(three.convert("P"), "PNG"),
+        picture(draw(3, (60, 80), 7, ink=(0, 0, 0, 255), paper=(0, 0, 0, 0)), "PNG"),
+        picture(three, "JPEG", exif=exif),
+        picture(three, "JPEG", progressive=True),
+    ]
+    for _ in range(many(20)):
+        names = [f"{number:02}.png" for number in range(40)]
+        for name in names[:30]:
+            Path(name).write_bytes(damage(rng.choice(seeds), rng))
+        for name in names[30:]:
+            size = rng.choice([1, 2, 3, 28, 97]), rng.choice([1, 2, 5, 28, 301])
+            mode = rng.choice(["1", "L", "LA", "RGB", "RGBA", "I;16"])
+            kind = np.uint16 if mode == "I;16" else np.uint8
+            noise = np.frombuffer(rng.randbytes(size[0] * size[1] * kind().itemsize), kind)
+            image = Image.fromarray(noise.reshape(size[1], size[0]))
+            (image if mode == "I;16" else image.convert(mode)).save(name)
+        _, out, said, new = answer(capsys, "predict", *names, lines=40)
+        lines = [*out.splitlines(), *said]
+        for name in names:
+            assert sum(name in line for line in lines) == 1, name
+        assert not new
+
+
+def test_damaged_weights(here, capsys, rng, many):
+    """300 cases. A flipped bit of a number makes other weights, which give an answer."""
+    draw(3, (60, 80), 7).save("three.png")
+    whole = SHIPPED_WEIGHTS.read_bytes()
+    for _ in range(many(300)):
+        Path("weights.pt").write_bytes(damage(whole, rng))
+        status, out, said, new = answer(capsys, "predict", "three.png", "--weights", "weights.pt")
+        assert out.startswith("three.png: ") if status == 0 else "weights.pt" in said[0]
+        assert not new
+
+
+def leaves(thing, path=()):
+    """The paths to all values in nested containers."""
+    items = thing.items() if isinstance(thing, dict) else enumerate(thing)
+    for key, value in items:
+        if isinstance(value, dict | list | tuple) and value:
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+def with_other(thing, path, value):
+    """A copy of nested containers with the value at `path` replaced."""
+    key, *rest = path
+    new = with_other(thing[key], rest, value) if rest else value
+    if isinstance(thing, tuple):
+        return (*thing[:key], new, *thing[key + 1 :])
+    changed = copy.copy(thing)
+    changed[key] = new
+    return changed
+
+
+@pytest.fixture(scope="module")
+def run(digits, tmp_path_factory):
+    """A finished run, on few digits."""
+    folder = tmp_path_factory.mktemp("hostile") / "run"
+    fit(QUICK, few_digits(digits, 60, 20), 0, "cpu", folder)
+    return folder
+
+
+def test_damaged_checkpoints(run, few, here, capsys, rng, many):
+    """200 cases of one damaged file and none beside it."""
+    whole = (run / SLOTS[0]).read_bytes()
+    Path("run").mkdir()
+    for _ in range(many(200)):
+        Path("run", SLOTS[0]).write_bytes(damage(whole, rng))
+        status, _, said, new = answer(capsys, "train", "--resume", "run", "--device", "cpu")
+        assert status == 2
+        assert "run holds no whole checkpoint" in said[0]
+        assert not new
+
+
+def test_crafted_checkpoints(run, few, here, capsys, rng, many):
+    """150 cases whose checksum is right, with one value that is not."""
+    state = newest(run)[0]
+    paths = list(leaves(state))
+    top = [path for path in paths if len(path) == 1 or path[0] == "everyone"]
+    Path("run").mkdir()
+    for _ in range(many(150)):
+        path = rng.choice(top if rng.random() < 0.5 else paths)
+        other = rng.choice([{}, [], "text", torch.zeros(2, 3, 5), torch.zeros(0)])
+        content = pack(with_other(state, path, other))
+        sealed = hashlib.sha256(content).digest() + content
+        Path("run", SLOTS[0]).write_bytes(sealed)
+        status, _, said, new = answer(capsys, "train", "--resume", "run", "--device", "cpu")
+        if status == 2:
+            assert "checkpoint" in said[0] or "was begun with" in said[0], (path, other, said)
+            assert {file.name for file in new} <= {".lock"}
+        for file in Path("run").iterdir():
+            file.unlink()
+
+
+OPTIONS = {
+    "train": "--recipe --dataset --data --device --epochs --batch-size --lr --seed --out --resume",
+    "evaluate": "--weights --dataset --data --device --out",
+    "predict": "--weights --out --show",
+    "repeat": "--recipe --dataset --device --seeds --results",
+}
+VALUES = (
+    *("", " ", "-", "--", "0", "-1", "1", "7", "1e9", "1e-400", "nan", "inf", "-inf", "0x10", "١٢"),
+    *("9" * 30, "9" * 5000, "a" * 300, "meta", "cuda:99", "cpu:1", "mps", "classic", "digits"),
+    *("auto", ".", "..", "/", "/dev/null", "/dev/full", "/proc/self/mem", "missing/deeper", "pipe"),
+    *("a file", "a file/below", "a folder", "\udcff", "%s", "{}", "$x^$", "\n", "*", "~", "😀"),
+)
+
+
+def senseless(rng: random.Random) -> str:
+    if rng.random() < 0.7:
+        return rng.choice(VALUES)
+    letters = string.printable + "äé😀\udc80"
+    return "".join(rng.choice(letters) for _ in range(rng.randrange(12)))
+
+
+def test_senseless_arguments(few, here, capsys, rng, many, monkeypatch):
+    """700 cases. What makes sense by chance gets as far as training, and no further."""
+
+    def trained(*_):
+        raise UsageError("This would train.")
+
+    monkeypatch.setattr(cli, "fit", trained)
+    monkeypatch.setenv("S4_DATA", "nowhere")
+    monkeypatch.setattr(data, "load_mnist", lambda root: data.check_files(root) or no_mirror())
+    Path("a file").write_text("kept")
+    Path("a folder").mkdir()
+    os.mkfifo("pipe")
+    draw(3, (60, 80), 7).save("three.png")
+    for _ in range(many(700)):
+        command = rng.choice([*OPTIONS])
+        words = [command]
+        for option in rng.sample(OPTIONS[command].split(), rng.randrange(1, 4)):
+            words.append(option)
+            if option != "--show":
+                words.append(senseless(rng))
+        if command == "predict":
+            words.insert(1, rng.choice(["three.png", "pipe", senseless(rng)]))
+        if command == "evaluate" and rng.random() < 0.9:
+            words += ["--weights", rng.choice(["a file", "pipe", "missing"])]  # drawing takes long
+        _, _, _, new = answer(capsys, *words, lines=3)
+        assert {path.name for path in new} <= {"seen.png", "confusion_matrix.png", "mistakes.png"}
+
+
+def no_mirror():
+    raise OSError("no network")
+
+
+def outcome(make, *args, **options):
+    """What is made, or the complaint."""
+    try:
+        return make(*args, **options)
+    except UsageError as error:
+        return str(error)
+
+
+def test_notebook_parameters_and_recipes(rng, many):
+    """500 cases, in the notebook's first cells."""
+    odd = [None, "", 0, -1, 1.5, True, 2**70, "7", "x", [], {}, float("nan"), b"1", object(), "١"]
+    names = ("recipe", "dataset", "epochs", "seed")
+    for _ in range(many(300)):
+        given = {name: rng.choice(odd) for name in rng.sample(names, rng.randrange(1, 5))}
+        made = outcome(settings, **given)
+        if isinstance(made, str):
+            assert "\n" not in made
+            continue
+        recipe, dataset, seed = made
+        assert recipe.epochs >= 1
+        assert dataset in data.DATASETS
+        assert 0 <= seed < 2**63
+    for _ in range(many(200)):
+        field, value = rng.choice(["epochs", "batch_size", "lr"]), rng.choice(odd)
+        made = outcome(Recipe, **{**vars(CLASSIC), field: value})
+        assert made.startswith(field) if isinstance(made, str) else getattr(made, field) > 0
+
+
+def test_data_folders(tiny_mnist, few, here, capsys, rng, many, monkeypatch):
+    """150 cases: each file whole, damaged, missing, or not a file at all."""
+
+    def trained(recipe, dataset, *_):
+        raise UsageError(f"This would train on {dataset.name}.")
+
+    monkeypatch.setattr(cli, "fit", trained)
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    served = tiny_mnist / "MNIST" / "raw"
+    secret = here / "secret"
+    secret.write_text("kept")
+    for number in range(many(150)):
+        raw = Path(f"data {number}", "MNIST", "raw")
+        raw.mkdir(parents=True)
+        damaged = False
+        for path in served.glob("*.gz"):
+            kind = rng.choice(["whole", "whole", "whole", "damaged", "missing", "folder", "pipe"])
+            kind = rng.choice([kind, kind, "link", "huge"]) if number % 3 == 0 else kind
+            target = raw / path.name
+            content = path.read_bytes()
+            damaged |= kind not in ("whole", "missing")
+            if kind == "whole":
+                target.write_bytes(content)
+            elif kind == "damaged":
+                target.write_bytes(damage(content, rng) + b"!")
+            elif kind == "folder":
+                target.mkdir()
+            elif kind == "pipe":
+                os.mkfifo(target)
+            elif kind == "link":
+                target.symlink_to(secret)
+            elif kind == "huge":
+                with open(target, "wb") as file:
+                    file.truncate(10**11)  # of nothing: it takes no room
+        words = ("train", "--dataset", rng.choice(["auto", "mnist"]), "--data", raw.parents[1])
+        status, _, said, new = answer(capsys, *words, "--out", f"out {number}")
+        assert status == 2
+        assert ("is damaged" in said[0]) == damaged, said
+        assert {path.suffix for path in new} <= {""}  # unpacked files alone
+        assert all(path.is_relative_to(here / raw) for path in new)
+
+
+# Bombs
+
+
+class Zeros:
+    """A pickle of forty bytes that asks for a terabyte."""
+
+    def __reduce__(self):
+        return bytearray, (10**12,)
+
+
+def rezipped(content: bytes, **options) -> bytes:
+    """torch's archive, written anew."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(content)) as old,
+        zipfile.ZipFile(buffer, "w", **options) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return buffer.getvalue()
+
+
+def deflated() -> bytes:
+    content = pack({"fc.weight": torch.zeros(50_000_000)})
+    return rezipped(content, compression=zipfile.ZIP_DEFLATED)
+
+
+def asks_for_zeros(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Zeros(), 2))
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/byteorder", "little")
+    return buffer.getvalue()
+
+
+def test_bombs_need_little_memory_and_time(here):
+    """In a process of its own: the most memory that it ever had."""
+    big, scan = 9_999, b"\xff\xda\0\x08\x01\x01\0\0\x3f\0" + bytes(20)
+    grey16 = zlib.compress(bytes((1 + 2 * big) * big), 1)
+    Path("grey16.png").write_bytes(png(big, big, 16, 0, grey16) + chunk(b"IEND", b""))
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**9 // 4), 1))
+    Path("text.png").write_bytes(png(9, 9, 8, 0, zlib.compress(bytes(90)), text))
+    Path("gigapixel.png").write_bytes(png(2**31 - 1, 2**31 - 1, 8, 6, zlib.compress(b"")))
+    jpeg = picture(draw(3, (60, 80), 7), "JPEG", progressive=True)
+    Path("scans.jpg").write_bytes(jpeg[:-2] + scan * 5000 + jpeg[-2:])
+    Path("deflated.pt").write_bytes(deflated())
+    Path("zeros.pt").write_bytes(asks_for_zeros(b""))
+    with open("huge.pt", "wb") as file:
+        file.truncate(10**12)
+    draw(3, (60, 80), 7).save("three.png")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    done = subprocess.run(
+        [sys.executable, "-c", BOMBS],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    peak = int(done.stdout.splitlines()[-1])  # KiB
+    assert peak < 2 * 1024 * 1024, before
+    complaints = done.stderr.splitlines()
+    for name in ("grey16.png", "gigapixel.png", "scans.jpg", "deflated.pt", "zeros.pt", "huge.pt"):
+        assert sum(name in line for line in complaints) == 1, (name, complaints)
+    assert not any("Traceback" in line for line in complaints)
+
+
+BOMBS = f"""
+import resource, signal
+from pathlib import Path
+from s4lib.__main__ import main
+for path in sorted(Path().glob("*.[jp][np]g")):
+    signal.alarm({SLOWEST})
+    main(["predict", str(path)])
+for path in sorted(Path().glob("*.pt")):
+    signal.alarm({SLOWEST})
+    assert main(["predict", "three.png", "--weights", str(path)]) == 2
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+class Trap:
+    """A pickle that would make a folder when loaded."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize("dump", [pickle.dumps, pack])
+def test_a_checkpoint_executes_nothing(dump, here, capsys):
+    Path("run").mkdir()
+    content = dump({"number": 0, "identity": Trap()})
+    Path("run", SLOTS[0]).write_bytes(hashlib.sha256(content).digest() + content)
+    status, _, said, _ = answer(capsys, "train", "--resume", "run")
+    assert status == 2
+    assert "run holds no whole checkpoint" in said[0]
+    assert not Path("executed").exists()
+    assert checkpoint.has_checkpoint(Path("run"))
