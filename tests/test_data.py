@@ -2,7 +2,9 @@
 
 import functools
 import http.server
+import multiprocessing
 import shutil
+import socket
 import threading
 
 import pytest
@@ -72,6 +74,68 @@ def test_missing_files_are_downloaded_from_a_mirror_that_has_them(mirror, tmp_pa
     assert downloaded.name == "MNIST"
     assert downloaded.train[0].equal(load("mnist", mirror.parent.parent).train[0])
     assert sorted(path.name for path in (root / "MNIST" / "raw").iterdir()) == sorted(NAMES)
+
+
+@pytest.fixture
+def bad_mirror(mirror, monkeypatch):
+    """A mirror that comes before the good one, and sends what its test tells it to."""
+    behaviour = {}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = (mirror / self.path.strip("/")).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(behaviour["sends"](content))
+            if behaviour.get("falls silent"):
+                self.wfile.flush()
+                behaviour["falls silent"].wait(30)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(
+            MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/", MNIST.mirrors[-1]]
+        )
+        yield behaviour
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "sends",
+    [lambda c: c[:-50], lambda c: c[:100], lambda c: c[:50] + b"?" + c[51:]],
+    ids=["cut", "cut early", "damaged"],
+)
+def test_the_next_mirror_is_asked_when_one_sends_damaged_files(bad_mirror, sends, tmp_path):
+    bad_mirror["sends"] = sends
+    assert load("mnist", tmp_path / "new").train[0].shape == (40, 1, 28, 28)
+    assert sorted(path.name for path in (tmp_path / "new/MNIST/raw").iterdir()) == sorted(NAMES)
+
+
+def test_the_next_mirror_is_asked_when_one_falls_silent(bad_mirror, tmp_path, monkeypatch):
+    bad_mirror["sends"] = lambda content: content[:100]
+    bad_mirror["falls silent"] = threading.Event()
+    limit = socket.setdefaulttimeout
+    monkeypatch.setattr(data.socket, "setdefaulttimeout", lambda s: limit(s and 0.2))
+    assert load("mnist", tmp_path / "new").train[0].shape == (40, 1, 28, 28)
+    bad_mirror["falls silent"].set()
+    assert socket.getdefaulttimeout() is None
+
+
+def test_two_processes_may_download_at_once(mirror, tmp_path):
+    root = tmp_path / "new"
+    fork = multiprocessing.get_context("fork")  # which inherits the mirror
+    processes = [fork.Process(target=load, args=("mnist", root)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    assert sorted(path.name for path in (root / "MNIST" / "raw").iterdir()) == sorted(NAMES)
+    assert load("mnist", root).train[0].shape == (40, 1, 28, 28)
 
 
 def test_a_damaged_download_leaves_nothing_behind(mirror, tmp_path):
