@@ -9,8 +9,15 @@ from backprop.network import check_rate
 from s4lib import Parser
 
 PROJECT = Path(__file__).resolve().parents[1]
-FOLDER = "where backprop/ and images/ are or will be (default: this project)"
+FOLDER = "where backprop/ and images/ are or will be (default: this project, if it is one)"
 RATE = "of the sheet with one training (default: %(default)s)"
+
+
+def home(project: Path = PROJECT) -> Path:
+    """The project's folder, or the current one if this is an installed package, without a project
+    around it.
+    """
+    return project if (project / "pyproject.toml").exists() else Path()
 
 
 def rate(text: str) -> float:
@@ -27,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m backprop", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only tell if the files are current")
     parser.add_argument("--learning-rate", type=rate, default=0.5, metavar="RATE", help=RATE)
-    parser.add_argument("--folder", type=Path, default=PROJECT, help=FOLDER)
+    parser.add_argument("--folder", type=Path, default=home(), help=FOLDER)
     chosen = parser.parse_args(arguments)
     if chosen.check:
         return 0 if build.check(chosen.folder, chosen.learning_rate) else 1

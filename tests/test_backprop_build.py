@@ -8,7 +8,7 @@ import matplotlib.image
 import pytest
 
 from backprop import build, office, plots, workbook
-from backprop.__main__ import main
+from backprop.__main__ import home, main
 
 PROJECT = Path(__file__).resolve().parents[1]
 FILES = (build.WORKBOOK, *build.PICTURES, *build.SHEETS)
@@ -114,6 +114,11 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, capsys, monkeypatch):
     assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"python -m backprop: cannot write to {tmp_path / 'images'}: ")
+
+
+def test_an_installed_package_writes_into_the_current_folder(tmp_path):
+    assert home() == PROJECT
+    assert home(tmp_path / "site-packages") == Path()
 
 
 def test_an_unknown_option(capsys):
