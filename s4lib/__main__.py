@@ -3,6 +3,7 @@
 import argparse
 import io
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch

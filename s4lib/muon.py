@@ -41,7 +41,9 @@ class Muon(torch.optim.Adam):
     def step_along_orthogonal(self, kernels: list[Tensor], lr: float, momentum: float) -> None:
         directions = []
         for kernel in kernels:
-            velocity = self.state[kernel].setdefault("velocity", torch.zeros_like(kernel))
+            memory = self.state[kernel]
+            velocity = memory.setdefault("velocity", torch.zeros_like(kernel))
+            memory.setdefault("step", torch.zeros(()))  # Adam's load_state_dict() looks for one
             velocity.mul_(momentum).add_(kernel.grad)
             directions.append(kernel.grad.add(velocity, alpha=momentum).flatten(-3))
         steps = orthogonalise(directions)
