@@ -194,8 +194,8 @@ def newest(folder: Path) -> tuple[dict, list[Path]]:
     for path in (folder / name for name in SLOTS):
         if not os.path.lexists(path):
             continue
-        content = read(path)
         try:
+            content = read(path)
             if hashlib.sha256(content[32:]).digest() != content[:32]:
                 raise ValueError("not what was written")
             state = unpack(content[32:])
@@ -381,6 +381,8 @@ class Checkpoint:
         }
 
     def save(self) -> None:
+        if self.folder is None:
+            return
         state = self.state()
         if self.writes:
             content = pack(state)
@@ -409,6 +411,7 @@ class Checkpoint:
             self.publish()
 
     def take(self, state: dict) -> None:
+        """Go on from `state`. Some error if it is of another kind than this run's own."""
         own, everyone, rank = self.state(), state["everyone"], processes.rank()
         own["everyone"] = own["everyone"][:1]
         if not all(fits({**state, "everyone": [each]}, own) for each in everyone):

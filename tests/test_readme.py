@@ -77,3 +77,19 @@ def test_the_two_setup_lines_differ_only_in_what_they_run():
     assert shlex.split(job) == ["python", "-m", "s4lib", "train"]
     assert tests == f"{setup} && pytest --nbval"
     assert "pytest --nbval" in (ROOT / ".ci/run").read_text()
+
+
+def test_what_backs_the_table_of_reproducibility_is_there():
+    named = set(re.findall(r"`(test_\w+)`", README))
+    defined = {
+        name
+        for path in (ROOT / "tests").glob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.M)
+    }
+    assert named
+    assert named <= defined
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m (tests[\w.]+)", README))))
+def test_benchmarks_exist(module):
+    assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists()

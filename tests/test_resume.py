@@ -3,6 +3,7 @@
 `pytest --long` kills training at 500 moments rather than 20.
 """
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import resource
 import signal
 import subprocess
 import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,7 +130,7 @@ def test_kills_at_random_moments_lose_nothing(tmp_path, request):
 
 def test_a_killed_program_goes_on_by_the_command_line(tmp_path):
     """As a person does it, with nothing but --resume."""
-    options = ["--dataset", "digits", "--device", "cpu", "--epochs", "2", "--batch-size", "240"]
+    options = "--recipe classic --dataset digits --device cpu --epochs 2 --batch-size 240".split()
     assert cli.main(["train", *options, "--out", str(tmp_path / "never")]) == 0
 
     def start(*words):
@@ -266,6 +268,23 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.parametrize(("error", "refused"), [(errno.EACCES, True), (errno.ENOLCK, False)])
+def test_locks_on_windows_and_where_there_are_none(few, tmp_path, monkeypatch, error, refused):
+    """A stand-in for Windows' module, that finds the file locked, or a disk that knows no locks."""
+
+    def locking(handle, mode, count):
+        raise OSError(error, "no")
+
+    stand_in = types.SimpleNamespace(locking=locking, LK_NBLCK=2)
+    monkeypatch.setattr(checkpoint, "fcntl", None)
+    monkeypatch.setattr(checkpoint, "msvcrt", stand_in, raising=False)
+    if refused:
+        with pytest.raises(UsageError, match="Another process is training into"):
+            train(few, tmp_path)
+    else:
+        train(few, tmp_path)
+
+
 def test_a_run_that_ends_badly_gives_its_folder_free(few, tmp_path):
     with pytest.raises(UsageError, match="smaller lr"):
         train(few, tmp_path, replace(QUICK, lr=1e30))
@@ -349,7 +368,10 @@ def test_the_command_line_takes_what_is_not_given_from_the_run(
 ):
     monkeypatch.setattr(cli, "load", lambda *_: few_digits(digits))
     folder = str(tmp_path / "run")
-    assert cli.main(["train", "--out", folder, "--epochs", "1", "--seed", "3"]) == 0
+    assert (
+        cli.main(["train", "--out", folder, "--recipe", "classic", "--epochs", "1", "--seed", "3"])
+        == 0
+    )
     assert begun(Path(folder))[2] == 3
     resume = ["train", "--resume", folder]
     assert cli.main(resume) == 0  # finished: nothing is left to do
@@ -386,7 +408,7 @@ def test_repeat_goes_on_with_an_unfinished_seed(few, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     stopped(few, tmp_path / "runs" / "classic-0", 1 + BATCHES * 2 + 1)
     capsys.readouterr()
-    words = ["repeat", "--seeds", "1", "--device", "cpu", "--results"]
+    words = "repeat --recipe classic --seeds 1 --device cpu --results".split()
     assert cli.main([*words, str(ROOT / "notebooks" / "results" / "..")]) == 2  # no original.csv
     (tmp_path / "original.csv").write_text("epoch,test_accuracy\n1,98\n")
     assert cli.main([*words, str(tmp_path)]) == 0

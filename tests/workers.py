@@ -61,7 +61,8 @@ def measure(folder: Path) -> None:
 def train(folder: Path, recipe=QUICK, dataset=digits, seed=0) -> None:
     """By the command line."""
     cli.RECIPES["classic"], cli.load = recipe, lambda *_: dataset()
-    words = ["train", "--device", "cpu", "--seed", str(seed), "--out", str(folder)]
+    words = ["train", "--recipe", "classic", "--device", "cpu", "--seed", str(seed)]
+    words += ["--out", str(folder)]
     if status := cli.main(words):
         sys.exit(status)
 
