@@ -26,6 +26,7 @@ from s4lib.receptive_field import receptive_fields, table
 from s4lib.recipes import CLASSIC, RECIPES
 from s4lib.train import choose_device, fit, per_class, predictions
 
+RECIPE = "fast"  # unless another is asked for
 INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
 
 
@@ -35,7 +36,7 @@ def train(args) -> int:
 
 
 def train_on(device: str, args) -> int:
-    recipe, dataset, seed = RECIPES[args.recipe or "classic"], args.dataset or "auto", args.seed
+    recipe, dataset, seed = RECIPES[args.recipe or RECIPE], args.dataset or "auto", args.seed
     out = args.resume or args.out or Path("runs", f"{recipe.name}-{seed or 0}")
     resume = args.resume is not None or (processes.restarted() and has_checkpoint(out))
     if resume:  # what isn't given is as it was; what differs is refused
@@ -201,7 +202,9 @@ def parser() -> Parser:
         )
 
     def add_recipe(to: Parser) -> None:
-        to.add_argument("--recipe", choices=RECIPES, default="fast", help="hyperparameters (fast)")
+        to.add_argument(
+            "--recipe", choices=RECIPES, default=RECIPE, help=f"hyperparameters ({RECIPE})"
+        )
 
     added = command(train, "train the network, test it after every epoch, save what it learned")
     add_recipe(added)

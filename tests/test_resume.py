@@ -130,7 +130,18 @@ def test_kills_at_random_moments_lose_nothing(tmp_path, request):
 
 def test_a_killed_program_goes_on_by_the_command_line(tmp_path):
     """As a person does it, with nothing but --resume."""
-    options = "--recipe classic --dataset digits --device cpu --epochs 2 --batch-size 240".split()
+    options = [
+        "--recipe",
+        "classic",
+        "--dataset",
+        "digits",
+        "--device",
+        "cpu",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "240",
+    ]
     assert cli.main(["train", *options, "--out", str(tmp_path / "never")]) == 0
 
     def start(*words):
@@ -408,7 +419,7 @@ def test_repeat_goes_on_with_an_unfinished_seed(few, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     stopped(few, tmp_path / "runs" / "classic-0", 1 + BATCHES * 2 + 1)
     capsys.readouterr()
-    words = "repeat --recipe classic --seeds 1 --device cpu --results".split()
+    words = ["repeat", "--recipe", "classic", "--seeds", "1", "--device", "cpu", "--results"]
     assert cli.main([*words, str(ROOT / "notebooks" / "results" / "..")]) == 2  # no original.csv
     (tmp_path / "original.csv").write_text("epoch,test_accuracy\n1,98\n")
     assert cli.main([*words, str(tmp_path)]) == 0

@@ -13,7 +13,18 @@ import tempfile
 from pathlib import Path
 
 SEEDS = range(3)
-OPTIONS = "--recipe classic --dataset digits --device cpu --epochs 5 --batch-size 48".split()
+OPTIONS = [
+    "--recipe",
+    "classic",
+    "--dataset",
+    "digits",
+    "--device",
+    "cpu",
+    "--epochs",
+    "5",
+    "--batch-size",
+    "48",
+]
 WAYS = {  # the environment, and how many processes
     "nothing": ({}, 1),
     "2 threads instead of 1": ({"OMP_NUM_THREADS": "2"}, 1),
