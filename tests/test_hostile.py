@@ -1,7 +1,7 @@
 """Thousands of damaged files and senseless arguments: each gets a clear line, and nothing more.
 
-Every case ends with exit status 0 and an answer, or with 2 and one or two lines; it lasts less
-than ten seconds and changes no file. `pytest --long` tries twenty times as many.
+Every case ends with exit status 0 and an answer, or with 2 and one or two lines; it does not
+hang and changes no file. `pytest --long` tries twenty times as many.
 """
 
 import contextlib
@@ -36,7 +36,8 @@ from s4lib.train import fit
 from tests.faults import QUICK, few_digits
 
 ROOT = Path(__file__).parents[1]
-SLOWEST = 10  # seconds
+SLOWEST = 10  # seconds of computing
+HANGS = 60  # seconds by the clock, in which a busy machine must come to an end
 
 
 @pytest.fixture
@@ -65,13 +66,13 @@ def few(digits, monkeypatch):
 
 @contextlib.contextmanager
 def hurry():
-    """Fail what takes longer than SLOWEST."""
+    """Fail what hangs."""
 
     def too_slow(*_):
-        raise AssertionError(f"more than {SLOWEST} s")
+        raise AssertionError(f"more than {HANGS} s")
 
     previous = signal.signal(signal.SIGALRM, too_slow)
-    signal.alarm(SLOWEST)
+    signal.alarm(HANGS)
     try:
         yield
     finally:
@@ -445,10 +446,10 @@ import resource, signal
 from pathlib import Path
 from s4lib.__main__ import main
 for path in sorted(Path().glob("*.[jp][np]g")):
-    signal.alarm({SLOWEST})
+    signal.setitimer(signal.ITIMER_PROF, {SLOWEST})
     main(["predict", str(path)])
 for path in sorted(Path().glob("*.pt")):
-    signal.alarm({SLOWEST})
+    signal.setitimer(signal.ITIMER_PROF, {SLOWEST})
     assert main(["predict", "three.png", "--weights", str(path)]) == 2
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

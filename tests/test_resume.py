@@ -130,18 +130,8 @@ def test_kills_at_random_moments_lose_nothing(tmp_path, request):
 
 def test_a_killed_program_goes_on_by_the_command_line(tmp_path):
     """As a person does it, with nothing but --resume."""
-    options = [
-        "--recipe",
-        "classic",
-        "--dataset",
-        "digits",
-        "--device",
-        "cpu",
-        "--epochs",
-        "2",
-        "--batch-size",
-        "240",
-    ]
+    options = ["--recipe", "classic", "--dataset", "digits", "--device", "cpu"]
+    options += ["--epochs", "2", "--batch-size", "240"]
     assert cli.main(["train", *options, "--out", str(tmp_path / "never")]) == 0
 
     def start(*words):
