@@ -17,16 +17,17 @@ from s4lib.checkpoint import (
     has_checkpoint,
     load_weights,
     save,
+    save_weights,
     writable,
 )
 from s4lib.data import DATASETS, SHORT_NAMES, Dataset, load, normalise
 from s4lib.model import MNISTNet
 from s4lib.photos import read_digit
 from s4lib.receptive_field import receptive_fields, table
-from s4lib.recipes import CLASSIC, RECIPES
+from s4lib.recipes import CLASSIC, DEFAULT, RECIPES
+from s4lib.together import fit_together
 from s4lib.train import choose_device, fit, per_class, predictions
 
-RECIPE = "fast"  # unless another is asked for
 INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
 
 
@@ -36,18 +37,17 @@ def train(args) -> int:
 
 
 def train_on(device: str, args) -> int:
-    recipe, dataset, seed = RECIPES[args.recipe or RECIPE], args.dataset or "auto", args.seed
-    out = args.resume or args.out or Path("runs", f"{recipe.name}-{seed or 0}")
+    # On return to a run, what isn't given is as it was; what differs is refused.
+    before, name, seed = begun(args.resume) if args.resume else (None, None, 0)
+    dataset = load(args.dataset or SHORT_NAMES.get(name, "auto"), args.data)
+    recipe = RECIPES.get(args.recipe) or before or DEFAULT[dataset.name]
+    seed = seed if args.seed is None else args.seed
+    out = args.resume or args.out or Path("runs", f"{recipe.name}-{seed}")
     resume = args.resume is not None or (processes.restarted() and has_checkpoint(out))
-    if resume:  # what isn't given is as it was; what differs is refused
-        before, name, seed_before = begun(out)
-        recipe = RECIPES[args.recipe] if args.recipe else before
-        dataset = args.dataset or SHORT_NAMES.get(name, "auto")
-        seed = seed_before if seed is None else seed
-    elif processes.rank() == 0:
+    if not resume and processes.rank() == 0:
         claim(out)
     recipe = recipe.adjusted(args.epochs, args.batch_size, args.lr)
-    _, run = fit(recipe, load(dataset, args.data), seed or 0, device, out, resume)
+    _, run = fit(recipe, dataset, seed, device, out, resume)
     if processes.rank() == 0 and run.epochs:
         save_figure(plots.model_loss([run]), out / "modelloss.png")
         last = run.epochs[-1]
@@ -122,18 +122,24 @@ def repeat(args) -> int:
     recipe = RECIPES[args.recipe]
     dataset = load(args.dataset, args.data)
     original = history.read_original(args.results / "original.csv")
-    runs = []
-    for seed in range(args.seeds):
-        out = Path("runs", f"{recipe.name}-{seed}")
-        run = history.finished(out / "history.json", recipe, dataset.name)
-        if run is None:
-            resume = has_checkpoint(out)
-            if not resume:
-                claim(out)
-            _, run = fit(recipe, dataset, seed, args.device, out, resume)
-            if len(run.epochs) < recipe.epochs:
-                return INTERRUPTED
-        runs.append(run)
+    folders = [Path("runs", f"{recipe.name}-{seed}") for seed in range(args.seeds)]
+    runs = [history.finished(out / "history.json", recipe, dataset.name) for out in folders]
+    missing = [seed for seed, run in enumerate(runs) if run is None]
+    if args.together and missing:
+        for seed in missing:
+            claim(folders[seed])
+        for model, run in fit_together(recipe, dataset, missing, args.device):
+            save_weights(folders[run.seed] / "weights.pt", model.state_dict())
+            save(folders[run.seed] / "history.json", run.to_json().encode())
+            runs[run.seed] = run
+        missing = []
+    for seed in missing:
+        resume = has_checkpoint(folders[seed])
+        if not resume:
+            claim(folders[seed])
+        _, runs[seed] = fit(recipe, dataset, seed, args.device, folders[seed], resume)
+        if len(runs[seed].epochs) < recipe.epochs:
+            return INTERRUPTED
     kind = "" if dataset.name == "MNIST" else f"-{SHORT_NAMES[dataset.name]}"
     save(args.results / f"{recipe.name}{kind}.json", history.dump(runs).encode())
     print(history.table(runs, original))
@@ -203,7 +209,10 @@ def parser() -> Parser:
 
     def add_recipe(to: Parser) -> None:
         to.add_argument(
-            "--recipe", choices=RECIPES, default=RECIPE, help=f"hyperparameters ({RECIPE})"
+            "--recipe",
+            choices=RECIPES,
+            default="fast",
+            help="hyperparameters (fast; to train on the few bundled digits, best)",
         )
 
     added = command(train, "train the network, test it after every epoch, save what it learned")
@@ -238,6 +247,9 @@ def parser() -> Parser:
     add_data(added)
     added.add_argument(
         "--seeds", type=partial(whole_number, least=1), default=5, help="how many, from 0 on (5)"
+    )
+    added.add_argument(
+        "--together", action="store_true", help="train all seeds at once, as one batched network"
     )
     added.add_argument(
         "--results", type=Path, default=Path("notebooks/results"), help="folder for the histories"

@@ -105,6 +105,7 @@ FAST = replace(
 BEST = replace(FAST, name="best", epochs=19, rotation=10, shift=1, scale=0.1)
 
 RECIPES = {recipe.name: recipe for recipe in (CLASSIC, FAST, BEST)}
+DEFAULT = {"MNIST": FAST, "scikit-learn digits": BEST}  # few digits need more than two epochs
 
 
 def settings(recipe="classic", dataset="auto", epochs=None, seed=0) -> tuple[Recipe, str, int]:

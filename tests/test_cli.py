@@ -11,8 +11,9 @@ from strokes import draw
 
 from s4lib import __main__ as cli
 from s4lib import data
-from s4lib.checkpoint import SHIPPED_WEIGHTS
+from s4lib.checkpoint import SHIPPED_WEIGHTS, load_weights
 from s4lib.data import Dataset
+from s4lib.recipes import DEFAULT
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +57,13 @@ def refused(capsys, *words):
     return "\n".join(message)
 
 
-TRAIN = ("train", "--dataset", "digits", "--device", "cpu")
+TRAIN = ("train", "--recipe", "classic", "--dataset", "digits", "--device", "cpu")
+
+
+def test_without_a_recipe_the_few_digits_get_more_epochs_than_mnist(few, here, capsys):
+    _, out, _ = run(capsys, "train", "--dataset", "digits", "--epochs", 1)
+    assert out.startswith("best on scikit-learn digits")
+    assert DEFAULT["MNIST"].epochs < DEFAULT["scikit-learn digits"].epochs
 
 
 def test_train_leaves_weights_history_and_curves(few, here, capsys):
@@ -166,7 +173,17 @@ def test_repeat_trains_what_is_missing_and_tabulates(few, here, capsys, monkeypa
     Path("results").mkdir()
     original = ROOT / "notebooks" / "results" / "original.csv"
     Path("results/original.csv").write_text(original.read_text())
-    words = ("repeat", "--dataset", "digits", "--device", "cpu", "--results", "results")
+    words = (
+        "repeat",
+        "--recipe",
+        "classic",
+        "--dataset",
+        "digits",
+        "--device",
+        "cpu",
+        "--results",
+        "results",
+    )
     _, first, _ = run(capsys, *words, "--seeds", 2)
     assert first.count("Epoch 1:") == 2
     status, second, _ = run(capsys, *words, "--seeds", 3)
@@ -175,6 +192,12 @@ def test_repeat_trains_what_is_missing_and_tabulates(few, here, capsys, monkeypa
     assert "| epoch | the original | mean of 3 seeds |" in second
     assert len(json.loads(Path("results/classic-digits.json").read_text())) == 3
     assert not Path("results/classic.json").exists()  # MNIST's
+    _, third, _ = run(capsys, *words, "--seeds", 5, "--together")
+    assert "seeds [3, 4] together" in third
+    assert "| CLASSIC | 1 | 5 | " in third
+    five = json.loads(Path("results/classic-digits.json").read_text())
+    assert [one["seed"] for one in five] == [0, 1, 2, 3, 4]
+    assert load_weights("runs/classic-4/weights.pt")
 
 
 @pytest.mark.parametrize(
