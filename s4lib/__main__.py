@@ -212,7 +212,7 @@ def parser() -> Parser:
             "--recipe",
             choices=RECIPES,
             default="fast",
-            help="hyperparameters (fast; to train on the few bundled digits, best)",
+            help="hyperparameters (fast; to train on the few bundled digits, more epochs of it)",
         )
 
     added = command(train, "train the network, test it after every epoch, save what it learned")

@@ -13,7 +13,7 @@ from s4lib import __main__ as cli
 from s4lib import data
 from s4lib.checkpoint import SHIPPED_WEIGHTS, load_weights
 from s4lib.data import Dataset
-from s4lib.recipes import DEFAULT
+from s4lib.recipes import DEFAULT, FAST
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,9 +61,10 @@ TRAIN = ("train", "--recipe", "classic", "--dataset", "digits", "--device", "cpu
 
 
 def test_without_a_recipe_the_few_digits_get_more_epochs_than_mnist(few, here, capsys):
-    _, out, _ = run(capsys, "train", "--dataset", "digits", "--epochs", 1)
-    assert out.startswith("best on scikit-learn digits")
-    assert DEFAULT["MNIST"].epochs < DEFAULT["scikit-learn digits"].epochs
+    _, out, _ = run(capsys, "train", "--dataset", "digits", "--batch-size", 200)
+    assert out.startswith("fast on scikit-learn digits")
+    assert f"Epoch {DEFAULT['scikit-learn digits'].epochs}:" in out
+    assert DEFAULT["scikit-learn digits"].epochs > DEFAULT["MNIST"].epochs == FAST.epochs
 
 
 def test_train_leaves_weights_history_and_curves(few, here, capsys):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from s4lib.model import MNISTNet
 from s4lib.muon import Muon
-from s4lib.recipes import BEST, CLASSIC, FAST, RECIPES
+from s4lib.recipes import CLASSIC, FAST, RECIPES
 from s4lib.train import make_optimizer, make_schedule, smooth
 from tests.benchmarks.ladder import RUNGS
 
@@ -62,6 +62,5 @@ def test_the_ladder_ends_at_fast():
 
 
 def test_recipes_go_by_their_names():
-    assert RECIPES == {"classic": CLASSIC, "fast": FAST, "best": BEST}
+    assert RECIPES == {"classic": CLASSIC, "fast": FAST}
     assert FAST.epochs <= 3
-    assert BEST.epochs <= 19
