@@ -98,7 +98,7 @@ def table(runs: list[dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--original", type=int, default=1, help="runs of the original's way (1)")
-    parser.add_argument("--classic", type=int, default=2, help="runs of CLASSIC (2)")
+    parser.add_argument("--classic", type=int, default=1, help="runs of CLASSIC (1)")
     parser.add_argument("--fast", type=int, default=10, help="runs of FAST (10)")
     args = parser.parse_args()
     counts = {ORIGINAL: args.original, "classic": args.classic, "fast": args.fast}
