@@ -8,7 +8,7 @@ import matplotlib.figure
 import numpy as np
 import torch
 from matplotlib.patches import Circle, Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 # Okabe and Ito's colours: distinct for colour-blind readers and, by lightness, in grey.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
@@ -169,7 +169,9 @@ def race(runs: list[dict], goal: float) -> Figure:
     for ax in (left, right):
         ax.axhline(goal, color=GREY, lw=1, ls="-.")
     left.set(xscale="log", xlabel="seconds since the start", ylabel="test accuracy (%)")
+    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.xaxis.set_major_formatter("{x:g}")
+    left.xaxis.set_minor_locator(NullLocator())
     right.set(xlabel="epoch", ylim=(97.4, 99.75))
     right.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="white")

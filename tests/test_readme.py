@@ -1,5 +1,6 @@
 """What the front page says is what the code does."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from s4lib import __main__ as cli
-from s4lib import history
+from s4lib import history, recipes
 from s4lib.model import MNISTNet
 from s4lib.receptive_field import receptive_fields
+from tests.benchmarks import race
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,6 +27,21 @@ def rows_after(header: str) -> list[list[str]]:
 def test_the_result_table_is_what_the_runs_gave():
     original = history.read_original(ROOT / "notebooks/results/original.csv")
     assert history.table(RUNS, original) in README
+
+
+def test_the_recipes_table_is_what_their_runs_gave():
+    fast = history.parse((ROOT / "notebooks/results/fast.json").read_text())
+    assert [run.seed for run in fast] == [*range(10)]
+    for run in fast:
+        assert run.dataset == "MNIST"
+        assert {**run.recipe, "milestones": tuple(run.recipe["milestones"])} == vars(recipes.FAST)
+    header, rule, row = history.summary(fast).splitlines()
+    assert "\n".join([header, rule, history.summary(RUNS).splitlines()[2], row]) in README
+
+
+def test_the_race_table_is_what_the_race_gave():
+    report = json.loads((ROOT / "notebooks/results/race.json").read_text())
+    assert race.table(report["runs"]) in README
 
 
 def test_the_runs_are_five_seeds_of_the_whole_recipe_on_mnist():

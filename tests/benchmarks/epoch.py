@@ -275,15 +275,11 @@ def main() -> None:
         print(
             f"{name}'s forward and backward {rate / 1e9:,.0f}, {100 * rate / peak:.1f} % of that."
         )
-    with tempfile.TemporaryDirectory() as folder:
-        start = [
-            seconds(
-                subprocess.run,
-                [sys.executable, "-c", FIRST_BATCH, folder],
-                stdout=subprocess.DEVNULL,
-            )
-            for _ in range(3)
-        ]
+    start = []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            words = [sys.executable, "-c", FIRST_BATCH, folder]
+            start.append(seconds(subprocess.run, words, stdout=subprocess.DEVNULL))
     print(f"From the start of the process to the first training batch: {min(start):.1f} s")
 
 
