@@ -147,6 +147,28 @@ def repeat(args) -> int:
     return 0
 
 
+def experiments(args) -> int:
+    from s4lib import report, result_plots, runner  # a second, to match the networks' sizes
+
+    names = runner.check(args.names)
+    writable(args.results)
+    writable(args.out)
+    dataset = load("mnist", args.data)
+    try:
+        runner.run_missing(names, dataset, args.results, args.seeds, args.device)
+    except KeyboardInterrupt:
+        print(f"\nStopped. The finished runs are kept in {args.results}.")
+        return INTERRUPTED
+    for name, figure in result_plots.figures(args.results).items():
+        save_figure(figure, args.out / f"experiment_{name}.png")
+    for name, text in report.tables(args.results).items():
+        print(f"\n{name}\n\n{text}")
+    page = args.results.parent / "README.md"
+    if page.exists():
+        save(page, report.filled(page.read_text(encoding="utf-8"), args.results).encode())
+    return 0
+
+
 def pictures(args) -> int:
     writable(args.out)
     dataset = load("mnist", args.data)
@@ -254,6 +276,16 @@ def parser() -> Parser:
     added.add_argument(
         "--results", type=Path, default=Path("notebooks/results"), help="folder for the histories"
     )
+
+    added = command(experiments, "make the experiments' runs that are missing, tables, pictures")
+    added.add_argument("names", nargs="*", metavar="NAME", help="some of the experiments (all)")
+    added.add_argument("--data", type=Path, help="folder of MNIST ($S4_DATA, else ./data)")
+    added.add_argument("--device", default="auto", help="cuda, mps or cpu (default: the fastest)")
+    added.add_argument("--seeds", type=whole_number, default=3, help="runs of each variant (3)")
+    added.add_argument(
+        "--results", type=Path, default=Path("notebooks/results"), help="folder for the results"
+    )
+    add_out(added, "images")
 
     added = command(pictures, "draw the README's pictures again, from results, weights and MNIST")
     added.add_argument("--data", type=Path, help="folder of MNIST ($S4_DATA, else ./data)")

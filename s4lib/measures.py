@@ -1,0 +1,130 @@
+"""What experiments measure of a trained network besides its accuracy."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from s4lib.data import Dataset, Pairs
+from s4lib.train import predictions
+
+BINS = 10
+
+
+def softmax(model: nn.Module, dataset: Dataset, held_out: Pairs) -> dict:
+    """Calibration on the test images, before and after temperature scaling, and what the network
+    says to images that are no digits.
+
+    The temperature is chosen on held-out training images.
+    """
+    images, labels = held_out
+    temperature = best_temperature(predictions(model, dataset.normalise(images)), labels)
+    images, labels = dataset.test
+    log_probs = predictions(model, dataset.normalise(images))
+    sure = {
+        name: predictions(model, dataset.normalise(others)).exp().max(1).values
+        for name, others in no_digits(images[:500]).items()
+    }
+    return {
+        "temperature": temperature,
+        "before": calibration(log_probs, labels),
+        "after": calibration(F.log_softmax(log_probs / temperature, 1), labels),
+        "test digits": share_sure(log_probs.exp().max(1).values),
+        "no digits": {name: share_sure(highest) for name, highest in sure.items()},
+    }
+
+
+def share_sure(highest: Tensor) -> dict:
+    """Of the highest probabilities (N,): their mean, and how many per cent are above 0.9."""
+    return {
+        "mean": round(highest.mean().item(), 4),
+        "above 0.9": round(100 * (highest > 0.9).float().mean().item(), 2),
+    }
+
+
+def best_temperature(log_probs: Tensor, labels: Tensor) -> float:
+    """The divisor of the logits, from 0.2 to 5, that makes these labels likeliest.
+
+    Log-probabilities serve as logits: softmax doesn't notice what is added to all of them.
+    Guo et al. 2017, On Calibration of Modern Neural Networks.
+    """
+    candidates = torch.logspace(-1, 1, 201, base=5).tolist()
+    return round(min(candidates, key=lambda t: F.cross_entropy(log_probs / t, labels).item()), 4)
+
+
+def calibration(log_probs: Tensor, labels: Tensor) -> dict:
+    """Loss, expected calibration error, and the bins of the reliability diagram.
+
+    A bin holds the images whose highest probability lies in it: how many, that probability's mean
+    and the share predicted correctly. The error is the mean distance of the two, by images.
+    """
+    highest, predicted = log_probs.exp().max(1)
+    right = (predicted == labels).float()
+    number = (highest * BINS).long().clamp(max=BINS - 1)
+    bins = [
+        {
+            "images": int(inside.sum()),
+            "confidence": round(highest[inside].mean().item(), 4),
+            "accuracy": round(right[inside].mean().item(), 4),
+        }
+        for inside in (number == k for k in range(BINS))
+        if inside.any()
+    ]
+    gap = sum(one["images"] * abs(one["confidence"] - one["accuracy"]) for one in bins)
+    return {
+        "loss": round(F.nll_loss(log_probs, labels).item(), 4),
+        "error": round(gap / len(labels), 5),
+        "bins": bins,
+    }
+
+
+def no_digits(digits: Tensor) -> dict[str, Tensor]:
+    """Images like `digits` (N, 1, 28, 28) that show none: paper, noise, pixels in another order,
+    and pieces of the photographs that come with scikit-learn.
+    """
+    from sklearn.datasets import load_sample_images
+
+    generator = torch.Generator().manual_seed(0)
+    shape = digits.shape
+    order = torch.rand(shape[0], 28 * 28, generator=generator).argsort(1)
+    photos = []
+    for photo in load_sample_images().images:
+        grey = torch.from_numpy(np.asarray(photo, np.float32).mean(2))[None, None]
+        photos.append(F.unfold(F.avg_pool2d(grey, 2), 28, stride=14)[0].T.reshape(-1, 1, 28, 28))
+    photos = torch.cat(photos)
+    pick = torch.randperm(len(photos), generator=generator)[: shape[0]]
+    return {
+        "blank paper": torch.zeros(1, *shape[1:], dtype=torch.uint8),
+        "noise": torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),
+        "a digit's pixels, shuffled": digits.cpu().flatten(1).gather(1, order).view(shape),
+        "pieces of photographs": photos[pick].byte(),
+    }
+
+
+def gradient_noise(model: nn.Module, dataset: Dataset, held_out: Pairs) -> dict:
+    """How far the gradient of a batch is from that of 8,192 images, relative to its length.
+
+    The mean over at most 16 batches of every size, dropout off, in fp32.
+    """
+    count = min(8192, len(dataset.train[1]) // 16 * 16)
+    images, labels = (part[:count] for part in dataset.train)
+    images = dataset.normalise(images)
+    model.eval()
+
+    def gradient(pick) -> Tensor:
+        model.zero_grad()
+        F.nll_loss(model(images[pick]), labels[pick]).backward()
+        return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+    parts = torch.stack([gradient(slice(k, k + 16)) for k in range(0, count, 16)])
+    whole = parts.mean(0)
+    noise = {}
+    for size in (16, 64, 256, 1024):
+        batches = [part.mean(0) for part in parts.split(size // 16)[: min(16, count // size)]]
+        if batches:
+            distance = (torch.stack(batches) - whole).norm(dim=1) / whole.norm()
+            noise[str(size)] = round(distance.mean().item(), 4)
+    return {"noise": noise}
+
+
+MEASURES = {"softmax": softmax, "gradient_noise": gradient_noise}

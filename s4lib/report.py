@@ -1,0 +1,212 @@
+"""What the experiments have shown, as the Markdown tables of `notebooks/README.md`."""
+
+import math
+import re
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from s4lib.experiments import BASE, EXPERIMENTS, Variant
+from s4lib.receptive_field import receptive_fields
+from s4lib.runner import MARKS, SEEDS, owner, read, runs_of
+from s4lib.variants import build, multiplications
+
+Runs = list[dict]  # of one variant, a run for each seed
+
+
+def spread(values, digits: int = 2) -> str:
+    """Mean ± standard deviation; of one value, the value."""
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{deviation}"
+
+
+def last_convolution(runs: Runs):
+    """The row of `receptive_fields` before global average pooling."""
+    rows = receptive_fields(build(runs[0]["settings"]["network"]))
+    return [row for row in rows if not row.layer.endswith("gap")][-1]
+
+
+def epoch_seconds(run: dict) -> float:
+    """Of the processor, for 10,000 images."""
+    return 10_000 * run["seconds"] / (run["updates"] * run["settings"]["batch_size"])
+
+
+COLUMNS = {
+    "parameters": lambda runs: f"{runs[0]['parameters']:,}",
+    "multiplications": lambda runs: (
+        f"{multiplications(runs[0]['settings']['network']) / 1e6:.1f} million"
+    ),
+    "sees": lambda runs: str(last_convolution(runs).receptive_field),
+    "last map": lambda runs: "{0}×{0}".format(last_convolution(runs).size),
+    "updates": lambda runs: f"{runs[0]['updates']:,}",
+    "seconds": lambda runs: f"{mean(map(epoch_seconds, runs)):.1f}",
+    "training accuracy": lambda runs: f"{mean(run['train_accuracy'] for run in runs):.2f}",
+    "gap": lambda runs: spread([run["train_accuracy"] - run["test_accuracy"] for run in runs]),
+    "worst run": lambda runs: f"{min(run['test_accuracy'] for run in runs):.2f}",
+    "test accuracy": lambda runs: spread([run["test_accuracy"] for run in runs]),
+}
+
+
+def measured(name: str, folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> dict:
+    """The variants of an experiment that enough seeds have been run of: {name: runs}."""
+    runs = {
+        label: runs_of(folder, variant, dataset)
+        for label, variant in EXPERIMENTS[name].variants.items()
+    }
+    return {label: kept for label, kept in runs.items() if len(kept) >= seeds}
+
+
+def table(name: str, folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> str:
+    """The experiment's table in Markdown, a row for every variant measured.
+
+    Empty while there is nothing to compare.
+    """
+    results = measured(name, folder, dataset, seeds)
+    enough = len(results) >= min(2, len(EXPERIMENTS[name].variants)) or name == "softmax"
+    return tabulated(name, results) if results and enough else ""
+
+
+def tabulated(name: str, results: dict[str, Runs]) -> str:
+    """The same for runs at hand."""
+    if name in SPECIAL:
+        return SPECIAL[name](results)
+    columns = EXPERIMENTS[name].columns
+    rows = [
+        [label, *(COLUMNS[column](runs) for column in columns)] for label, runs in results.items()
+    ]
+    return markdown(["", *columns], rows)
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table, its first column to the left and the others to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in lines)
+
+
+def noise_table(results: dict[str, Runs]) -> str:
+    (runs,) = results.values()
+    rows = []
+    for size in runs[0]["noise"]:
+        values = [run["noise"][size] for run in runs]
+        rows.append([f"{int(size):,}", spread(values)])
+    return markdown(["batch size", "distance from the whole gradient, in its lengths"], rows)
+
+
+def softmax_table(results: dict[str, Runs]) -> str:
+    rows = []
+    for label, runs in results.items():
+        for when in ("before", "after"):
+            errors = [100 * run[when]["error"] for run in runs]
+            losses = [run[when]["loss"] for run in runs]
+            temperature = spread([run["temperature"] for run in runs]) if when == "after" else "1"
+            rows.append([label, temperature, spread(errors), spread(losses, 4)])
+    return markdown(["", "temperature", "calibration error (%)", "test loss"], rows)
+
+
+def no_digits_table(results: dict[str, Runs]) -> str:
+    """What the first variant says to images, digits or not: how often it is more than 90 % sure."""
+    runs = next(iter(results.values()))
+    shown = {"test digits": [run["test digits"] for run in runs]} | {
+        kind: [run["no digits"][kind] for run in runs] for kind in runs[0]["no digits"]
+    }
+    rows = [
+        [
+            kind,
+            spread([100 * one["mean"] for one in sure], 1),
+            spread([one["above 0.9"] for one in sure], 1),
+        ]
+        for kind, sure in shown.items()
+    ]
+    return markdown(["image", "highest probability (%)", "images above 90 % (%)"], rows)
+
+
+def range_test(runs: Runs, smoothed: int = 9) -> tuple[np.ndarray, np.ndarray]:
+    """Learning rates, and the loss there: the mean of the runs, then of so many batches."""
+    setting, updates = runs[0]["settings"], runs[0]["updates"]
+    shortest = min(len(run["losses"]) for run in runs)
+    losses = np.mean([run["losses"][:shortest] for run in runs], axis=0)
+    smooth = np.convolve(losses, np.ones(smoothed) / smoothed, "valid")
+    factor = setting["ramp"] / setting["lr"]
+    return setting["lr"] * factor ** ((np.arange(len(smooth)) + smoothed // 2) / updates), smooth
+
+
+def range_table(results: dict[str, Runs]) -> str:
+    (runs,) = results.values()
+    rates, losses = range_test(runs)
+    lowest = losses.argmin()
+    guessing = math.log(10)
+    moments = {
+        "has fallen by a tenth": (losses < 0.9 * guessing).argmax(),
+        "is lowest": lowest,
+        "is that of guessing again": lowest + (losses[lowest:] > guessing).argmax(),
+    }
+    rows = [[name, f"{rates[at]:.2g}", f"{losses[at]:.2f}"] for name, at in moments.items()]
+    return markdown(["the loss …", "at the learning rate", "loss"], rows)
+
+
+SPECIAL = {"noise": noise_table, "softmax": softmax_table, "lr_range": range_table}
+
+
+def early_and_late(folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> dict[str, dict]:
+    """Every variant that saw as many images in as many updates as MNISTNet: accuracy by update.
+
+    {experiment and variant: {50: mean held-out accuracy, …, "end": mean test accuracy}}
+    """
+    curves = {}
+    for run in (run for name in EXPERIMENTS for run in read(folder, name)):
+        settings = Variant(**run["settings"])
+        alike = (settings.images, settings.batch_size) == (BASE.images, BASE.batch_size)
+        whole = alike and not settings.updates and not settings.measure
+        if whole and run["dataset"] == dataset and not run["diverged"]:
+            curves.setdefault(settings, []).append(run)
+    return {
+        ": ".join(owner(settings)): {
+            mark: mean(run["early"][str(mark)] for run in runs) for mark in MARKS
+        }
+        | {"end": mean(run["test_accuracy"] for run in runs)}
+        for settings, runs in curves.items()
+        if len(runs) >= seeds
+    }
+
+
+def early_table(curves: dict[str, dict]) -> str:
+    """Spearman's rank correlation of accuracy so early with the final one: of all variants, and of
+    the half that ends best.
+    """
+    by_end = sorted(curves.values(), key=lambda curve: -curve["end"])
+    better = by_end[: len(by_end) // 2]
+    rows = []
+    for mark in MARKS:
+        row = [str(mark)]
+        for group in (by_end, better):
+            early, end = zip(*((curve[mark], curve["end"]) for curve in group), strict=True)
+            row.append(f"{spearmanr(early, end).statistic:.2f}")
+        rows.append(row)
+    return markdown(["updates", f"all {len(by_end)} variants", f"the best {len(better)}"], rows)
+
+
+def tables(folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> dict[str, str]:
+    """Every table of `notebooks/README.md` by the name that its comment gives."""
+    found = {name: table(name, folder, dataset, seeds) for name in EXPERIMENTS}
+    if results := measured("softmax", folder, dataset, seeds):
+        found["no digits"] = no_digits_table(results)
+    if len(curves := early_and_late(folder, dataset, seeds)) >= 6:
+        found["early"] = early_table(curves)
+    return {name: text for name, text in found.items() if text}
+
+
+def filled(page: str, folder: Path) -> str:
+    """The page with the tables brought up to date, each below a comment that names it.
+
+    Where there is none yet, the page says how to get it.
+    """
+    found = tables(folder)
+
+    def fill(match) -> str:
+        experiment = {"no digits": "softmax", "early": ""}.get(match[2], match[2])
+        command = f"python -m s4lib experiments {experiment}".strip()
+        return match[1] + found.get(match[2], f"*Not measured yet: `{command}`*") + "\n"
+
+    return re.sub(r"(<!-- table: (.+) -->\n)(?:.+\n)*", fill, page)

@@ -1,0 +1,385 @@
+"""Experiments run once, keep what they measure, and are what the page says."""
+
+import json
+import math
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from s4lib import UsageError, measures, report, result_plots, runner
+from s4lib import __main__ as cli
+from s4lib.experiments import BASE, EXPERIMENTS, Experiment, Variant
+from s4lib.recipes import CLASSIC
+from s4lib.variants import build, count
+
+RESULTS = Path(__file__).parents[1] / "notebooks/results"
+PAGE = RESULTS.parent / "README.md"
+TINY = Variant("stride3-4 norm relu gap fc", images=200, updates=3, batch_size=50)
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """Two experiments that share a variant; EXPERIMENTS has no others."""
+    one = Experiment("Which?", {"tiny": TINY, "slow": replace(TINY, lr=0.001)})
+    other = Experiment("Where?", {"the same": TINY, "more": replace(TINY, updates=4)})
+    for name in [*EXPERIMENTS]:
+        monkeypatch.delitem(EXPERIMENTS, name)
+    monkeypatch.setitem(EXPERIMENTS, "one", one)
+    monkeypatch.setitem(EXPERIMENTS, "other", other)
+    return one, other
+
+
+def labels(folder, name):
+    return [(run["variant"], run["seed"]) for run in runner.read(folder, name)]
+
+
+# A run
+
+
+def test_a_run_says_what_was_set_and_what_was_measured(digits):
+    result = runner.run(TINY, digits, 1, "cpu")
+    assert Variant(**json.loads(json.dumps(result))["settings"]) == TINY
+    assert (result["seed"], result["dataset"]) == (1, "scikit-learn digits")
+    assert (result["parameters"], result["updates"]) == (count(TINY.network), 3)
+    assert set(result["versions"]) == {"python", "torch", "torchvision", "s4lib"}
+    assert 0 <= result["test_accuracy"] <= 100
+    assert result["seconds"] > 0
+    assert result["early"] == {}
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(digits):
+    def trained(seed):
+        result = runner.run(replace(TINY, ramp=1.0), digits, seed, "cpu")
+        return result["losses"], result["test_accuracy"]
+
+    assert trained(0) == trained(0) != trained(1)
+
+
+def test_early_accuracy_is_that_of_images_never_trained_on(digits, monkeypatch):
+    monkeypatch.setattr(runner, "MARKS", (2, 3, 9))
+    tested = []
+
+    def evaluate(model, data):
+        tested.append(data.test[0])
+        return 0.0, len(data.test[1]) // 2
+
+    monkeypatch.setattr(runner, "evaluate", evaluate)
+    result = runner.run(TINY, digits, 0, "cpu")
+    images = digits.train[0]
+    assert [*result["early"]] == ["2", "3"]
+    assert tested[0].equal(images[200:])
+    assert tested[1].equal(images[200:])
+    assert tested[2].equal(images[:200])
+    assert tested[3].equal(digits.test[0])
+    whole = replace(TINY, images=len(images))
+    assert runner.run(whole, digits, 0, "cpu")["early"] == {}
+
+
+def test_updates_go_on_through_as_many_passes_as_they_need(digits):
+    seen = []
+    data, _ = runner.parts(TINY, digits)
+    batches = runner.Batches(data, 50, torch.Generator())
+    watched = runner.Updates(batches, 10, lambda number, labels: seen.append((number, labels)))
+    given = list(watched)
+    assert len(watched) == len(given) == 10
+    assert [number for number, _ in seen] == [*range(1, 11)]
+    assert all(one.equal(other) for (_, one), (_, other) in zip(seen, given, strict=True))
+    once = torch.cat([labels for _, labels in given[:4]])  # 200 images
+    assert torch.bincount(once).equal(torch.bincount(data.train[1]))
+
+
+def test_the_learning_rate_falls_as_classic_does_or_grows():
+    def rates(variant, updates):
+        optimizer = torch.optim.SGD(build(TINY.network).parameters(), variant.lr)
+        schedule = runner.lr_schedule(optimizer, variant, updates)
+        seen = []
+        for _ in range(updates):
+            seen.append(schedule.get_last_lr()[0])
+            optimizer.step()
+            schedule.step()
+        return seen
+
+    falling = rates(BASE, 19)
+    milestones = CLASSIC.milestones
+    assert falling[milestones[0] - 1] == 0.01
+    assert falling[milestones[0]] == pytest.approx(0.001)
+    assert falling[milestones[1]] == falling[-1] == pytest.approx(0.0001)
+    growing = rates(replace(BASE, lr=1e-4, ramp=1.0), 4)
+    assert growing == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1])
+
+
+def test_a_run_that_diverges_is_kept_as_such(digits):
+    result = runner.run(replace(TINY, lr=1e30, updates=20), digits, 0, "cpu")
+    assert result["diverged"]
+    assert math.isfinite(result["test_accuracy"])
+
+
+def test_too_few_images_and_a_network_that_can_not_be_built_are_said(digits):
+    with pytest.raises(UsageError, match="has 1,437 training images; 10,000 are wanted"):
+        runner.run(BASE, digits, 0, "cpu")
+    with pytest.raises(UsageError, match="Layer 2, valid5-8: a 5×5 kernel doesn't fit a 4×4 map"):
+        runner.run(replace(TINY, network="valid25-8 valid5-8 fc"), digits, 0, "cpu")
+
+
+# Kept, once
+
+
+def test_what_is_done_is_not_done_again(digits, two, tmp_path, capsys):
+    runner.run_missing(["one", "other"], digits, tmp_path, 2, "cpu")
+    said = capsys.readouterr().out
+    assert said.count("seed") == 6  # three different variants
+    assert "[1/6] one: tiny, seed 0" in said
+    assert "min left] other: more, seed 1" in said
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert set(before) == {"one.json", "other.json"}
+    assert labels(tmp_path, "other") == [("more", 0), ("more", 1)]
+
+    runner.run_missing(["one", "other"], digits, tmp_path, 2, "cpu")
+    assert capsys.readouterr().out == ""
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+    runner.run_missing(["other"], digits, tmp_path, 3, "cpu")  # another seed, and no more
+    assert labels(tmp_path, "one")[-1] == ("tiny", 2)
+    assert labels(tmp_path, "other")[-1] == ("more", 2)
+    assert capsys.readouterr().out.count("seed") == 2
+
+
+def test_an_interrupted_experiment_goes_on_where_it_was(digits, two, tmp_path, monkeypatch):
+    run, calls = runner.run, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return run(*args)
+
+    monkeypatch.setattr(runner, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run_missing(["one"], digits, tmp_path, 2, "cpu")
+    assert labels(tmp_path, "one") == [("tiny", 0), ("tiny", 1)]
+    runner.run_missing(["one"], digits, tmp_path, 2, "cpu")
+    assert len(calls) == 5
+    assert labels(tmp_path, "one") == [("tiny", 0), ("tiny", 1), ("slow", 0), ("slow", 1)]
+
+
+def test_a_failed_write_leaves_the_results_as_they_were(digits, two, tmp_path, monkeypatch):
+    result = runner.run(TINY, digits, 0, "cpu")
+    runner.keep(tmp_path, TINY, result)
+    before = (tmp_path / "one.json").read_text()
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("s4lib.checkpoint.os.replace", fail)
+    with pytest.raises(UsageError):
+        runner.keep(tmp_path, TINY, {**result, "seed": 1})
+    assert (tmp_path / "one.json").read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["one.json"]
+
+
+def test_other_settings_or_data_are_another_run(digits, two, tmp_path):
+    result = runner.run(TINY, digits, 0, "cpu")
+    runner.keep(tmp_path, TINY, result)
+    wanted = [(TINY, 0), (two[0].variants["slow"], 0)]
+    assert runner.missing(["one"], digits.name, tmp_path, 1) == wanted[1:]
+    assert runner.missing(["one"], "MNIST", tmp_path, 1) == wanted
+    changed = {**result, "settings": {**result["settings"], "images": 300}}
+    (tmp_path / "one.json").unlink()
+    runner.keep(tmp_path, TINY, changed)
+    assert runner.missing(["one"], digits.name, tmp_path, 1) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"runs": [{"settings": {"depth": 3}}]}', "{}"])
+def test_a_foreign_file_is_named_and_left_alone(text, tmp_path):
+    path = tmp_path / "norm.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"norm\.json holds no results of an experiment"):
+        runner.missing(["norm"], "MNIST", tmp_path, 3)
+    assert path.read_text() == text
+
+
+def test_an_unknown_experiment_is_said_with_the_choice(capsys):
+    assert cli.main(["experiments", "dept"]) == 2
+    assert capsys.readouterr().err.startswith("There is no experiment 'dept'. Choose from base")
+
+
+def test_the_command_draws_prints_and_fills_the_page(tmp_path, tiny_mnist, capsys):
+    """All the runs of `baseline` are kept, so that nothing is trained."""
+    folder = tmp_path / "notebooks/results"
+    folder.mkdir(parents=True)
+    for path in RESULTS.glob("*.json"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    page = folder.parent / "README.md"
+    page.write_text("Before.\n\n<!-- table: baseline -->\nold\nrow\n\nAfter.\n")
+    out = tmp_path / "images"
+    argv = ["experiments", "baseline", "--data", tiny_mnist, "--results", folder, "--out", out]
+    assert cli.main([*map(str, argv)]) == 0
+    table = report.tables(RESULTS)["baseline"]
+    assert table in capsys.readouterr().out
+    assert page.read_text() == f"Before.\n\n<!-- table: baseline -->\n{table}\n\nAfter.\n"
+    drawn = {path.stem.removeprefix("experiment_") for path in out.glob("experiment_*.png")}
+    assert drawn == set(result_plots.figures(RESULTS))
+
+
+# What is measured
+
+
+def test_calibration_of_four_answers():
+    probabilities = torch.tensor([0.95, 0.95, 0.75, 0.75])
+    rest = ((1 - probabilities) / 9)[:, None].expand(4, 9)
+    log_probs = torch.cat([probabilities[:, None], rest], 1).log()
+    found = measures.calibration(log_probs, torch.tensor([0, 0, 0, 3]))
+    expected = -(2 * math.log(0.95) + math.log(0.75) + math.log(0.25 / 9)) / 4
+    assert found["bins"] == [
+        {"images": 2, "confidence": 0.75, "accuracy": 0.5},
+        {"images": 2, "confidence": 0.95, "accuracy": 1.0},
+    ]
+    assert found["error"] == pytest.approx((2 * 0.25 + 2 * 0.05) / 4)
+    assert found["loss"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_best_temperature_undoes_a_scaling():
+    torch.manual_seed(0)
+    logits = torch.randn(20_000, 10) * 2
+    drawn = torch.distributions.Categorical(logits=logits).sample()
+    for factor in (0.5, 1, 3):
+        log_probs = torch.log_softmax(factor * logits, 1)
+        assert measures.best_temperature(log_probs, drawn) == pytest.approx(factor, rel=0.05)
+
+
+def test_images_without_digits(digits):
+    images = digits.test[0][:50]
+    others = measures.no_digits(images)
+    for name, found in others.items():
+        assert found.dtype == torch.uint8
+        assert found.shape == (len(found), 1, 28, 28)
+        assert len(found) == (1 if name == "blank paper" else 50)
+    assert others["blank paper"].sum() == 0
+    shuffled = others["a digit's pixels, shuffled"]
+    assert shuffled.flatten(1).sort(1).values.equal(images.flatten(1).sort(1).values)
+    assert not shuffled.equal(images)
+    assert others["pieces of photographs"].float().std() > 20
+
+
+def test_gradient_noise_falls_with_the_batch(digits):
+    result = runner.run(replace(TINY, images=1_040, measure="gradient_noise"), digits, 0, "cpu")[
+        "noise"
+    ]
+    assert [*result] == ["16", "64", "256", "1024"]
+    assert result["16"] > result["64"] > result["256"] > result["1024"]
+
+
+# What is kept in the repository
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_kept_runs_are_runs_of_the_experiments(name):
+    variants = EXPERIMENTS[name].variants
+    kept = runner.read(RESULTS, name)
+    assert len({(run["variant"], run["seed"]) for run in kept}) == len(kept)
+    for run in kept:
+        variant = variants[run["variant"]]
+        assert run["settings"] == json.loads(json.dumps(asdict(variant)))
+        assert runner.owner(variant) == (name, run["variant"])
+        assert run["dataset"] == "MNIST"
+        assert run["parameters"] == count(variant.network)
+        passes = variant.epochs * (variant.images // variant.batch_size)
+        assert run["updates"] == (variant.updates or passes)
+
+
+def test_the_pages_tables_are_what_the_runs_gave():
+    page, found = PAGE.read_text(encoding="utf-8"), report.tables(RESULTS)
+    named = re.findall(r"<!-- table: (.+) -->", page)
+    assert {*named} == {*EXPERIMENTS, "no digits", "early"} - {"width_full"}
+    assert len({*named}) == len(named)
+    assert report.filled(page, RESULTS) == page
+    for name in found.keys() & {*named}:
+        assert f"<!-- table: {name} -->\n{found[name]}\n\n" in page
+
+
+def test_tables_are_put_below_the_comments_that_name_them():
+    line = "<!-- table: {} -->\n".format
+    found = report.tables(RESULTS)["baseline"]
+    old = f"A\n\n{line('baseline')}old\nrows\n\nB\n\n{line('nothing')}\nC\n\n{line('baseline')}"
+    new = f"A\n\n{line('baseline')}{found}\n\nB\n\n{line('nothing')}*Not measured yet: "
+    new += f"`python -m s4lib experiments nothing`*\n\nC\n\n{line('baseline')}{found}\n"
+    assert report.filled(old, RESULTS) == new
+    assert report.filled(new, RESULTS) == new
+
+
+QUESTIONS = """how many layers · max pooling · 1×1 convolutions · 3×3 convolutions · receptive field
+· softmax · learning rate · kernels, and how many · batch normalisation · image normalisation
+· position of max pooling · transition layers · position of the transition layer · dropout
+· when to introduce dropout, or how to tell overfitting
+· distance of max pooling from the prediction · distance of batch normalisation from the prediction
+· when to stop convolving · how to tell very early · batch size"""
+
+
+def sections() -> dict[str, str]:
+    """The answers, by heading."""
+    parts = re.split(r"^## (.+)$", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_every_question_is_answered_in_order_and_linked():
+    asked = [" ".join(question.split()) for question in QUESTIONS.split("·")]
+    headings = [*sections()]
+    assert [heading.lower().rstrip("?") for heading in headings] == [
+        f"{number}. {question}" for number, question in enumerate(asked, 1)
+    ]
+    page = PAGE.read_text(encoding="utf-8")
+    linked = re.findall(r"^\d+\. \[(.+)\]\(#(.+)\)$", page, re.MULTILINE)
+    for heading, (text, anchor) in zip(headings, linked, strict=True):
+        assert heading.endswith(f". {text}")
+        assert anchor == re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("heading", sections())
+def test_an_answer_is_short_complete_and_says_what_its_tables_say(heading):
+    text = sections()[heading]
+    answer, measured = text.split("**Why.**")
+    assert re.match(r"\n\n\*\*.+?\*\*", text, re.DOTALL)
+    assert "**In your network.**" in measured
+    assert len(answer.split()) < 110
+    assert len(re.sub(r"^\|.*$", "", text, flags=re.MULTILINE).split()) < 420  # about a screen
+    rows = " ".join(re.findall(r"^\|.*", text, re.MULTILINE))
+    for number in re.findall(r"\d+\.\d+(?=%| ±| to | points)|(?<=correlation of )[\d.]+\d", answer):
+        assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.])", rows), number
+
+
+def test_the_pages_links_and_pictures_lead_somewhere():
+    page = PAGE.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page):
+        if "://" not in target:
+            assert (PAGE.parent / target).exists(), target
+    shown = set(re.findall(r"experiment_(\w+)\.png", page))
+    assert shown <= set(result_plots.figures(RESULTS))
+
+
+def test_a_table_has_a_row_for_every_variant_with_enough_seeds(two, digits, tmp_path):
+    runner.run_missing(["one"], digits, tmp_path, 2, "cpu")
+    assert report.table("one", tmp_path, digits.name, 3) == ""
+    lines = report.table("one", tmp_path, digits.name, 2).splitlines()
+    assert lines[:2] == ["| | parameters | test accuracy |", "| --- | ---: | ---: |"]
+    runs = runner.runs_of(tmp_path, TINY, digits.name)
+    a, b = (run["test_accuracy"] for run in runs)
+    spread = abs(a - b) / math.sqrt(2)
+    assert lines[2] == f"| tiny | {count(TINY.network)} | {(a + b) / 2:.2f} ± {spread:.2f} |"
+    assert len(lines) == 4
+
+
+def test_rank_correlation_of_early_accuracy():
+    curves = {
+        str(end): {50: -end, 100: end, 200: end % 4, 468: end**3, "end": end} for end in range(8)
+    }
+    rows = [line.split("|")[1:-1] for line in report.early_table(curves).splitlines()]
+    assert [cell.strip() for cell in rows[0]] == ["updates", "all 8 variants", "the best 4"]
+    assert [[cell.strip() for cell in row] for row in rows[2:]] == [
+        ["50", "-1.00", "-1.00"],
+        ["100", "1.00", "1.00"],
+        ["200", "0.49", "1.00"],
+        ["468", "1.00", "1.00"],
+    ]
