@@ -11,7 +11,6 @@ import io
 import os
 import pickle
 import random
-import resource
 import signal
 import string
 import struct
