@@ -36,6 +36,12 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_others_may_read_what_the_users_umask_lets_them(tmp_path):
+    save(tmp_path / "saved", b"")
+    (tmp_path / "plain").write_bytes(b"")
+    assert (tmp_path / "saved").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 class Trap:
     """A pickle that would make a folder when loaded."""
 

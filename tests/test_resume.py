@@ -223,16 +223,16 @@ def test_a_full_disk_stops_with_a_line_and_loses_nothing(few, tmp_path, monkeypa
 
 def test_a_folder_that_becomes_read_only_stops_with_a_line(few, tmp_path, monkeypatch):
     train(few, tmp_path / "never")
-    make, calls = checkpoint.tempfile.mkstemp, []
+    calls = []
 
-    def read_only_after_four(*args, **options):
-        calls.append(1)
-        if len(calls) > 4:
+    def read_only_after_four(path, mode):
+        calls.append(mode)
+        if calls.count("wb") > 4:
             raise OSError(30, "Read-only file system")
-        return make(*args, **options)
+        return open(path, mode)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.tempfile, "mkstemp", read_only_after_four)
+        patch.setattr(checkpoint, "open", read_only_after_four, raising=False)
         with pytest.raises(UsageError, match=r"Can't write .* \(Read-only file system\)"):
             train(few, tmp_path / "run")
     train(few, tmp_path / "run", resume=True)
