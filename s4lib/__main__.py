@@ -16,6 +16,7 @@ from s4lib.checkpoint import (
     claim,
     has_checkpoint,
     load_weights,
+    lock,
     save,
     save_weights,
     writable,
@@ -155,7 +156,8 @@ def experiments(args) -> int:
     writable(args.out)
     dataset = load("mnist", args.data)
     try:
-        runner.run_missing(names, dataset, args.results, args.seeds, args.device)
+        with lock(args.results):
+            runner.run_missing(names, dataset, args.results, args.seeds, args.device)
     except KeyboardInterrupt:
         print(f"\nStopped. The finished runs are kept in {args.results}.")
         return INTERRUPTED

@@ -160,7 +160,7 @@ def claim(folder: Path) -> None:
 
 
 def lock(folder: Path) -> Any:
-    """An open file that keeps other processes from training into `folder` until it is closed.
+    """An open file that keeps other processes from writing into `folder` until it is closed.
 
     The system closes it with its process, however that ends. Raises UsageError if another holds
     it. On a file system without locks there is none.
@@ -177,8 +177,7 @@ def lock(folder: Path) -> Any:
             return file
         file.close()
         raise UsageError(
-            f"Another process is training into {folder}. Wait for its end, or choose another "
-            "folder with --out."
+            f"Another process is at work in {folder}. Wait for its end, or choose another folder."
         ) from error
     return file
 

@@ -11,6 +11,7 @@ import torch
 
 from s4lib import UsageError, measures, report, result_plots, runner
 from s4lib import __main__ as cli
+from s4lib.checkpoint import lock
 from s4lib.experiments import BASE, EXPERIMENTS, Experiment, Variant
 from s4lib.recipes import CLASSIC
 from s4lib.variants import build, count
@@ -204,6 +205,13 @@ def test_a_foreign_file_is_named_and_left_alone(text, tmp_path):
 def test_an_unknown_experiment_is_said_with_the_choice(capsys):
     assert cli.main(["experiments", "dept"]) == 2
     assert capsys.readouterr().err.startswith("There is no experiment 'dept'. Choose from base")
+
+
+def test_two_processes_do_not_write_over_each_others_results(tmp_path, tiny_mnist, capsys):
+    argv = ["experiments", "--data", tiny_mnist, "--results", tmp_path, "--out", tmp_path]
+    with lock(tmp_path):
+        assert cli.main([*map(str, argv)]) == 2
+    assert capsys.readouterr().err.startswith(f"Another process is at work in {tmp_path}.")
 
 
 def test_the_command_draws_prints_and_fills_the_page(tmp_path, tiny_mnist, capsys):

@@ -252,7 +252,7 @@ def test_two_processes_do_not_train_into_one_folder(few, tmp_path):
     )
     assert holder.stdout.readline() == b"locked\n"
     for resume in (True, False):
-        with pytest.raises(UsageError, match="Another process is training into"):
+        with pytest.raises(UsageError, match="Another process is at work in"):
             train(few, folder, resume=resume)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     holder.kill()
@@ -280,7 +280,7 @@ def test_locks_on_windows_and_where_there_are_none(few, tmp_path, monkeypatch, e
     monkeypatch.setattr(checkpoint, "fcntl", None)
     monkeypatch.setattr(checkpoint, "msvcrt", stand_in, raising=False)
     if refused:
-        with pytest.raises(UsageError, match="Another process is training into"):
+        with pytest.raises(UsageError, match="Another process is at work in"):
             train(few, tmp_path)
     else:
         train(few, tmp_path)
