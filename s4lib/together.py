@@ -37,8 +37,7 @@ def fit_together(
     for seed in seeds:
         torch.manual_seed(seed)
         generator = torch.Generator(device).manual_seed(seed)
-        augmentation = recipe.augmentation(generator)
-        loaders.append(Batches(dataset, recipe.batch_size, generator, augmentation))
+        loaders.append(Batches(dataset, recipe.batch_size, generator))
         models.append(MNISTNet(recipe.dropout_block3, recipe.dropout_head).to(device))
     parameters, buffers = torch.func.stack_module_state(models)  # name: (S, …)
     optimizer = make_optimizer(parameters.values(), recipe, fused=True)
@@ -55,6 +54,8 @@ def fit_together(
         start, lr = time.perf_counter(), schedule.get_last_lr()[0]
         models[0].train()
         loss_sum, correct = torch.zeros(2, len(seeds), device=device)
+        for loader in loaders:
+            loader.augment = recipe.augmentation(loader.generator, epoch)
         for batches in zip(*loaders, strict=True):
             images, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):

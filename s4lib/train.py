@@ -202,7 +202,7 @@ def fit(
     dataset = dataset.to(device)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
-    batches = Batches(dataset, recipe.batch_size, generator, recipe.augmentation(generator))
+    batches = Batches(dataset, recipe.batch_size, generator)
     model = MNISTNet(recipe.dropout_block3, recipe.dropout_head)
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(model.parameters(), recipe, fused=precision != torch.float16)
@@ -226,6 +226,7 @@ def fit(
         for epoch in range(len(history.epochs) + 1, recipe.epochs + 1):
             print(f"Epoch {epoch}:", flush=True)
             checkpoint.begin_epoch(schedule.get_last_lr()[0])
+            batches.augment = recipe.augmentation(generator, epoch)
             train_loss, train_accuracy = train_epoch(
                 parallel,
                 batches,

@@ -6,10 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from s4lib import recipes
 from s4lib.model import MNISTNet
 from s4lib.muon import Muon
-from s4lib.recipes import CLASSIC, FAST, RECIPES
-from s4lib.train import make_optimizer, make_schedule, smooth
+from s4lib.recipes import BEST, CLASSIC, FAST, RECIPES
+from s4lib.together import fit_together
+from s4lib.train import fit, make_optimizer, make_schedule, smooth
 from tests.benchmarks.ladder import RUNGS
 
 
@@ -62,5 +64,28 @@ def test_the_ladder_ends_at_fast():
 
 
 def test_recipes_go_by_their_names():
-    assert RECIPES == {"classic": CLASSIC, "fast": FAST}
+    assert RECIPES == {"classic": CLASSIC, "fast": FAST, "best": BEST}
     assert FAST.epochs <= 3
+    assert BEST.epochs < 20
+
+
+def test_the_last_epochs_see_images_as_they_are(digits, monkeypatch):
+    """In `fit` and in `fit_together`, which count epochs on their own."""
+    recipe = replace(BEST, epochs=3, plain=1)
+    turned = []
+
+    def count(images, **options):
+        turned.append(len(images))
+        return images
+
+    monkeypatch.setattr(recipes, "random_affine", count)
+    batches = len(digits.train[1]) // recipe.batch_size
+    fit(recipe, digits, device="cpu")
+    assert len(turned) == 2 * batches
+    fit_together(recipe, digits, [0, 1], device="cpu")
+    assert len(turned) == 2 * batches + 2 * 2 * batches
+
+
+def test_a_shorter_run_has_fewer_plain_epochs():
+    recipe = replace(CLASSIC, epochs=10, plain=5)
+    assert [recipe.adjusted(epochs=epochs).plain for epochs in (1, 2, 4, 10, 20)] == [0, 1, 2, 5, 5]
