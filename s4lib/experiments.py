@@ -324,6 +324,20 @@ EXPERIMENTS = {
         },
         (),
     ),
+    "surprises": Experiment(
+        "What went against the usual advice: does it hold on all images?",
+        {
+            name: Variant(network, images=60_000)
+            for name, network in {
+                "MNISTNet": MNISTNET,
+                "one 5×5 for two 3×3": matched(single(5, "valid")),
+                "norm in all blocks": MNISTNET.replace(BLOCK3, NORM_IN_BLOCK3),
+                "a third pooling": pooled(2, 4, 6),
+                "flattened": matched(MNISTNET.replace("gap ", "")),
+            }.items()
+        },
+        SIZES,
+    ),
     "width_full": Experiment(
         "The smallest width that reaches 99.40 % on all images?",
         {
