@@ -149,7 +149,8 @@ def repeat(args) -> int:
 
 
 def experiments(args) -> int:
-    from s4lib import report, result_plots, runner  # a second, to match the networks' sizes
+    from s4lib.experiments import report, runner  # a second, to match the networks' sizes
+    from s4lib.experiments.plots import figures
 
     names = runner.check(args.names)
     writable(args.results)
@@ -161,7 +162,7 @@ def experiments(args) -> int:
     except KeyboardInterrupt:
         print(f"\nStopped. The finished runs are kept in {args.results}.")
         return INTERRUPTED
-    for name, figure in result_plots.figures(args.results).items():
+    for name, figure in figures(args.results).items():
         save_figure(figure, args.out / f"experiment_{name}.png")
     for name, text in report.tables(args.results).items():
         print(f"\n{name}\n\n{text}")

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from s4lib import UsageError, measures, report, result_plots, runner
+from s4lib import UsageError
 from s4lib import __main__ as cli
 from s4lib.checkpoint import lock
-from s4lib.experiments import BASE, EXPERIMENTS, Experiment, Variant
+from s4lib.experiments import measures, plots, report, runner
+from s4lib.experiments.catalogue import BASE, EXPERIMENTS, Experiment, Variant
+from s4lib.experiments.variants import build, count
 from s4lib.recipes import CLASSIC
-from s4lib.variants import build, count
 
 RESULTS = Path(__file__).parents[1] / "notebooks/results"
 PAGE = RESULTS.parent / "README.md"
@@ -229,7 +230,7 @@ def test_the_command_draws_prints_and_fills_the_page(tmp_path, tiny_mnist, capsy
     assert table in capsys.readouterr().out
     assert page.read_text() == f"Before.\n\n<!-- table: baseline -->\n{table}\n\nAfter.\n"
     drawn = {path.stem.removeprefix("experiment_") for path in out.glob("experiment_*.png")}
-    assert drawn == set(result_plots.figures(RESULTS))
+    assert drawn == set(plots.figures(RESULTS))
 
 
 # What is measured
@@ -301,7 +302,7 @@ def test_kept_runs_are_runs_of_the_experiments(name):
 def test_the_pages_tables_are_what_the_runs_gave():
     page, found = PAGE.read_text(encoding="utf-8"), report.tables(RESULTS)
     named = re.findall(r"<!-- table: (.+) -->", page)
-    assert {*named} == {*EXPERIMENTS, "no digits", "early"} - {"width_full"}
+    assert {*named} == {*EXPERIMENTS, "no digits", "early"}
     assert len({*named}) == len(named)
     assert report.filled(page, RESULTS) == page
     for name in found.keys() & {*named}:
@@ -364,7 +365,7 @@ def test_the_pages_links_and_pictures_lead_somewhere():
         if "://" not in target:
             assert (PAGE.parent / target).exists(), target
     shown = set(re.findall(r"experiment_(\w+)\.png", page))
-    assert shown <= set(result_plots.figures(RESULTS))
+    assert shown <= set(plots.figures(RESULTS))
 
 
 def test_a_table_has_a_row_for_every_variant_with_enough_seeds(two, digits, tmp_path):

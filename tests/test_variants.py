@@ -6,10 +6,18 @@ import pytest
 import torch
 
 from s4lib import UsageError
-from s4lib.experiments import EXPERIMENTS, deep, dropped, pooled, seeing, single
+from s4lib.experiments.catalogue import EXPERIMENTS, deep, dropped, pooled, seeing, single
+from s4lib.experiments.variants import (
+    BLOCK3,
+    MNISTNET,
+    build,
+    count,
+    matched,
+    multiplications,
+    widened,
+)
 from s4lib.model import MNISTNet
 from s4lib.receptive_field import receptive_fields
-from s4lib.variants import BLOCK3, MNISTNET, build, count, matched, multiplications, widened
 
 NETWORKS = sorted({v.network for one in EXPERIMENTS.values() for v in one.variants.values()})
 

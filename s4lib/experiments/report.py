@@ -8,10 +8,10 @@ from statistics import mean, stdev
 import numpy as np
 from scipy.stats import spearmanr
 
-from s4lib.experiments import BASE, EXPERIMENTS, Variant
+from s4lib.experiments.catalogue import BASE, EXPERIMENTS, Variant
+from s4lib.experiments.runner import MARKS, SEEDS, owner, read, runs_of
+from s4lib.experiments.variants import build, multiplications
 from s4lib.receptive_field import receptive_fields
-from s4lib.runner import MARKS, SEEDS, owner, read, runs_of
-from s4lib.variants import build, multiplications
 
 Runs = list[dict]  # of one variant, a run for each seed
 

@@ -17,13 +17,13 @@ from s4lib import UsageError
 from s4lib.augment import random_affine
 from s4lib.checkpoint import Checkpoint, save
 from s4lib.data import Batches, Dataset, Pairs
-from s4lib.experiments import EXPERIMENTS, Variant
+from s4lib.experiments.catalogue import EXPERIMENTS, Variant
+from s4lib.experiments.measures import MEASURES
+from s4lib.experiments.variants import build
 from s4lib.history import History, versions
-from s4lib.measures import MEASURES
 from s4lib.model import pool_before_relu
 from s4lib.recipes import CLASSIC
 from s4lib.train import choose_device, choose_precision, evaluate, keep_freed_memory, train_epoch
-from s4lib.variants import build
 
 SEEDS = 3
 MARKS = (50, 100, 200, 468)  # updates after which held-out images are tested
