@@ -381,14 +381,18 @@ def test_a_table_has_a_row_for_every_variant_with_enough_seeds(two, digits, tmp_
 
 
 def test_rank_correlation_of_early_accuracy():
+    """Of two seeds; at update 50 they contradict each other, and the first weighs more."""
     curves = {
-        str(end): {50: -end, 100: end, 200: end % 4, 468: end**3, "end": end} for end in range(8)
+        str(end): {50: [-2 * end, end], "end": [end, end]}
+        | {mark: [early, early] for mark, early in ((100, end), (200, end % 4), (468, end**3))}
+        for end in range(8)
     }
     rows = [line.split("|")[1:-1] for line in report.early_table(curves).splitlines()]
-    assert [cell.strip() for cell in rows[0]] == ["updates", "all 8 variants", "the best 4"]
+    header = ["updates", "all 8 variants", "one seed", "the best 4", "one seed"]
+    assert [cell.strip() for cell in rows[0]] == header
     assert [[cell.strip() for cell in row] for row in rows[2:]] == [
-        ["50", "-1.00", "-1.00"],
-        ["100", "1.00", "1.00"],
-        ["200", "0.49", "1.00"],
-        ["468", "1.00", "1.00"],
+        ["50", "-1.00", "0.00", "-1.00", "0.00"],
+        ["100", "1.00", "1.00", "1.00", "1.00"],
+        ["200", "0.49", "0.49", "1.00", "1.00"],
+        ["468", "1.00", "1.00", "1.00", "1.00"],
     ]

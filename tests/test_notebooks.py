@@ -296,7 +296,7 @@ MUTATIONS = {  # file, what is there, what is put there, notebook, the cell that
         "plots.error_curves(",
     ),
     "table of results": (
-        "s4lib/report.py",
+        "s4lib/experiments/report.py",
         "min(run['test_accuracy'] for run in runs)",
         "max(run['test_accuracy'] for run in runs)",
         THREE,

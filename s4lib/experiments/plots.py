@@ -161,7 +161,7 @@ def early_signs(curves: dict[str, dict], marks) -> Figure:
     """Final rank of every variant against its rank so early, a panel for each moment."""
     fig = Figure(figsize=(9, 2.9))
     ranks = {
-        mark: np.argsort(np.argsort([-curve[mark] for curve in curves.values()])) + 1
+        mark: np.argsort(np.argsort([-mean(curve[mark]) for curve in curves.values()])) + 1
         for mark in (*marks, "end")
     }
     axes = fig.subplots(1, len(marks), sharey=True)

@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -152,10 +154,11 @@ SPECIAL = {"noise": noise_table, "softmax": softmax_table, "lr_range": range_tab
 def early_and_late(folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> dict[str, dict]:
     """Every variant that saw as many images in as many updates as MNISTNet: accuracy by update.
 
-    {experiment and variant: {50: mean held-out accuracy, …, "end": mean test accuracy}}
+    {experiment and variant: {50: held-out accuracies, a seed each, …, "end": test accuracies}}
     """
     curves = {}
-    for run in (run for name in EXPERIMENTS for run in read(folder, name)):
+    kept = [run for name in EXPERIMENTS for run in read(folder, name)]
+    for run in sorted(kept, key=itemgetter("seed")):
         settings = Variant(**run["settings"])
         alike = (settings.images, settings.batch_size) == (BASE.images, BASE.batch_size)
         whole = alike and not settings.updates and not settings.measure
@@ -163,9 +166,9 @@ def early_and_late(folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> 
             curves.setdefault(settings, []).append(run)
     return {
         ": ".join(owner(settings)): {
-            mark: mean(run["early"][str(mark)] for run in runs) for mark in MARKS
+            mark: [run["early"][str(mark)] for run in runs[:seeds]] for mark in MARKS
         }
-        | {"end": mean(run["test_accuracy"] for run in runs)}
+        | {"end": [run["test_accuracy"] for run in runs[:seeds]]}
         for settings, runs in curves.items()
         if len(runs) >= seeds
     }
@@ -173,18 +176,26 @@ def early_and_late(folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> 
 
 def early_table(curves: dict[str, dict]) -> str:
     """Spearman's rank correlation of accuracy so early with the final one: of all variants, and of
-    the half that ends best.
+    the half that ends best; of the means over the seeds, and within a seed, averaged over them.
     """
-    by_end = sorted(curves.values(), key=lambda curve: -curve["end"])
+    by_end = sorted(curves.values(), key=lambda curve: -mean(curve["end"]))
     better = by_end[: len(by_end) // 2]
+
+    def correlation(group: list[dict], mark: int, take: Callable) -> float:
+        pairs = [(take(curve[mark]), take(curve["end"])) for curve in group]
+        return spearmanr(*zip(*pairs, strict=True)).statistic
+
     rows = []
     for mark in MARKS:
         row = [str(mark)]
         for group in (by_end, better):
-            early, end = zip(*((curve[mark], curve["end"]) for curve in group), strict=True)
-            row.append(f"{spearmanr(early, end).statistic:.2f}")
+            of_seeds = [
+                correlation(group, mark, itemgetter(seed)) for seed in range(len(group[0]["end"]))
+            ]
+            row += [f"{correlation(group, mark, mean):.2f}", f"{mean(of_seeds):.2f}"]
         rows.append(row)
-    return markdown(["updates", f"all {len(by_end)} variants", f"the best {len(better)}"], rows)
+    header = ["updates", f"all {len(by_end)} variants", "one seed"]
+    return markdown([*header, f"the best {len(better)}", "one seed"], rows)
 
 
 def tables(folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> dict[str, str]:
