@@ -159,10 +159,10 @@ def race(runs: list[dict], goal: float) -> Figure:
     fig = Figure(figsize=(11, 4.2))
     left, right = fig.subplots(1, 2, sharey=True)
     ways = list(dict.fromkeys(run["way"] for run in runs))
-    looks = zip(ways, (GREY, BLUE, ORANGE), ("s", "o", "^"), strict=False)
-    for way, color, marker in looks:
+    looks = zip(ways, (GREY, BLUE, ORANGE), ("s", "o", "^"), (":", "--", "-"), strict=False)
+    for way, color, marker, line in looks:
         for i, run in enumerate(run for run in runs if run["way"] == way):
-            look = {"color": color, "marker": marker, "ms": 5, "lw": 1, "alpha": 0.8}
+            look = {"color": color, "marker": marker, "ls": line, "ms": 5, "lw": 1.2, "alpha": 0.8}
             epochs = range(1, len(run["accuracies"]) + 1)
             left.plot(run["seconds"], run["accuracies"], label="_" if i else way, **look)
             right.plot(epochs, run["accuracies"], label="_" if i else way, **look)

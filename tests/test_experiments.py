@@ -388,7 +388,7 @@ def test_rank_correlation_of_early_accuracy():
         for end in range(8)
     }
     rows = [line.split("|")[1:-1] for line in report.early_table(curves).splitlines()]
-    header = ["updates", "all 8 variants", "one seed", "the best 4", "one seed"]
+    header = ["updates", "all 8: means", "all 8: one seed", "best 4: means", "best 4: one seed"]
     assert [cell.strip() for cell in rows[0]] == header
     assert [[cell.strip() for cell in row] for row in rows[2:]] == [
         ["50", "-1.00", "0.00", "-1.00", "0.00"],

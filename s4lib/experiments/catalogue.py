@@ -275,7 +275,7 @@ EXPERIMENTS = {
                 for size in (16, 64, 256, 2048)
             },
         },
-        ("updates", "seconds", "test accuracy"),
+        ("updates", "seconds for 10,000 images", "test accuracy"),
     ),
     "scale": Experiment(
         "Does image normalisation matter?",

@@ -34,9 +34,10 @@ def dots(results: Results, title: str, lowest: float | None = None) -> Figure:
         inside = [one for one in ones if one >= lowest]
         ax.plot(inside, [row] * len(inside), "o", color=BLUE, alpha=0.7, ms=6, mew=0)
         if mean(ones) >= lowest:
-            ax.plot([mean(ones)], [row], "|", color="black", ms=17, mew=2)
+            ax.plot([mean(ones)], [row], "|", color="black", ms=17, mew=2, zorder=3)
         if outside := sorted(one for one in ones if one < lowest):
             text = "◂ " + ", ".join(f"{one:.2f}" for one in outside)
+            text += f"; mean {mean(ones):.2f}" if mean(ones) < lowest else ""
             ax.text(lowest, row, text, va="center", fontsize=9, color=ORANGE)
     ax.axvline(mean(values[0]), color=GREY, lw=1, ls="--")
     ax.set_yticks(range(len(values)), list(results))
@@ -168,9 +169,9 @@ def early_signs(curves: dict[str, dict], marks) -> Figure:
     for ax, mark in zip(axes, marks, strict=True):
         ax.plot([1, len(curves)], [1, len(curves)], "--", color=GREY, lw=1)
         ax.plot(ranks[mark], ranks["end"], "o", color=GREEN, ms=5, mew=0)
-        ax.set(title=f"{mark} updates", xlabel="rank then", aspect="equal")
+        ax.set(title=f"after {mark} updates", xlabel="rank then (1 = best)", aspect="equal")
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes[0].set_ylabel("final rank")
+    axes[0].set_ylabel("final rank (1 = best)")
     axes[0].yaxis.set_major_locator(MaxNLocator(4, integer=True))
     return fig
 
@@ -196,7 +197,7 @@ def figures(folder: Path) -> dict[str, Figure]:
         "dropout": len(results["dropout"]) > 1
         and gaps(results["dropout"], "training and test accuracy, without turning the images"),
         "norm": len(results["norm"]) > 2
-        and dots(results["norm"], f"batch normalisation in these blocks: {BUDGET}", 92),
+        and dots(results["norm"], f"with and without batch normalisation: {BUDGET}", 91),
         "early": len(curves) >= 6 and early_signs(curves, MARKS),
     }
     return {name: figure for name, figure in drawn.items() if figure}

@@ -43,7 +43,7 @@ COLUMNS = {
     "sees": lambda runs: str(last_convolution(runs).receptive_field),
     "last map": lambda runs: "{0}×{0}".format(last_convolution(runs).size),
     "updates": lambda runs: f"{runs[0]['updates']:,}",
-    "seconds": lambda runs: f"{mean(map(epoch_seconds, runs)):.1f}",
+    "seconds for 10,000 images": lambda runs: f"{mean(map(epoch_seconds, runs)):.1f}",
     "training accuracy": lambda runs: f"{mean(run['train_accuracy'] for run in runs):.2f}",
     "gap": lambda runs: spread([run["train_accuracy"] - run["test_accuracy"] for run in runs]),
     "worst run": lambda runs: f"{min(run['test_accuracy'] for run in runs):.2f}",
@@ -142,7 +142,7 @@ def range_table(results: dict[str, Runs]) -> str:
     moments = {
         "has fallen by a tenth": (losses < 0.9 * guessing).argmax(),
         "is lowest": lowest,
-        "is that of guessing again": lowest + (losses[lowest:] > guessing).argmax(),
+        "is first above guessing (2.30) again": lowest + (losses[lowest:] > guessing).argmax(),
     }
     rows = [[name, f"{rates[at]:.2g}", f"{losses[at]:.2f}"] for name, at in moments.items()]
     return markdown(["the loss …", "at the learning rate", "loss"], rows)
@@ -194,8 +194,9 @@ def early_table(curves: dict[str, dict]) -> str:
             ]
             row += [f"{correlation(group, mark, mean):.2f}", f"{mean(of_seeds):.2f}"]
         rows.append(row)
-    header = ["updates", f"all {len(by_end)} variants", "one seed"]
-    return markdown([*header, f"the best {len(better)}", "one seed"], rows)
+    groups = f"all {len(by_end)}", f"best {len(better)}"
+    header = [f"{group}: {what}" for group in groups for what in ("means", "one seed")]
+    return markdown(["updates", *header], rows)
 
 
 def tables(folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> dict[str, str]:

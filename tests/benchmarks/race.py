@@ -77,7 +77,7 @@ def to_goal(run: dict) -> tuple[int, float] | None:
 
 def table(runs: list[dict]) -> str:
     lines = [
-        "| way of training | runs | epochs | seconds | times as fast | last epoch | peak memory |",
+        "| way of training | runs | epochs | seconds | times as fast | accuracy | peak memory |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     slowest = None
@@ -86,11 +86,11 @@ def table(runs: list[dict]) -> str:
         reached = [point for point in map(to_goal, its) if point]
         epochs, seconds = (mean(values) for values in zip(*reached, strict=True))
         slowest = slowest or seconds
-        last = [run["accuracies"][-1] for run in its]
-        spread = f" ± {stdev(last):.2f}" if len(last) > 1 else ""
+        then = [run["accuracies"][point[0] - 1] for run in its if (point := to_goal(run))]
+        spread = f" ± {stdev(then):.2f}" if len(then) > 1 else ""
         lines.append(
             f"| {way} | {len(its)} | {epochs:.1f} | {seconds:.1f} | {slowest / seconds:.1f} "
-            f"| {mean(last):.2f}{spread} | {max(run['MiB'] for run in its):,.0f} MiB |"
+            f"| {mean(then):.2f}{spread} | {max(run['MiB'] for run in its):,.0f} MiB |"
         )
     return "\n".join(lines)
 
