@@ -1,8 +1,18 @@
 """A different random rotation, shift and scale for every image of a batch, in one call."""
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+@cache
+def centres(height: int, width: int, device: torch.device) -> Tensor:
+    """x and y of every pixel's centre, from -1 to 1 across the image, and 1: (3, H · W)."""
+    y, x = (torch.linspace(-1, 1, n, device=device) * (n - 1) / n for n in (height, width))
+    x, y = torch.meshgrid(x, y, indexing="xy")
+    return torch.stack([x, y, torch.ones_like(x)]).flatten(1)
 
 
 def affine(
@@ -13,14 +23,16 @@ def affine(
     degrees (N,): counter-clockwise; shift (N, 2): pixels to the right and down; scale (N,): 2
     doubles the size; mode: `nearest`, `bilinear` or `bicubic`. What comes in from outside is 0.
     """
-    _, _, height, width = images.shape
+    height, width = images.shape[-2:]
     angle = torch.deg2rad(degrees)
     cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
     # grid_sample asks where each output pixel comes from, so this is the inverse of the motion,
     # in coordinates that run from -1 to 1 across the image.
     right, down = 2 * shift[:, 0] / width, 2 * shift[:, 1] / height
     rows = [cos, -sin, -cos * right + sin * down, sin, cos, -sin * right - cos * down]
-    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), images.shape, align_corners=False)
+    # As F.affine_grid, which multiplies image by image and takes ten times as long on a CPU.
+    grid = torch.stack(rows, 1).view(-1, 3) @ centres(height, width, images.device)
+    grid = grid.view(-1, 2, height, width).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode=mode, align_corners=False)
 
 

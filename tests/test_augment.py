@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from s4lib.augment import affine, random_affine
 
@@ -27,6 +28,19 @@ def test_quarter_turns_equal_rot90(mode, quarters):
     torch.testing.assert_close(
         turned[..., inner, inner], expected[..., inner, inner], atol=0.02, rtol=0
     )
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_the_grid_is_pytorchs(mode):
+    images = torch.rand(5, 2, 28, 20, generator=generator()) * 255
+    degrees, zero, scale = torch.tensor([[-170.0, -8, 0, 9, 80], [0] * 5, [0.5, 0.9, 1, 1.1, 2]])
+    angle = torch.deg2rad(degrees)
+    rows = [torch.cos(angle), -torch.sin(angle), zero, torch.sin(angle), torch.cos(angle), zero]
+    theta = (torch.stack(rows, 1) / scale[:, None]).view(5, 2, 3)
+    grid = F.affine_grid(theta, images.shape, align_corners=False)
+    expected = F.grid_sample(images, grid, mode=mode, align_corners=False)
+    moved = affine(images, degrees, torch.zeros(5, 2), scale, mode)
+    torch.testing.assert_close(moved, expected, atol=0.02, rtol=0)
 
 
 def test_shift_moves_right_and_down():
