@@ -17,6 +17,13 @@ def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="kill and attack for longer")
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def digits():
     return data.load("digits")

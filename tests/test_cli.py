@@ -12,30 +12,16 @@ from strokes import draw
 from s4lib import __main__ as cli
 from s4lib import data
 from s4lib.checkpoint import SHIPPED_WEIGHTS, load_weights
-from s4lib.data import Dataset
 from s4lib.recipes import DEFAULT, FAST
+from tests.faults import few_digits
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def few(digits, monkeypatch):
     """The bundled digits, but few of them."""
-    dataset = Dataset(
-        digits.name,
-        (digits.train[0][:200], digits.train[1][:200]),
-        (digits.test[0][:50], digits.test[1][:50]),
-        digits.mean,
-        digits.std,
-    )
-    monkeypatch.setattr(data, "load_digits", lambda: dataset)
+    monkeypatch.setattr(data, "load_digits", lambda: few_digits(digits))
 
 
 def run(capsys, *words):

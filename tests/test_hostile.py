@@ -51,16 +51,8 @@ def rng(request):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def few(digits, monkeypatch):
-    dataset = few_digits(digits, 60, 20)
-    monkeypatch.setattr(data, "load_digits", lambda: dataset)
-    return dataset
+    monkeypatch.setattr(data, "load_digits", lambda: few_digits(digits, 60, 20))
 
 
 @contextlib.contextmanager
