@@ -13,6 +13,7 @@ from s4lib.recipes import BEST, CLASSIC, FAST, RECIPES
 from s4lib.together import fit_together
 from s4lib.train import fit, make_optimizer, make_schedule, smooth
 from tests.benchmarks.ladder import RUNGS
+from tests.faults import few_digits
 
 
 def rates(recipe, batches):
@@ -71,7 +72,7 @@ def test_recipes_go_by_their_names():
 
 def test_the_last_epochs_see_images_as_they_are(digits, monkeypatch):
     """In `fit` and in `fit_together`, which count epochs on their own."""
-    recipe = replace(BEST, epochs=3, plain=1)
+    recipe, few = replace(BEST, epochs=3, plain=1), few_digits(digits)
     turned = []
 
     def count(images, **options):
@@ -79,10 +80,10 @@ def test_the_last_epochs_see_images_as_they_are(digits, monkeypatch):
         return images
 
     monkeypatch.setattr(recipes, "random_affine", count)
-    batches = len(digits.train[1]) // recipe.batch_size
-    fit(recipe, digits, device="cpu")
+    batches = len(few.train[1]) // recipe.batch_size
+    fit(recipe, few, device="cpu")
     assert len(turned) == 2 * batches
-    fit_together(recipe, digits, [0, 1], device="cpu")
+    fit_together(recipe, few, [0, 1], device="cpu")
     assert len(turned) == 2 * batches + 2 * 2 * batches
 
 
