@@ -139,10 +139,11 @@ def range_table(results: dict[str, Runs]) -> str:
     rates, losses = range_test(runs)
     lowest = losses.argmin()
     guessing = math.log(10)
+    again = lowest + (losses[lowest:] > guessing).argmax()
     moments = {
         "has fallen by a tenth": (losses < 0.9 * guessing).argmax(),
         "is lowest": lowest,
-        "is first above guessing (2.30) again": lowest + (losses[lowest:] > guessing).argmax(),
+        f"is first above guessing ({guessing:.2f}) again": again,
     }
     rows = [[name, f"{rates[at]:.2g}", f"{losses[at]:.2f}"] for name, at in moments.items()]
     return markdown(["the loss …", "at the learning rate", "loss"], rows)

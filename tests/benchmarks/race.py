@@ -83,10 +83,12 @@ def table(runs: list[dict]) -> str:
     slowest = None
     for way in dict.fromkeys(run["way"] for run in runs):
         its = [run for run in runs if run["way"] == way]
-        reached = [point for point in map(to_goal, its) if point]
-        epochs, seconds = (mean(values) for values in zip(*reached, strict=True))
+        reached = [
+            (*point, run["accuracies"][point[0] - 1]) for run in its if (point := to_goal(run))
+        ]
+        epochs, seconds, then = zip(*reached, strict=True)
+        epochs, seconds = mean(epochs), mean(seconds)
         slowest = slowest or seconds
-        then = [run["accuracies"][point[0] - 1] for run in its if (point := to_goal(run))]
         spread = f" ± {stdev(then):.2f}" if len(then) > 1 else ""
         lines.append(
             f"| {way} | {len(its)} | {epochs:.1f} | {seconds:.1f} | {slowest / seconds:.1f} "
