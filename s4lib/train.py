@@ -112,10 +112,11 @@ def train_epoch(
     model.train()
     device = batches.dataset.train[0].device
     loss_sum, correct = checkpoint.loss_sum, checkpoint.correct
+    mixed = torch.autocast(device.type, precision, enabled=precision != torch.float32)
     next_look = 0.0
     with progress(batches) as bar:
         for batch_id, (images, labels) in checkpoint.remaining(bar):
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            with mixed:
                 log_probs = model(images)
                 loss = F.nll_loss(log_probs, labels)
                 target = smooth(loss, log_probs, label_smoothing)
