@@ -1,4 +1,4 @@
-"""Data sets for the tests: small stand-ins, and the real MNIST where `$S4_DATA` has it."""
+"""Data sets for the tests: small stand-ins, and the real MNIST in `$S4_DATA` or `data/`."""
 
 import gzip
 import hashlib
@@ -31,9 +31,9 @@ def digits():
 
 @pytest.fixture(scope="session")
 def mnist():
-    root = os.environ.get("S4_DATA")
-    if not (root and any(Path(root, "MNIST", "raw").glob("train-images-idx3-ubyte*"))):
-        pytest.skip("needs MNIST: point S4_DATA at the folder that holds MNIST/raw")
+    root = Path(os.environ.get("S4_DATA") or Path(__file__).parents[1] / "data")
+    if not any((root / "MNIST" / "raw").glob("train-images-idx3-ubyte*")):
+        pytest.skip("needs MNIST: in data/, or where S4_DATA points")
     return data.load("mnist", root)
 
 

@@ -1,6 +1,5 @@
 """The whole network by hand against PyTorch: every tensor, every step, and the commands."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,9 +75,8 @@ def test_loss_and_all_gradients_equal_autograds(net, batch):
         assert row.relative <= 1e-10, row
 
 
-@pytest.mark.skipif("S4_DATA" not in os.environ, reason="$S4_DATA names no folder with MNIST")
-def test_gradients_equal_autograds_on_mnist():
-    rows = referee.compare(fresh_net(), *referee.real_digits(load("mnist"), 16))
+def test_gradients_equal_autograds_on_mnist(mnist):
+    rows = referee.compare(fresh_net(), *referee.real_digits(mnist, 16))
     assert all(row.approximate for row in rows)
 
 
