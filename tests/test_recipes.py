@@ -60,8 +60,10 @@ def test_label_smoothing_is_pytorchs(smoothing):
     torch.testing.assert_close(target, expected)
 
 
-def test_the_ladder_ends_at_fast():
-    assert replace([*RUNGS.values()][-1], name="fast") == FAST
+@pytest.mark.parametrize("recipe", [FAST, BEST], ids=lambda recipe: recipe.name)
+def test_the_ladder_ends_at_its_recipe(recipe):
+    last = [*RUNGS[recipe.name].values()][-1]
+    assert replace(last, name=recipe.name) == recipe
 
 
 def test_recipes_go_by_their_names():
