@@ -255,6 +255,7 @@ def rerun(
     results = {}
     for label, variant in EXPERIMENTS[name].variants.items():
         print(label, flush=True)
-        small = replace(variant, images=images, epochs=epochs)
+        size = min(variant.batch_size, images)
+        small = replace(variant, images=images, epochs=epochs, batch_size=size)
         results[label] = [run(small, dataset, seed, device) for seed in range(seeds)]
     return results
