@@ -111,9 +111,9 @@ FAST = replace(
     interpolation="bilinear",
 )
 
-# Chosen likewise. The network is too small to fit everything that turning, moving and enlarging
-# makes of the digits; at the end it learns what it is tested on, digits as they are (He et al.,
-# 2019, "Data Augmentation Revisited", https://arxiv.org/abs/1909.09148).
+# Chosen likewise: `python -m tests.benchmarks.ladder best`. At the end the network learns what it
+# is tested on, digits as they are (He et al., 2019, "Data Augmentation Revisited",
+# https://arxiv.org/abs/1909.09148).
 BEST = replace(FAST, name="best", epochs=19, rotation=10, shift=1, scale=0.1, plain=2)
 
 RECIPES = {recipe.name: recipe for recipe in (CLASSIC, FAST, BEST)}
