@@ -34,7 +34,12 @@ def chain(rates: np.ndarray, depth: int, steps: int = 100) -> np.ndarray:
     return np.nan_to_num(curves, nan=np.inf, posinf=np.inf)
 
 
+def rises(curves: np.ndarray) -> np.ndarray:
+    """Which of the curves, (steps + 1, N), have a step that raises the error: (N,)."""
+    return (curves[1:] > curves[:-1] + ROUNDING).any(axis=0)
+
+
 def first_rise(rates: np.ndarray, curves: np.ndarray) -> float | None:
     """The smallest of `rates` at which some step raises the error by more than rounding."""
-    rose = (curves[1:] > curves[:-1] + ROUNDING).any(axis=0)
+    rose = rises(curves)
     return float(rates[rose][0]) if rose.any() else None

@@ -111,8 +111,8 @@ FAST = replace(
     interpolation="bilinear",
 )
 
-# Chosen likewise: `python -m tests.benchmarks.ladder best`. At the end the network learns what it
-# is tested on, digits as they are (He et al., 2019, "Data Augmentation Revisited",
+# Chosen on them, too; `python -m tests.benchmarks.ladder best` compares. At the end the network
+# learns what it is tested on, digits as they are (He et al., 2019, "Data Augmentation Revisited",
 # https://arxiv.org/abs/1909.09148).
 BEST = replace(FAST, name="best", epochs=19, rotation=10, shift=1, scale=0.1, plain=2)
 

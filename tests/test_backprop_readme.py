@@ -139,7 +139,7 @@ def test_what_is_said_of_the_surface():
 
 def spans_of_rises(rates, curves) -> list[tuple[str, str]]:
     """First and last of neighbouring rates at which some step raises the error, to two digits."""
-    rose = (curves[1:] > curves[:-1] + limits.ROUNDING).any(axis=0)
+    rose = limits.rises(curves)
     edges = np.flatnonzero(np.diff(rose, prepend=False, append=False)).reshape(-1, 2)
     return [
         tuple(f"{float(f'{rates[k]:.2g}'):,.0f}" for k in (first, past - 1))
