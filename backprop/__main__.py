@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backprop import build
 from backprop.network import check_rate
-from s4lib import Parser
+from s4lib.runtime import Parser
 
 PROJECT = Path(__file__).resolve().parents[1]
 FOLDER = "where backprop/ and images/ are or will be (default: this project, if it is one)"

@@ -4,7 +4,7 @@ import importlib.util
 
 from backprop.network import WEIGHTS, train
 from backprop.plots import one_training
-from s4lib import UsageError
+from s4lib.runtime import UsageError
 
 
 def switch(name: str, value) -> bool:

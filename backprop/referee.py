@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from backprop.cnn import SILENCED, differentiate, to_numpy
-from s4lib import Parser, UsageError
+from s4lib.runtime import Parser, UsageError
 from s4lib.data import DATASETS, load
 from s4lib.model import MNISTNet
 

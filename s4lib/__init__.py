@@ -1,20 +1,25 @@
-"""The companion library of Session 4: a 17,498-parameter network that reads handwritten digits."""
+"""The companion library of Session 4: trains a network, any network, to read handwritten digits."""
 
-import argparse
+from s4lib.data import Dataset, load
+from s4lib.history import History
+from s4lib.model import MNISTNet
+from s4lib.receptive_field import receptive_fields
+from s4lib.recipes import BEST, CLASSIC, FAST, Recipe
+from s4lib.runtime import UsageError
+from s4lib.train import evaluate, fit, predict
 
-__version__ = "1.0.0"
-
-
-class UsageError(ValueError):
-    """A mistake of the user's; the message says what was wrong and what to do about it."""
-
-    def _render_traceback_(self):
-        """What a notebook shows: the message alone."""
-        return [str(self)]
-
-
-class Parser(argparse.ArgumentParser):
-    """The parser of all commands: complains in one line, without the usage."""
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
+__all__ = [
+    "BEST",
+    "CLASSIC",
+    "FAST",
+    "Dataset",
+    "History",
+    "MNISTNet",
+    "Recipe",
+    "UsageError",
+    "evaluate",
+    "fit",
+    "load",
+    "predict",
+    "receptive_fields",
+]

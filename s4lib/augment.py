@@ -1,4 +1,4 @@
-"""A different random rotation, shift and scale for every image of a batch, in one call."""
+"""A different random rotation, translation and scale for every image of a batch, in one call."""
 
 from functools import cache
 
@@ -16,11 +16,11 @@ def centres(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def affine(
-    images: Tensor, degrees: Tensor, shift: Tensor, scale: Tensor, mode: str = "bilinear"
+    images: Tensor, degrees: Tensor, translate: Tensor, scale: Tensor, mode: str = "bilinear"
 ) -> Tensor:
-    """Turn, move and enlarge each image of a float batch (N, C, H, W) about its own centre.
+    """Rotate, translate and enlarge each image of a float batch (N, C, H, W) about its own centre.
 
-    degrees (N,): counter-clockwise; shift (N, 2): pixels to the right and down; scale (N,): 2
+    degrees (N,): counter-clockwise; translate (N, 2): pixels to the right and down; scale (N,): 2
     doubles the size; mode: `nearest`, `bilinear` or `bicubic`. What comes in from outside is 0.
     """
     height, width = images.shape[-2:]
@@ -28,7 +28,7 @@ def affine(
     cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
     # grid_sample asks where each output pixel comes from, so this is the inverse of the motion,
     # in coordinates that run from -1 to 1 across the image.
-    right, down = 2 * shift[:, 0] / width, 2 * shift[:, 1] / height
+    right, down = 2 * translate[:, 0] / width, 2 * translate[:, 1] / height
     rows = [cos, -sin, -cos * right + sin * down, sin, cos, -sin * right - cos * down]
     # As F.affine_grid, which multiplies image by image and takes ten times as long on a CPU.
     grid = torch.stack(rows, 1).view(-1, 3) @ centres(height, width, images.device)
@@ -40,14 +40,14 @@ def random_affine(
     images: Tensor,
     generator: torch.Generator,
     rotation: float = 0,
-    shift: float = 0,
+    translate: float = 0,
     scale: float = 0,
     mode: str = "bilinear",
 ) -> Tensor:
-    """`affine` with each image's own draw, uniform up to ±rotation degrees, ±shift pixels and a
+    """`affine` with each image's own draw, uniform up to ±rotation degrees, ±translate pixels and a
     scale within 1 ± `scale`. With all three 0 the images come back untouched.
     """
-    if not (rotation or shift or scale):
+    if not (rotation or translate or scale):
         return images
     draw = torch.rand(4, len(images), generator=generator, device=images.device) * 2 - 1
-    return affine(images, rotation * draw[0], shift * draw[1:3].T, 1 + scale * draw[3], mode)
+    return affine(images, rotation * draw[0], translate * draw[1:3].T, 1 + scale * draw[3], mode)

@@ -1,10 +1,6 @@
 """Where digits come from and how they become batches."""
 
-import contextlib
-import hashlib
 import os
-import shutil
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -13,23 +9,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.datasets import MNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
-from s4lib import UsageError
+from s4lib.runtime import UsageError
+from s4lib.runtime.distributed import shard, world_size
+from s4lib.runtime.download import UNPACKED_MD5, check_files, fetch_mnist
 
 DATASETS = ("auto", "mnist", "digits")
 SHORT_NAMES = {"MNIST": "mnist", "scikit-learn digits": "digits"}
-
-PACKED_MD5 = dict(MNIST.resources)
-UNPACKED_MD5 = {  # torchvision checks the packed files when it downloads, and these never
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-
-LARGEST_FILE = 50_000_000  # bytes; the training images have 47,040,016
 
 MNIST_MEAN, MNIST_STD = 0.1307, 0.3081
 
@@ -116,64 +103,6 @@ def load_mnist(root: Path) -> Dataset:
     return Dataset("MNIST", train, test)
 
 
-def check_files(raw: Path) -> None:
-    """Compare every MNIST file in `raw`, packed or not, with its checksum."""
-    for name, md5 in {**UNPACKED_MD5, **PACKED_MD5}.items():
-        path = raw / name
-        if not path.exists():
-            continue
-        right = path.is_file() and path.stat().st_size <= LARGEST_FILE
-        if not right or hashlib.md5(path.read_bytes()).hexdigest() != md5:
-            raise UsageError(
-                f"{path} is damaged: its checksum is not MNIST's.\n"
-                "Delete it and run again: it will be unpacked or downloaded afresh."
-            )
-
-
-def fetch_mnist(raw: Path, scratch: Path) -> Path:
-    """Unpack the files that are packed in `raw`, download the others, and say where they are.
-
-    All of it happens in `scratch`, so that no half-written file ever bears a final name. The
-    result is kept in `raw` unless that can't be written (Kaggle's input folders can't).
-    """
-    fetched = scratch / "MNIST" / "raw"
-    fetched.mkdir(parents=True)
-    for name in PACKED_MD5:
-        if (raw / name).exists():
-            shutil.copy(raw / name, fetched)
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(20)  # seconds of silence; torchvision sets no limit
-    try:
-        download(scratch)
-    finally:
-        socket.setdefaulttimeout(timeout)
-    with contextlib.suppress(OSError):
-        raw.mkdir(parents=True, exist_ok=True)
-        for name in UNPACKED_MD5:
-            part = raw / f"{name}.{os.getpid()}.part"  # another process may be at it, too
-            try:
-                shutil.copy(fetched / name, part)
-                os.replace(part, raw / name)
-            finally:
-                part.unlink(missing_ok=True)
-    return fetched
-
-
-def download(scratch: Path) -> None:
-    """Have torchvision fetch and unpack what is missing, from the first mirror that delivers all.
-
-    torchvision's own loop over the mirrors ends when one falls silent in the middle of a file.
-    """
-    mirrors = MNIST.mirrors
-    for mirror in mirrors:
-        try:
-            type("MNIST", (MNIST,), {"mirrors": [mirror]})(scratch, download=True)
-            return
-        except (OSError, RuntimeError):
-            if mirror == mirrors[-1]:
-                raise
-
-
 def load_digits() -> Dataset:
     """The 1,797 digits bundled with scikit-learn, enlarged from 8×8 to MNIST's 20×20 in 28×28."""
     from sklearn import datasets, model_selection  # a second of import that MNIST doesn't need
@@ -200,7 +129,9 @@ class Batches:
     """A data set's training images, shuffled anew for every pass, the last partial batch dropped.
 
     Batches are made whole, on the device where the images are: picked, given to `augment` as
-    float ink from 0 to 255, normalised. Yields float32 (B, 1, 28, 28) and int64 labels (B,).
+    float ink from 0 to 255, normalised. Yields float32 (B, 1, 28, 28) and int64 labels (B,); of
+    several processes, each its own shard of both. Raises UsageError for a `batch_size` that is
+    larger than the data set, or can't be shared equally.
     """
 
     dataset: Dataset
@@ -214,6 +145,11 @@ class Batches:
                 f"A batch of {self.batch_size:,} is larger than the {len(self.dataset.train[1]):,} "
                 f"training images of {self.dataset.name}. Choose a smaller batch size."
             )
+        if self.batch_size % world_size():
+            raise UsageError(
+                f"A batch of {self.batch_size} can't be shared equally among {world_size()} "
+                "processes. Choose another --batch-size or --nproc_per_node."
+            )
 
     def __len__(self) -> int:
         return len(self.dataset.train[1]) // self.batch_size
@@ -224,4 +160,4 @@ class Batches:
         for pick in order.split(self.batch_size)[: len(self)]:
             # index_select copies whole images, a tenth of the time that images[pick] takes.
             chosen = self.augment(images.index_select(0, pick).float())
-            yield self.dataset.normalise(chosen), labels.index_select(0, pick)
+            yield shard(self.dataset.normalise(chosen), labels.index_select(0, pick))

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import platform
 import statistics
 from dataclasses import asdict, dataclass, field
@@ -10,9 +9,11 @@ from pathlib import Path
 
 import torch
 import torchvision
+from torch import Tensor
 
-from s4lib import UsageError, __version__
-from s4lib.recipes import Recipe
+from s4lib.runtime import UsageError
+
+VERSION = "2.0.0"  # of s4lib
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Epoch:
     test_images: int
     seconds: float  # training and test
 
-    def log(self) -> str:
+    def __str__(self) -> str:
         """The epoch's lines in the log, below its progress bar."""
         return (
             f"Train Accuracy: {self.train_accuracy:.2f} %   Train Loss: {self.train_loss:.4f}\n"
@@ -44,7 +45,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        "s4lib": __version__,
+        "s4lib": VERSION,
     }
 
 
@@ -52,6 +53,8 @@ def versions() -> dict[str, str]:
 class History:
     """What was trained, on what, with what, and how it went."""
 
+    network: str
+    parameters: int
     recipe: dict
     dataset: str
     seed: int
@@ -80,16 +83,8 @@ def dump(runs: list[History]) -> str:
 
 
 def parse(text: str) -> list[History]:
+    """Raises UsageError when `text` is something else."""
     return [History.from_json(json.dumps(run)) for run in json.loads(text)]
-
-
-def finished(path: Path, recipe: Recipe, dataset: str) -> History | None:
-    """The run in `path` if it is this recipe's, on this data set, with all its epochs."""
-    if not path.exists():
-        return None
-    run = History.from_json(path.read_text())
-    same = run.recipe == json.loads(json.dumps(asdict(recipe))) and run.dataset == dataset
-    return run if same and len(run.epochs) == recipe.epochs else None
 
 
 def read_original(path: Path) -> dict[int, float]:
@@ -98,21 +93,20 @@ def read_original(path: Path) -> dict[int, float]:
         return {int(row["epoch"]): float(row["test_accuracy"]) for row in csv.DictReader(file)}
 
 
-def table(runs: list[History], original: dict[int, float], goal: float = 99.4) -> str:
-    """Test accuracy after every epoch, as Markdown: the original's, and these runs' mean."""
-    lines = [
-        f"| epoch | the original | mean of {len(runs)} seeds | runs at {goal} % or more |",
-        "|---:|---:|---:|---:|",
-    ]
+def table(runs: list[History], original: dict[int, float] | None = None, goal: float = 99.4) -> str:
+    """Test accuracy after every epoch, in Markdown: the mean of these runs, and the original's."""
+    header = ["epoch", *(["the original"] if original else [])]
+    header += [f"mean of {len(runs)} seeds", f"runs at {goal} % or more"]
+    rows = []
     for epochs in zip(*(run.epochs for run in runs), strict=True):
         accuracies = [epoch.test_accuracy for epoch in epochs]
+        number = epochs[0].epoch
+        theirs = [f"{original[number]:.2f}" if number in original else ""] if original else []
         spread = f" ± {statistics.stdev(accuracies):.2f}" if len(runs) > 1 else ""
         reached = sum(accuracy >= goal for accuracy in accuracies)
-        lines.append(
-            f"| {epochs[0].epoch} | {original.get(epochs[0].epoch, math.nan):.2f} "
-            f"| {statistics.mean(accuracies):.2f}{spread} | {reached} of {len(runs)} |"
-        )
-    return "\n".join(lines)
+        mean = f"{statistics.mean(accuracies):.2f}{spread}"
+        rows.append([str(number), *theirs, mean, f"{reached} of {len(runs)}"])
+    return markdown(header, rows)
 
 
 def summary(runs: list[History]) -> str:
@@ -125,11 +119,29 @@ def summary(runs: list[History]) -> str:
         spread = f" ± {statistics.stdev(last):.2f}"
         half = stats.sem(last) * stats.t.ppf(0.975, len(last) - 1)
         within = f"{mean - half:.2f} to {mean + half:.2f}"
-    return "\n".join(
-        [
-            "| recipe | epochs | seeds | last epoch | lowest | mean within (95 %) |",
-            "|---|---:|---:|---:|---:|---:|",
-            f"| {runs[0].recipe['name'].upper()} | {len(runs[0].epochs)} | {len(last)} "
-            f"| {mean:.2f}{spread} | {min(last):.2f} | {within} |",
-        ]
-    )
+    header = ["recipe", "epochs", "seeds", "last epoch", "lowest", "mean within (95 %)"]
+    row = [runs[0].recipe["name"].upper(), str(len(runs[0].epochs)), str(len(last))]
+    return markdown(header, [[*row, f"{mean:.2f}{spread}", f"{min(last):.2f}", within]])
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table, its columns of numbers to the right; the first is text, unless it counts epochs."""
+    first = "---:" if header[0] == "epoch" else "---"
+    rule = f"|{'|'.join([first, *['---:'] * (len(header) - 1)])}|"
+    lines = [f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in [header, *rows]]
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def per_class(labels: Tensor, predicted: Tensor) -> str:
+    """A table, a line for each digit: its images, how many were right, what it was mistaken for."""
+    counts = torch.bincount(labels * 10 + predicted, minlength=100).view(10, 10)
+    lines = ["digit  images  correct  accuracy  most often mistaken for"]
+    for digit, row in enumerate(counts):
+        images, correct = row.sum().item(), row[digit].item()
+        row[digit] = 0
+        mistaken = f"{row.argmax()} ({row.max()} times)" if row.max() else "nothing"
+        lines.append(
+            f"{digit:>5}  {images:>6}  {correct:>7}  {100 * correct / max(images, 1):>6.2f} %"
+            f"  {mistaken}"
+        )
+    return "\n".join(lines)

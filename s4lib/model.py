@@ -1,8 +1,9 @@
 """`MNISTNet`: 17,498 parameters, three blocks of 3×3 convolutions, two transitions, one head."""
 
 from collections import OrderedDict
+from itertools import pairwise
 
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 
 def block(**layers: nn.Module) -> nn.Sequential:
@@ -73,18 +74,15 @@ class MNISTNet(nn.Module):
         return self.log_softmax(logits)
 
 
-def pool_before_relu(model: nn.Module) -> fx.GraphModule:
-    """The same network, sharing its layers, that pools first wherever ReLU precedes max pooling.
+def pool_before_relu(model: MNISTNet) -> nn.Sequential:
+    """The same layers, but max pooling precedes the ReLU that it follows in `model`.
 
     The largest of four numbers stays the largest when negative ones become 0. So outputs and
     gradients are the same to the bit, and these ReLUs have a quarter of the work.
     """
-    traced = fx.symbolic_trace(model)
-    layers = dict(traced.named_modules())
-    for node in traced.graph.nodes:
-        follower = next(iter(node.users), node)
-        kinds = (type(layers.get(step.target)) for step in (node, follower))
-        if len(node.users) == 1 and tuple(kinds) == (nn.ReLU, nn.MaxPool2d):
-            node.target, follower.target = follower.target, node.target
-    traced.recompile()
-    return traced
+    layers = [layer for layer in model.modules() if not any(layer.children())]
+    for i, pair in enumerate(pairwise(layers)):
+        if tuple(map(type, pair)) == (nn.ReLU, nn.MaxPool2d):
+            layers[i : i + 2] = reversed(pair)
+    *body, fc, log_softmax = layers
+    return nn.Sequential(*body, nn.Flatten(), fc, log_softmax)

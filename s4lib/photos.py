@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 from torch import Tensor
 
-from s4lib import UsageError
+from s4lib.runtime import UsageError
 
 LARGEST = 100_000_000  # pixels
 LARGEST_FILE = 200_000_000  # bytes

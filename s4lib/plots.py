@@ -2,20 +2,21 @@
 
 import functools
 import io
+import itertools
 
 import matplotlib as mpl
 import matplotlib.figure
 import numpy as np
 import torch
 from matplotlib.patches import Circle, Rectangle
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours: distinct for colour-blind readers and, by lightness, in grey.
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+COLOURS = BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
 
 STYLE = {
     "axes.grid": True,
-    "axes.prop_cycle": mpl.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, GREY]),
+    "axes.prop_cycle": mpl.cycler(color=COLOURS),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
@@ -113,7 +114,8 @@ def augmented(dataset, augment, versions: int = 9, count: int = 5) -> Figure:
     """Training images, each followed by what `augment` makes of it in `versions` draws."""
     images = dataset.train[0][:count].float()
     draws = torch.stack([images, *(augment(images) for _ in range(versions))], 1)
-    title = f"{dataset.name}: the image as it is, then as nine different epochs see it"
+    epochs = "another epoch sees" if versions == 1 else f"{versions} other epochs see"
+    title = f"{dataset.name}: the image as it is, then as {epochs} it"
     return image_grid(draws.flatten(0, 1), columns=versions + 1, title=title)
 
 
@@ -150,32 +152,6 @@ def model_loss(histories, goal: float = 99.4) -> Figure:
         ax.legend(loc="center right", frameon=True, framealpha=1, edgecolor="white")
     runs = f"mean of {len(histories)} runs, ±1 s.d." if len(histories) > 1 else f"seed {first.seed}"
     fig.suptitle(f"{first.recipe['name']} on {first.dataset}, {runs}", x=0.01, ha="left")
-    return fig
-
-
-@styled
-def race(runs: list[dict], goal: float) -> Figure:
-    """Test accuracy against seconds and against epochs, a line for each run of each `way`."""
-    fig = Figure(figsize=(11, 4.2))
-    left, right = fig.subplots(1, 2, sharey=True)
-    ways = list(dict.fromkeys(run["way"] for run in runs))
-    looks = zip(ways, (GREY, BLUE, ORANGE), ("s", "o", "^"), (":", "--", "-"), strict=False)
-    for way, color, marker, line in looks:
-        for i, run in enumerate(run for run in runs if run["way"] == way):
-            look = {"color": color, "marker": marker, "ls": line, "ms": 5, "lw": 1.2, "alpha": 0.8}
-            epochs = range(1, len(run["accuracies"]) + 1)
-            left.plot(run["seconds"], run["accuracies"], label="_" if i else way, **look)
-            right.plot(epochs, run["accuracies"], label="_" if i else way, **look)
-    for ax in (left, right):
-        ax.axhline(goal, color=GREY, lw=1, ls="-.")
-    left.set(xscale="log", xlabel="seconds since the start", ylabel="test accuracy (%)")
-    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    left.xaxis.set_major_formatter("{x:g}")
-    left.xaxis.set_minor_locator(NullLocator())
-    right.set(xlabel="epoch", ylim=(97.4, 99.75))
-    right.xaxis.set_major_locator(MaxNLocator(integer=True))
-    right.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="white")
-    fig.suptitle(f"The way to {goal} % on MNIST, a line or a mark for each run", x=0.01, ha="left")
     return fig
 
 
@@ -248,15 +224,19 @@ def receptive_field(rows, size: int = 28) -> Figure:
 @styled
 def parameters(model) -> Figure:
     """Where the parameters are: a bar for every layer that has some, its share beside it."""
-    kinds = {"Conv2d": BLUE, "BatchNorm2d": ORANGE, "Linear": GREEN}
-    layers = [(name, layer) for name, layer in model.named_modules() if hasattr(layer, "weight")]
-    counts = [sum(p.numel() for p in layer.parameters()) for _, layer in layers]
-    colours = [kinds[type(layer).__name__] for _, layer in layers]
-    fig = Figure(figsize=(9, 4.4))
+    layers = [
+        (name or type(layer).__name__, type(layer).__name__, count)
+        for name, layer in model.named_modules()
+        if (count := sum(p.numel() for p in layer.parameters(recurse=False)))
+    ]
+    names, types, counts = zip(*layers, strict=True)
+    palette = dict(zip(dict.fromkeys(types), itertools.cycle(COLOURS), strict=False))
+    colours = [palette[kind] for kind in types]
+    fig = Figure(figsize=(9, 0.3 * len(layers) + 0.8))
     ax = fig.subplots()
-    bars = ax.barh([name for name, _ in layers], counts, color=colours)
+    bars = ax.barh(range(len(names)), counts, color=colours, tick_label=names)
     ax.bar_label(bars, [f"{n:,}  ({100 * n / sum(counts):.1f} %)" for n in counts], padding=3)
-    ax.legend([Rectangle((0, 0), 1, 1, color=c) for c in kinds.values()], kinds, loc=(0.8, 0.54))
+    ax.legend([Rectangle((0, 0), 1, 1, color=c) for c in palette.values()], palette, loc="best")
     ax.set_title(f"{sum(counts):,} parameters")
     ax.margins(x=0.15)
     ax.invert_yaxis()
@@ -317,7 +297,7 @@ def feature_maps(model, image, layers, title: str, channels: int = 8) -> Figure:
     for hook in hooks:
         hook.remove()
     fig = Figure(figsize=(9, 1.22 * len(layers) + 0.4))
-    grid = fig.subplots(len(layers), channels + 1)
+    grid = fig.subplots(len(layers), channels + 1, squeeze=False)
     for ax in grid.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set(visible=True, color=GREY, linewidth=0.5)

@@ -1,8 +1,19 @@
 """From kernel, stride and padding to output size, jump and receptive field, for every layer."""
 
+from contextlib import ExitStack
 from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from s4lib.runtime import UsageError
+
+ARGUMENTS = {  # of the functions that look at neighbours, in order
+    "conv2d": ("input", "weight", "bias", "stride", "padding", "dilation"),
+    "max_pool2d": ("input", "kernel_size", "stride", "padding", "dilation"),
+    "avg_pool2d": ("input", "kernel_size", "stride", "padding"),
+}
 
 
 class Row(NamedTuple):
@@ -17,31 +28,97 @@ class Row(NamedTuple):
     receptive_field: int  # side of the square that one activation can see
 
 
-def receptive_fields(model: nn.Module, size: int = 28) -> list[Row]:
-    """One row for every convolution and pooling of `model`, fed with size × size images, in order.
+class Watch(TorchFunctionMode):
+    """Follows a map through every function of PyTorch's, whether a layer calls it or `forward`.
 
-    A kernel of k taps that are j pixels apart sees k - 1 taps more than its input did:
-    field += (k - 1) j; then j is multiplied by the stride. Raises ValueError, naming the layer,
-    where the map shrinks to nothing.
+    Every tensor on its way remembers its jump j and its field. A kernel of k taps that are d
+    pixels apart sees k - 1 taps more than its input did: field += (k - 1) d j; then j is
+    multiplied by the stride. Where paths meet, the largest field counts.
     """
-    rows, jump, field = [], 1, 1
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.AdaptiveAvgPool2d):  # to 1×1: a kernel as large as the map
-            kernel, stride, padding = size, 1, 0
-        elif isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-            kernel, stride, padding = (
-                value[0] if isinstance(value, tuple) else value
-                for value in (layer.kernel_size, layer.stride, layer.padding)
-            )
-        else:
-            continue
-        if size + 2 * padding < kernel:
-            raise ValueError(f"{name}: a {kernel}×{kernel} kernel doesn't fit a {size}×{size} map")
-        size = (size + 2 * padding - kernel) // stride + 1
-        field += (kernel - 1) * jump
-        jump *= stride
-        rows.append(Row(name, kernel, stride, padding, size, jump, field))
-    return rows
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.modules = [], []  # the modules that are being computed, with their names
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name, kwargs = func.__name__, kwargs or {}
+        output = func(*args, **kwargs)
+        parts = [part for arg in args for part in (arg if isinstance(arg, list | tuple) else [arg])]
+        before = [part for part in parts if hasattr(part, "seen")]
+        after = output[0] if isinstance(output, tuple) else output
+        if before and isinstance(after, Tensor):
+            jump, field = max((part.seen for part in before), key=lambda seen: seen[1])
+            size = before[0].shape[-1]
+            name = name.removesuffix("_with_indices")
+            if name in ARGUMENTS:
+                values = dict(zip(ARGUMENTS[name], args, strict=False)) | kwargs
+                after.seen = self.add(name, after, jump, field, values)
+            elif size > 1 and after.shape[:2].numel() == after.numel() == before[0].shape[1]:
+                # One number is left of every channel: however that is called, it saw the whole map.
+                after.seen = self.add(name, after, jump, field, {"kernel_size": size, "stride": 1})
+            elif after.dim() == 4 and (after.shape[-1] == size or name == "pad"):
+                after.seen = jump, field
+            elif after.dim() == 4:
+                raise UsageError(
+                    f"After {self.rows[-1].layer if self.rows else 'the image'} the map becomes "
+                    f"{after.shape[-1]}×{after.shape[-1]}, not {size}×{size}, by {name}, whose "
+                    "receptive field isn't known here. Use a convolution or a pooling."
+                )
+        return output
+
+    def add(self, name: str, after: Tensor, jump: int, field: int, values: dict) -> tuple[int, int]:
+        """Note a row, and return the new jump and field."""
+        module, layer = self.modules[-1]
+        if any(module.children()) or not layer:  # called in `forward`
+            layer = f"{layer}.{name}".lstrip(".")
+        kernel = values["weight"].shape[-2:] if "weight" in values else values["kernel_size"]
+        kernel = side(layer, kernel)
+        stride = side(layer, values.get("stride") or (1 if name == "conv2d" else kernel))
+        spread = side(layer, values.get("dilation", 1)) * (kernel - 1)
+        padding = values.get("padding", 0)
+        if isinstance(padding, str):
+            padding = spread // 2 if padding == "same" else 0
+        field, jump = field + spread * jump, jump * stride
+        size = after.shape[-1] if after.dim() == 4 else 1
+        self.rows.append(Row(layer, kernel, stride, side(layer, padding), size, jump, field))
+        return jump, field
+
+
+def side(layer: str, value) -> int:
+    """The number that stands for both directions. Raises UsageError if they differ."""
+    both = {int(one) for one in value} if isinstance(value, list | tuple) else {value}
+    if len(both) > 1:
+        raise UsageError(f"{layer} treats rows and columns differently: its field is no square.")
+    return both.pop()
+
+
+@torch.no_grad()
+def receptive_fields(model: nn.Module, size: int = 28) -> list[Row]:
+    """One row for every convolution and pooling that `model` computes of a size × size image.
+
+    Raises UsageError for what changes the map's size otherwise.
+    """
+    watch, training = Watch(), model.training
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+
+            def enter(module, _inputs, name=name):
+                watch.modules.append((module, name))
+
+            def leave(*_):
+                watch.modules.pop()
+
+            for hook in (
+                module.register_forward_pre_hook(enter),
+                module.register_forward_hook(leave, always_call=True),
+            ):
+                stack.callback(hook.remove)
+        image = torch.zeros(1, 1, size, size).to(next(model.parameters(), torch.zeros(1)))
+        image.seen = 1, 1
+        stack.enter_context(watch)
+        model.eval()(image)
+    model.train(training)
+    return watch.rows
 
 
 def table(rows: list[Row]) -> str:

@@ -12,9 +12,9 @@ import torch
 from s4lib import UsageError
 from s4lib import __main__ as cli
 from s4lib.checkpoint import lock
-from s4lib.experiments import measures, plots, report, runner
-from s4lib.experiments.catalogue import BASE, EXPERIMENTS, Experiment, Variant
-from s4lib.experiments.variants import build, count
+from notebooks.experiments import measures, plots, report, runner
+from notebooks.experiments.catalogue import BASE, EXPERIMENTS, Experiment, Variant
+from notebooks.experiments.variants import build, count
 from s4lib.recipes import CLASSIC
 
 RESULTS = Path(__file__).parents[1] / "notebooks/results"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from s4lib import UsageError
-from s4lib.experiments.catalogue import EXPERIMENTS, deep, dropped, pooled, seeing, single
-from s4lib.experiments.variants import (
+from notebooks.experiments.catalogue import EXPERIMENTS, deep, dropped, pooled, seeing, single
+from notebooks.experiments.variants import (
     BLOCK3,
     MNISTNET,
     build,

@@ -1,8 +1,13 @@
-"""Muon, an optimizer that turns every kernel's gradient before it takes a step along it."""
+"""Muon, and the optimizers and schedules that a recipe names."""
+
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
+
+from s4lib.recipes import Recipe
 
 
 def orthogonalise(matrices: list[Tensor]) -> Tensor:
@@ -51,3 +56,35 @@ class Muon(torch.optim.Adam):
             rows, columns = direction.shape[-2:]
             kernel.sub_(step[..., :rows, :columns].reshape(kernel.shape), alpha=lr)
             kernel.grad = None  # so that Adam passes it over
+
+
+def make_optimizer(
+    parameters: Iterable[Tensor], recipe: Recipe, fused: bool
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer; `fused` takes Adam's steps for all parameters in one call.
+
+    Not with a GradScaler: it leaves a fused optimizer to see for itself that a gradient has
+    overflowed, and Muon's part does not look.
+    """
+    parameters = list(parameters)
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, recipe.lr, fused=fused)
+    kernels = [parameter for parameter in parameters if parameter.ndim >= 4]
+    others = [parameter for parameter in parameters if parameter.ndim < 4]
+    groups = [{"params": others}, {"params": kernels, "momentum": 0.95}]
+    return Muon([group for group in groups if group["params"]], recipe.lr, fused=fused)
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, batches: int) -> LRScheduler:
+    """The recipe's learning rate, to be stepped after each of an epoch's `batches`."""
+    if recipe.warm_up is None:
+        milestones = [round(epoch * batches) for epoch in recipe.milestones]
+        return MultiStepLR(optimizer, milestones, recipe.gamma)
+    return OneCycleLR(
+        optimizer,
+        max_lr=recipe.lr,
+        total_steps=recipe.epochs * batches,
+        pct_start=recipe.warm_up,
+        anneal_strategy="linear",
+        cycle_momentum=False,
+    )

@@ -10,9 +10,9 @@ from statistics import mean, stdev
 import numpy as np
 from scipy.stats import spearmanr
 
-from s4lib.experiments.catalogue import BASE, EXPERIMENTS, Variant
-from s4lib.experiments.runner import MARKS, SEEDS, owner, read, runs_of
-from s4lib.experiments.variants import build, multiplications
+from notebooks.experiments.catalogue import BASE, EXPERIMENTS, Variant
+from notebooks.experiments.runner import MARKS, SEEDS, owner, read, runs_of
+from notebooks.experiments.variants import build, multiplications
 from s4lib.receptive_field import receptive_fields
 
 Runs = list[dict]  # of one variant, a run for each seed

@@ -17,9 +17,9 @@ from s4lib import UsageError
 from s4lib.augment import random_affine
 from s4lib.checkpoint import Checkpoint, save
 from s4lib.data import Batches, Dataset, Pairs
-from s4lib.experiments.catalogue import EXPERIMENTS, Variant
-from s4lib.experiments.measures import MEASURES
-from s4lib.experiments.variants import build
+from notebooks.experiments.catalogue import EXPERIMENTS, Variant
+from notebooks.experiments.measures import MEASURES
+from notebooks.experiments.variants import build
 from s4lib.history import History, versions
 from s4lib.model import pool_before_relu
 from s4lib.recipes import CLASSIC

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from s4lib.data import MNIST_MEAN, MNIST_STD
-from s4lib.experiments.variants import BLOCK, BLOCK3, HEAD, MNISTNET, TRANSITION, matched, widened
+from notebooks.experiments.variants import BLOCK, BLOCK3, HEAD, MNISTNET, TRANSITION, matched, widened
 from s4lib.recipes import CLASSIC
 
 

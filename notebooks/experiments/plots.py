@@ -7,9 +7,9 @@ from statistics import mean, stdev
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from s4lib.experiments.catalogue import BASE
-from s4lib.experiments.report import early_and_late, measured, range_test
-from s4lib.experiments.runner import MARKS
+from notebooks.experiments.catalogue import BASE
+from notebooks.experiments.report import early_and_late, measured, range_test
+from notebooks.experiments.runner import MARKS
 from s4lib.plots import BLUE, GREEN, GREY, ORANGE, Figure, styled
 
 Results = dict[str, list[dict]]  # the runs of every variant, a run for each seed

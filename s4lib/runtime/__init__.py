@@ -1,0 +1,18 @@
+"""What training needs and a reader need not: devices, files, processes, downloads."""
+
+import argparse
+
+
+class UsageError(ValueError):
+    """A mistake of the user's; the message says what was wrong and what to do about it."""
+
+    def _render_traceback_(self):
+        """What a notebook shows: the message alone."""
+        return [str(self)]
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of all commands: complains in one line, without the usage."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")

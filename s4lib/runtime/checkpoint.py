@@ -1,0 +1,290 @@
+"""Files: written whole or not at all, read without executing anything; runs that can resume."""
+
+import contextlib
+import copy
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+
+from s4lib.runtime import UsageError
+from s4lib.runtime.distributed import per_rank, rank
+
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights.pt"
+LARGEST = 2**28  # bytes; MNISTNet's weights have 80,000, and three times as many with Adam's
+
+
+class DivergedError(UsageError):
+    """The loss is no longer a finite number."""
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write the whole file or leave the old one: a temporary neighbour, flushed, renamed.
+
+    Raises UsageError when there is no room for it, or no permission.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise UsageError(
+                f"Can't write {path} ({error.strerror}). What was saved before is whole: "
+                "make room, or mend that, and run again."
+            ) from error
+        raise
+
+
+def read(path: str | os.PathLike) -> bytes:
+    """The bytes of a file. Raises UsageError if it can't be read or is far too large."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > LARGEST or not path.is_file():
+            raise UsageError(f"Can't read {path}: it is no file of at most {LARGEST:,} bytes.")
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Can't read {path}: {error.strerror}.") from error
+
+
+def pack(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def unpack(content: bytes) -> Any:
+    """Tensors, numbers, text and their containers, from what `pack` made; some error otherwise."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(part.file_size for part in archive.infolist()) > len(content):
+            raise ValueError("it would grow when unpacked, and torch never compresses")
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Save a network's state_dict() in a form that any device can read."""
+    atomic_write(path, pack({name: value.cpu().contiguous() for name, value in weights.items()}))
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike = SHIPPED_WEIGHTS) -> nn.Module:
+    """`model` with the weights of `path`, in evaluation mode.
+
+    Raises UsageError when the file can't be read, holds anything but tensors or doesn't fit.
+    """
+    content, name = read(path), type(model).__name__
+    try:
+        state = unpack(content)
+    except Exception as error:  # whatever can be wrong with a foreign file
+        raise UsageError(f"{path} is not a file of weights that `train` has saved.") from error
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} holds the weights of another network than {name}.") from error
+    if not all(value.isfinite().all() for value in model.state_dict().values()):
+        raise UsageError(f"{path} holds weights that are not finite numbers.")
+    return model.eval()
+
+
+def make_dir(folder: Path) -> None:
+    """Make `folder` if it isn't there. Raises UsageError unless files can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UsageError(
+            f"Can't write into {folder} ({error.strerror}). Choose another folder with --out."
+        ) from error
+
+
+def random_state(device: torch.device) -> Tensor:
+    """Where dropout's generator is."""
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
+
+
+def set_random_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        (torch.mps if device.type == "mps" else torch).set_rng_state(state)
+
+
+class Run:
+    """A training run, and the folder that keeps it; None keeps it in memory alone.
+
+    `checkpoint.pt` holds all that decides the rest of the run, behind its SHA-256; `weights.pt`
+    and `history.json` are for everyone to use. As a context it resumes from the checkpoint and
+    locks the folder. Ctrl-C ends the context, with the model and history of the last whole epoch.
+    """
+
+    def __init__(self, folder: Path | None, config: dict, history, generator, **parts):
+        self.folder, self.history, self.generator = folder, history, generator
+        self.config = json.dumps(config)
+        self.parts = parts  # all that has a state_dict(), one of them the `model`
+        self.writes = folder is not None and rank() == 0
+        self.close = contextlib.ExitStack()
+
+    def __enter__(self) -> "Run":
+        """Raises UsageError if the folder can't be written, another process is at work in it, it
+        holds another run, or its checkpoint is damaged.
+        """
+        if len({*per_rank(self.config)}) > 1:
+            raise UsageError("The processes do not agree on the run: start all alike.")
+        with self.close:
+            if self.writes:
+                make_dir(self.folder)
+                self.lock()
+                for left in self.folder.glob("*.part"):  # by a killed process
+                    left.unlink()
+            if self.folder is not None:
+                self.resume()
+            self.close = self.close.pop_all()
+        self.keep()
+        return self
+
+    def lock(self) -> None:
+        """Keep other processes from writing into the folder, as long as this one lives."""
+        try:
+            self.close.enter_context(FileLock(self.folder / ".lock", blocking=False))
+        except Timeout as error:
+            raise UsageError(
+                f"Another process is at work in {self.folder}. Wait for its end, or choose "
+                "another folder with --out."
+            ) from error
+
+    def resume(self) -> None:
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            for name in ("weights.pt", "history.json"):
+                if (self.folder / name).exists():
+                    raise UsageError(
+                        f"{self.folder} holds a {name} of another run, which would be lost. "
+                        "Choose another folder with --out."
+                    )
+            return
+        content = read(path)
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            raise UsageError(
+                f"{path} is damaged. Delete {self.folder} to train anew, or choose another "
+                "folder with --out."
+            )
+        try:
+            state = unpack(content[32:])
+            saved, own = json.loads(state["config"]), json.loads(self.config)
+            changed = [f"{key} {saved.get(key)}, not {own[key]}" for key in own
+                       if saved.get(key) != own[key]]  # fmt: skip
+            if not changed:
+                self.load_state_dict(state)
+        except Exception as error:  # a foreign file may hold anything
+            raise UsageError(f"{path} is no checkpoint. Choose another folder.") from error
+        if changed:
+            raise UsageError(
+                f"{self.folder} holds a run with {'; '.join(changed)}.\n"
+                "Give the same settings to continue it, or choose another folder with --out."
+            )
+
+    def state_dict(self) -> dict:
+        """All processes must ask for it."""
+        return {
+            "config": self.config,
+            "history": self.history.to_json(),
+            "generator": self.generator.get_state(),
+            "random": per_rank(random_state(self.generator.device)),
+            **{name: part.state_dict() for name, part in self.parts.items()},
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.generator.set_state(state["generator"])
+        if rank() < len(state["random"]):  # else there are more processes than there were
+            set_random_state(self.generator.device, state["random"][rank()])
+        self.history.epochs = type(self.history).from_json(state["history"]).epochs
+
+    def save(self) -> None:
+        """Keep the epoch that the history has last. All processes must ask for it.
+
+        Raises DivergedError if its loss is no number, and UsageError if it can't be written.
+        """
+        last = self.history.epochs[-1]
+        if not math.isfinite(last.train_loss + last.test_loss):
+            self.history.epochs.pop()
+            kept = f"the weights of epoch {last.epoch - 1} are kept" if last.epoch > 1 else ""
+            raise DivergedError(
+                f"Stopped in epoch {last.epoch}: the loss is no longer a finite number; "
+                f"{kept or 'nothing is kept'}.\n"
+                f"Try a smaller lr than {self.history.recipe['lr']}."
+            )
+        if self.folder is not None:
+            content = pack(self.state_dict())
+            if self.writes:
+                digest = hashlib.sha256(content).digest()
+                atomic_write(self.folder / "checkpoint.pt", digest + content)
+        self.keep()
+
+    def keep(self) -> None:
+        """Hold on to the last whole epoch, and let everyone use it."""
+        self.kept = copy.deepcopy(self.parts["model"].state_dict()), [*self.history.epochs]
+        self.publish()
+
+    def publish(self) -> None:
+        weights, self.history.epochs = self.kept[0], [*self.kept[1]]
+        if self.writes and self.history.epochs:
+            save_weights(self.folder / "weights.pt", weights)
+            atomic_write(self.folder / "history.json", self.history.to_json().encode())
+
+    def __exit__(self, kind, error, trace) -> bool:
+        with self.close:
+            if kind is KeyboardInterrupt:
+                self.parts["model"].load_state_dict(self.kept[0])
+                self.publish()
+                print(f"\nStopped in epoch {len(self.history.epochs) + 1}.")
+        return kind is KeyboardInterrupt
+
+
+def identify(model: nn.Module, dataset, history) -> dict:
+    """All that must be the same for a run to end with the bits that it would have had.
+
+    A network is known by its layers, and by the bytecode of what is computed between them.
+    """
+    forwards = [kind.forward for kind in dict.fromkeys(map(type, model.modules()))]
+    code = [forward.__code__ for forward in forwards if hasattr(forward, "__code__")]
+    plain = [[const for const in c.co_consts if not hasattr(const, "co_code")] for c in code]
+    layers = repr((model, [(c.co_code, c.co_names) for c in code], plain))
+    scale = repr((round(dataset.mean, 9), round(dataset.std, 9)))  # threads decide the last bits
+    pixels = (part.cpu().contiguous().numpy().data for part in (*dataset.train, *dataset.test))
+    return {
+        **history.recipe,
+        "network": history.network,
+        "layers": fingerprint(layers.encode()),
+        "data set": history.dataset,
+        "images": fingerprint(scale.encode(), *pixels),
+        "seed": history.seed,
+        "device": re.match(r"\w+", history.device)[0],
+        "precision": history.precision,
+        "torch": history.versions["torch"],
+        "s4lib": history.versions["s4lib"],
+    }
+
+
+def fingerprint(*contents: bytes | memoryview) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()[:12]

@@ -1,0 +1,74 @@
+"""Where to compute, and how precisely."""
+
+import contextlib
+import ctypes
+
+import torch
+from torch import Tensor
+
+from s4lib.runtime import UsageError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises UsageError if `name` isn't here."""
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    found = [kind for kind, available in here.items() if available] + ["cpu"]
+    if name == "auto":
+        return torch.device(found[0])
+    try:
+        device = torch.device(name)
+        if device.type not in found:  # "meta" is a device, too, but computes nothing
+            raise RuntimeError
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"There is no device {name!r} here. Choose from: {', '.join(found)}."
+        ) from error
+    return device
+
+
+def choose_precision(device: torch.device) -> torch.dtype:
+    """The type for convolutions: bfloat16 where the hardware computes with it, else the best."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    if device.type == "cpu":
+        has = getattr(torch.cpu, "get_capabilities", dict)()
+        if has.get("amx_bf16") or has.get("avx512_bf16"):
+            return torch.bfloat16
+    return torch.float32
+
+
+class MixedPrecision:
+    """Computes in `dtype` where that is enough, and scales the loss where float16 needs it."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype):
+        self.device, self.dtype = device, dtype
+        self.name = str(dtype).removeprefix("torch.")
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+
+    def step(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether the optimizer took its step: it skips one if a gradient in float16 overflows."""
+        scale = self.scaler.get_scale()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return self.scaler.get_scale() >= scale
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep a batch's memory for the next batch.
+
+    Left alone it hands large blocks back to the kernel, which clears them and faults them in
+    again at every batch: a fifth of an fp32 epoch on a CPU. With another C library, do nothing.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # from malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_threshold, 2**25)  # the largest that it takes

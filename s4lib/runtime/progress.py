@@ -1,0 +1,37 @@
+"""A bar for every epoch."""
+
+import builtins
+import contextlib
+import math
+import sys
+import time
+
+from tqdm import tqdm
+
+from s4lib.runtime.distributed import rank
+
+
+@contextlib.contextmanager
+def progress(batches, on_batch=None):
+    """A bar around `batches`, and a callback that writes the loss beside it and calls `on_batch`.
+
+    The bar lives on a terminal, or in a notebook's log, and is one line in a file.
+    """
+    options = {"disable": rank() > 0}
+    if hasattr(builtins, "__IPYTHON__"):
+        options["file"] = sys.stdout
+    elif not sys.stderr.isatty():
+        options |= {"mininterval": math.inf, "delay": 1e-9}
+    next_look = 0.0
+    with tqdm(batches, **options) as bar:
+
+        def after_batch(step, loss):
+            nonlocal next_look
+            # Reading the loss waits for the device: a few times a second is enough.
+            if time.perf_counter() > next_look or step == len(batches) - 1:
+                bar.set_description(f"loss={loss.item():.6f} batch_id={step}", refresh=False)
+                next_look = time.perf_counter() + 0.3
+            if on_batch:
+                on_batch(step, loss)
+
+        yield bar, after_batch
