@@ -165,6 +165,6 @@ def settings(recipe="classic", dataset="auto", epochs=None, seed=0) -> tuple[Rec
     check_choice("data set", dataset, DATASETS)
     epochs = RECIPES[recipe].epochs if epochs in (None, "") else epochs
     numbers = [int(n) if str(n).isdecimal() else n for n in (epochs, seed)]
-    check_number("epochs", numbers[0], int, 1, 2**63 - 1)
-    check_number("seed", numbers[1], int, 0, 2**63 - 1)
+    check_number("epochs", numbers[0], int, 1, math.inf)
+    check_number("seed", numbers[1], int, 0, math.inf)
     return RECIPES[recipe].adjusted(epochs=numbers[0]), dataset, numbers[1]

@@ -120,8 +120,9 @@ def fit(
     dataset = dataset.to(device)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
-    model = make_network(network).to(device, memory_format=torch.channels_last)
-    check_output(model, dataset)
+    model = make_network(network).to(device)
+    check_output(model, dataset)  # and lazy layers get their shapes
+    model = model.to(memory_format=torch.channels_last)
     steps = len(Batches(dataset, recipe.batch_size, generator))
     optimizer = make_optimizer(model.parameters(), recipe, fused=amp.dtype != torch.float16)
     schedule = make_schedule(optimizer, recipe, steps)
@@ -160,6 +161,8 @@ def fit(
 def make_network(network: nn.Module | Callable[[], nn.Module]) -> nn.Module:
     """The network itself. Raises UsageError if it is none and makes none."""
     model = network if isinstance(network, nn.Module) or not callable(network) else network()
+    if isinstance(model, nn.Module) and not any(True for _ in model.parameters()):
+        raise UsageError(f"{type(model).__name__} has no parameters: there is nothing to train.")
     if not isinstance(model, nn.Module):
         raise UsageError(
             "The first argument of fit must be an nn.Module, or a class or function without "

@@ -11,6 +11,7 @@ import pytest
 from torchvision.datasets import MNIST
 
 from s4lib import data
+from s4lib.runtime import download
 
 
 def pytest_addoption(parser):
@@ -60,7 +61,8 @@ def tiny_mnist(tmp_path, monkeypatch):
             unpacked_md5[name] = hashlib.md5(content).hexdigest()
             packed_md5[f"{name}.gz"] = hashlib.md5(packed).hexdigest()
     monkeypatch.setattr(data, "UNPACKED_MD5", unpacked_md5)
-    monkeypatch.setattr(data, "PACKED_MD5", packed_md5)
+    monkeypatch.setattr(download, "UNPACKED_MD5", unpacked_md5)
+    monkeypatch.setattr(download, "PACKED_MD5", packed_md5)
     monkeypatch.setattr(MNIST, "resources", list(packed_md5.items()))
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody answers
     return tmp_path / "served"

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import torch
 
-from s4lib import checkpoint, history
-from s4lib.checkpoint import has_checkpoint, load_weights, newest
+from s4lib import history
+from s4lib.runtime import checkpoint
+from s4lib.runtime.checkpoint import load_weights
 from s4lib.data import Dataset, load
 from s4lib.recipes import CLASSIC
 from s4lib.train import fit

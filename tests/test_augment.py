@@ -21,12 +21,12 @@ def identity(count):
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_quarter_turns_equal_rot90(mode, quarters):
     images = torch.rand(3, 1, 28, 28, generator=generator()) * 255
-    degrees, shift, scale = identity(3)
-    turned = affine(images, degrees + 90 * quarters, shift, scale, mode)
+    degrees, translate, scale = identity(3)
+    rotated = affine(images, degrees + 90 * quarters, translate, scale, mode)
     expected = torch.rot90(images, quarters, (2, 3))
     inner = slice(1, -1)
     torch.testing.assert_close(
-        turned[..., inner, inner], expected[..., inner, inner], atol=0.02, rtol=0
+        rotated[..., inner, inner], expected[..., inner, inner], atol=0.02, rtol=0
     )
 
 
@@ -43,16 +43,16 @@ def test_the_grid_is_pytorchs(mode):
     torch.testing.assert_close(moved, expected, atol=0.02, rtol=0)
 
 
-def test_shift_moves_right_and_down():
+def test_translation_moves_right_and_down():
     images = torch.rand(2, 1, 28, 28, generator=generator())
-    degrees, shift, scale = identity(2)
-    moved = affine(images, degrees, shift + torch.tensor([3.0, 2.0]), scale)
+    degrees, translate, scale = identity(2)
+    moved = affine(images, degrees, translate + torch.tensor([3.0, 2.0]), scale)
     torch.testing.assert_close(moved[..., 2:, 3:], images[..., :-2, :-3], atol=1e-4, rtol=0)
     assert moved[..., :2, :].abs().max() < 1e-4  # what comes in is paper
 
 
-def test_turned_and_shifted_images_turn_about_their_own_centre():
-    """A dot 8 pixels right of the centre goes up on a quarter turn, then right by the shift."""
+def test_rotated_and_translated_images_rotate_about_their_own_centre():
+    """A dot 8 pixels right of the centre goes up by a quarter turn, then right."""
     image = torch.zeros(1, 1, 29, 29)
     image[0, 0, 14, 22] = 1
     moved = affine(image, torch.tensor([90.0]), torch.tensor([[5.0, 0.0]]), torch.ones(1))
@@ -67,12 +67,12 @@ def test_scale_two_doubles_the_size():
     assert doubled[..., 6:22, 10:18].min() == 1
 
 
-def test_images_of_one_batch_turn_by_different_angles():
+def test_images_of_one_batch_rotate_by_different_angles():
     bar = torch.zeros(64, 1, 29, 29)
     bar[:, :, 14, :] = 255
-    turned = random_affine(bar, generator(), rotation=30)
+    rotated = random_affine(bar, generator(), rotation=30)
     y, x = torch.meshgrid(torch.arange(29.0) - 14, torch.arange(29.0) - 14, indexing="ij")
-    xy, xx, yy = ((turned * moment).sum((1, 2, 3)) for moment in (x * y, x * x, y * y))
+    xy, xx, yy = ((rotated * moment).sum((1, 2, 3)) for moment in (x * y, x * x, y * y))
     angles = torch.rad2deg(torch.atan2(-2 * xy, xx - yy) / 2)
     assert angles.unique().numel() == 64
     assert angles.abs().max() < 31
@@ -88,7 +88,7 @@ def test_zero_strength_returns_the_input_bit_for_bit(mode):
 
 def test_the_generator_decides():
     images = torch.rand(4, 1, 28, 28)
-    motion = {"rotation": 10, "shift": 2, "scale": 0.1}
+    motion = {"rotation": 10, "translate": 2, "scale": 0.1}
     first, again = (random_affine(images, generator(7), **motion) for _ in range(2))
     assert first.equal(again)
     assert not first.equal(random_affine(images, generator(8), **motion))

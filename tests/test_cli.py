@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 from strokes import draw
 
+from s4lib import UsageError, data
 from s4lib import __main__ as cli
-from s4lib import data
-from s4lib.checkpoint import SHIPPED_WEIGHTS, load_weights
-from s4lib.recipes import DEFAULT, FAST
 from tests.faults import few_digits
 
 ROOT = Path(__file__).parents[1]
@@ -46,21 +44,24 @@ def refused(capsys, *words):
 TRAIN = ("train", "--recipe", "classic", "--dataset", "digits", "--device", "cpu")
 
 
-def test_without_a_recipe_the_few_digits_get_more_epochs_than_mnist(few, here, capsys):
-    _, out, _ = run(capsys, "train", "--dataset", "digits", "--batch-size", 200)
-    assert out.startswith("fast on scikit-learn digits")
-    assert f"Epoch {DEFAULT['scikit-learn digits'].epochs}:" in out
-    assert DEFAULT["scikit-learn digits"].epochs > DEFAULT["MNIST"].epochs == FAST.epochs
+def test_without_a_recipe_the_few_digits_get_more_epochs_than_mnist(here, capsys, monkeypatch):
+    def stop(_network, _dataset, recipe, *_):
+        raise UsageError(f"{recipe.name} for {recipe.epochs} epochs")
+
+    monkeypatch.setattr(cli, "fit", stop)
+    words = ("train", "--dataset", "digits")
+    assert refused(capsys, *words) == "fast for 20 epochs"
+    assert refused(capsys, *words, "--epochs", 3) == "fast for 3 epochs"
+    assert refused(capsys, *words, "--recipe", "fast") == "fast for 2 epochs"
 
 
 def test_train_leaves_weights_history_and_curves(few, here, capsys):
     status, out, _ = run(capsys, *TRAIN, "--epochs", 2, "--batch-size", 50, "--lr", 0.005)
     assert status == 0
-    folder = here / "runs" / "classic-0"
+    folder = here / "runs" / "classic-digits-0"
     assert sorted(path.name for path in folder.iterdir()) == [
         ".lock",
-        "checkpoint-0.pt",
-        "checkpoint-1.pt",
+        "checkpoint.pt",
         "history.json",
         "modelloss.png",
         "weights.pt",
@@ -71,10 +72,10 @@ def test_train_leaves_weights_history_and_curves(few, here, capsys):
     assert history["recipe"]["lr"] == 0.005
     assert len(history["epochs"]) == 2
     last = history["epochs"][-1]
-    assert out.startswith("classic on scikit-learn digits: 200 training and 50 test images")
+    assert "by the recipe classic on scikit-learn digits: 200 training and 50 test images" in out
     assert f"{last['test_accuracy']:.2f} % on scikit-learn digits after epoch 2." in out
 
-    assert "already holds a run" in refused(capsys, *TRAIN)
+    assert "holds a run with epochs 2, not 19" in refused(capsys, *TRAIN)
     assert json.loads((folder / "history.json").read_text()) == history
 
     status, out, _ = run(
@@ -86,7 +87,7 @@ def test_train_leaves_weights_history_and_curves(few, here, capsys):
 
 def test_out_and_seed_name_the_run(few, here, capsys):
     assert run(capsys, *TRAIN, "--epochs", 1, "--seed", 7)[0] == 0
-    assert (here / "runs" / "classic-7" / "weights.pt").exists()
+    assert (here / "runs" / "classic-digits-7" / "weights.pt").exists()
     assert run(capsys, *TRAIN, "--epochs", 1, "--out", here / "mine")[0] == 0
     assert (here / "mine" / "weights.pt").exists()
 
@@ -107,7 +108,8 @@ def test_ctrl_c_ends_with_what_was_reached(few, here, capsys, monkeypatch):
     assert status == cli.INTERRUPTED
     assert "Stopped in epoch 2" in out
     assert "after epoch 1" in out
-    assert (here / "runs" / "classic-0" / "modelloss.png").exists()
+    assert out.endswith("The same command continues the run.\n")
+    assert (here / "runs" / "classic-digits-0" / "modelloss.png").exists()
 
 
 def test_evaluate_prints_every_class_and_draws(here, capsys):
@@ -155,46 +157,38 @@ def test_summary_shows_parameters_and_receptive_fields(capsys):
     assert out.splitlines()[-1].split() == ["gap", "3", "1", "0", "1", "4", "40"]
 
 
-def test_repeat_trains_what_is_missing_and_tabulates(few, here, capsys, monkeypatch):
-    monkeypatch.setitem(cli.RECIPES, "classic", cli.CLASSIC.adjusted(epochs=1))
-    Path("results").mkdir()
-    original = ROOT / "notebooks" / "results" / "original.csv"
-    Path("results/original.csv").write_text(original.read_text())
-    words = (
-        "repeat",
-        "--recipe",
-        "classic",
-        "--dataset",
-        "digits",
-        "--device",
-        "cpu",
-        "--results",
-        "results",
-    )
+def test_seeds_trains_what_is_missing_and_compares(few, here, capsys):
+    words = (*TRAIN, "--epochs", 1)
     _, first, _ = run(capsys, *words, "--seeds", 2)
     assert first.count("Epoch 1:") == 2
     status, second, _ = run(capsys, *words, "--seeds", 3)
     assert status == 0
     assert second.count("Epoch 1:") == 1
-    assert "| epoch | the original | mean of 3 seeds |" in second
-    assert len(json.loads(Path("results/classic-digits.json").read_text())) == 3
-    assert not Path("results/classic.json").exists()  # MNIST's
-    _, third, _ = run(capsys, *words, "--seeds", 5, "--together")
-    assert "seeds [3, 4] together" in third
-    assert "| CLASSIC | 1 | 5 | " in third
-    five = json.loads(Path("results/classic-digits.json").read_text())
-    assert [one["seed"] for one in five] == [0, 1, 2, 3, 4]
-    assert load_weights("runs/classic-4/weights.pt")
+    assert "| epoch | mean of 3 seeds |" in second
+    assert "| CLASSIC | 1 | 3 | " in second
+    together = Path("runs", "classic-digits.json")
+    assert second.endswith(f"{together}\n")
+    assert [one["seed"] for one in json.loads(together.read_text())] == [0, 1, 2]
+    run(capsys, *words, "--seeds", 1, "--out", "elsewhere")
+    assert Path("elsewhere", "classic-digits-0", "weights.pt").exists()
+    assert Path("elsewhere", "classic-digits.json").exists()
+
+
+def test_a_run_on_the_digits_is_not_in_the_way_of_mnists(few, tiny_mnist, here, capsys):
+    assert run(capsys, *TRAIN, "--epochs", 1)[0] == 0
+    words = ("train", "--recipe", "classic", "--dataset", "mnist", "--data", tiny_mnist)
+    assert run(capsys, *words, "--epochs", 1, "--batch-size", 20)[0] == 0
+    assert {path.name for path in Path("runs").iterdir()} == {"classic-digits-0", "classic-mnist-0"}
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("train", "--epochs", "0"), "epochs must be a whole number, 1 or more, not 0"),
+        (("train", "--epochs", "0"), "epochs must be a whole number from 1 on, not 0"),
         (("train", "--epochs", "many"), "argument --epochs: invalid int value: 'many'"),
-        (("train", "--batch-size", "-3"), "batch_size must be a whole number, 1 or more, not -3"),
-        (("train", "--lr", "nan"), "lr must be a positive number, not nan"),
-        (("train", "--lr", "0"), "lr must be a positive number, not 0"),
+        (("train", "--batch-size", "-3"), "batch_size must be a whole number from 1 on, not -3"),
+        (("train", "--lr", "nan"), "lr must be a number from 1e-12 on, not nan"),
+        (("train", "--lr", "0"), "lr must be a number from 1e-12 on, not 0.0"),
         (("train", "--lr", "fast"), "argument --lr: invalid float value: 'fast'"),
         (("train", "--seed", "-1"), "'-1' is not a whole number from 0"),
         (("train", "--seed", str(2**64)), "is not a whole number from 0"),
@@ -209,8 +203,9 @@ def test_repeat_trains_what_is_missing_and_tabulates(few, here, capsys, monkeypa
         (("evaluate", "--dataset", "digits", "--out", "file"), "Can't write into file"),
         (("predict",), "the following arguments are required: IMAGE"),
         (("predict", "missing.png"), "Can't read missing.png"),
-        (("repeat", "--seeds", "x"), "'x' is not a whole number"),
-        (("repeat", "--seeds", "0"), "'0' is not a whole number from 1"),
+        (("train", "--seeds", "x"), "'x' is not a whole number"),
+        (("train", "--seeds", "0"), "'0' is not a whole number from 1"),
+        (("train", "--dataset", "digits", "--device", "meta"), "no device 'meta' here"),
         ((), "required: command"),
         (("dance",), "invalid choice: 'dance'"),
     ],
@@ -236,18 +231,24 @@ def test_a_damaged_file_is_named_on_the_command_line(tiny_mnist, here, capsys):
     assert f"{packed} is damaged" in refused(capsys, "train", "--data", tiny_mnist)
 
 
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "predict", "summary", "repeat"])
-def test_help_fits_the_page(command, capsys):
-    status, out, _ = run(capsys, *command.split(), "--help")
-    assert status == 0
-    assert out.startswith("usage: python -m s4lib")
+def test_help_names_every_option_of_a_command(capsys):
+    for name, (_, _, options) in cli.COMMANDS.items():
+        status, out, _ = run(capsys, name, "--help")
+        assert status == 0
+        assert out.startswith(f"usage: python -m s4lib {name}")
+        assert all(option in out for option in options.replace("images", "IMAGE").split())
 
 
 def test_as_a_program(here):
-    words = [sys.executable, "-m", "s4lib", "train", "--epochs", "none"]
-    done = subprocess.run(
-        words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    """Read to its first line and no further, as by `head -1`: nobody complains."""
+    program = subprocess.Popen(
+        [sys.executable, "-m", "s4lib", "summary"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        text=True,
     )
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert SHIPPED_WEIGHTS.exists()
+    assert program.stdout.readline().startswith("-----")
+    program.stdout.close()
+    assert program.stderr.read() == ""
+    assert program.wait() == 0

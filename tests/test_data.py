@@ -13,6 +13,7 @@ from torchvision.datasets import MNIST
 
 from s4lib import UsageError, data
 from s4lib.data import Batches, load, normalise
+from s4lib.runtime import download
 
 NAMES = (
     "train-images-idx3-ubyte",
@@ -63,7 +64,7 @@ def test_packed_files_in_a_read_only_folder_are_read(tiny_mnist, monkeypatch):
     def refuse(*_):
         raise PermissionError(30, "Read-only file system")
 
-    monkeypatch.setattr(data.os, "replace", refuse)
+    monkeypatch.setattr(download.os, "replace", refuse)
     assert load("mnist", tiny_mnist).train[0].shape == (40, 1, 28, 28)
     assert not (tiny_mnist / "MNIST" / "raw" / NAMES[0]).exists()
 
@@ -119,7 +120,7 @@ def test_the_next_mirror_is_asked_when_one_falls_silent(bad_mirror, tmp_path, mo
     bad_mirror["sends"] = lambda content: content[:100]
     bad_mirror["falls silent"] = threading.Event()
     limit = socket.setdefaulttimeout
-    monkeypatch.setattr(data.socket, "setdefaulttimeout", lambda s: limit(s and 0.2))
+    monkeypatch.setattr(download.socket, "setdefaulttimeout", lambda s: limit(s and 0.2))
     assert load("mnist", tmp_path / "new").train[0].shape == (40, 1, 28, 28)
     bad_mirror["falls silent"].set()
     assert socket.getdefaulttimeout() is None

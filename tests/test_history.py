@@ -1,16 +1,28 @@
 """A run's history survives the disk, and several make an honest table."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 
 from s4lib import UsageError
-from s4lib.history import Epoch, History, dump, finished, parse, read_original, table
-from s4lib.recipes import CLASSIC, RECIPES, Recipe, settings
+from s4lib.history import (
+    VERSION,
+    Epoch,
+    History,
+    dump,
+    parse,
+    per_class,
+    read_original,
+    summary,
+    table,
+)
+from s4lib.recipes import CLASSIC
 
-RESULTS = Path(__file__).parents[1] / "notebooks" / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "notebooks" / "results"
 
 
 def history(accuracies, seed=0, recipe=CLASSIC):
@@ -18,7 +30,9 @@ def history(accuracies, seed=0, recipe=CLASSIC):
         Epoch(n, 0.01, 0.1, 97.0, 0.05, accuracy, round(100 * accuracy), 10_000, 12.3)
         for n, accuracy in enumerate(accuracies, 1)
     ]
-    return History(asdict(recipe), "MNIST", seed, "cpu", "float32", epochs=epochs)
+    return History(
+        "MNISTNet", 17_498, asdict(recipe), "MNIST", seed, "cpu", "float32", epochs=epochs
+    )
 
 
 def test_json_and_back():
@@ -34,7 +48,7 @@ def test_other_json_is_refused(text):
 
 
 def test_the_log_lines_are_the_originals_with_true_means():
-    assert history([99.47]).epochs[0].log().splitlines() == [
+    assert str(history([99.47]).epochs[0]).splitlines() == [
         "Train Accuracy: 97.00 %   Train Loss: 0.1000",
         "Test Accuracy:  99.47 %   Test Loss:  0.0500",
         "Number of correct predictions in test set: 9947/10000   (12.3 s)",
@@ -55,77 +69,27 @@ def test_the_originals_log_is_complete():
     assert original[11] == 99.47
 
 
-def test_only_the_same_run_counts_as_finished(tmp_path):
-    recipe = replace(CLASSIC, epochs=2)
-    path = tmp_path / "history.json"
-    assert finished(path, recipe, "MNIST") is None
-    path.write_text(history([98, 99], recipe=recipe).to_json())
-    assert finished(path, recipe, "MNIST") is not None
-    assert finished(path, recipe, "scikit-learn digits") is None
-    assert finished(path, replace(recipe, lr=0.02), "MNIST") is None
-    path.write_text(history([98], recipe=recipe).to_json())
-    assert finished(path, recipe, "MNIST") is None
+def test_without_the_original_its_column_is_left_out():
+    assert table([history([98.0])]).splitlines() == [
+        "| epoch | mean of 1 seeds | runs at 99.4 % or more |",
+        "|---:|---:|---:|",
+        "| 1 | 98.00 | 0 of 1 |",
+    ]
 
 
-def test_classic_is_the_originals_recipe():
-    assert RECIPES["classic"] is CLASSIC
-    assert (CLASSIC.epochs, CLASSIC.batch_size, CLASSIC.lr) == (19, 128, 0.01)
-    assert (CLASSIC.milestones, CLASSIC.gamma) == ((10, 15), 0.1)
-    assert (CLASSIC.dropout_block3, CLASSIC.dropout_head) == (0.10, 0.15)
-    assert CLASSIC.rotation > 0
+def test_the_summary_has_the_last_epoch_and_its_interval():
+    runs = [history([90.0, accuracy]) for accuracy in (99.4, 99.5, 99.6)]
+    assert summary(runs).splitlines()[2] == (
+        "| CLASSIC | 2 | 3 | 99.50 ± 0.10 | 99.40 | 99.25 to 99.75 |"
+    )
 
 
-def test_shorter_runs_have_earlier_milestones_and_longer_ones_the_same():
-    assert CLASSIC.adjusted() == CLASSIC
-    assert CLASSIC.adjusted(epochs=20).milestones == (10, 15)
-    assert CLASSIC.adjusted(epochs=10).milestones == pytest.approx((100 / 19, 150 / 19))
-    assert CLASSIC.adjusted(lr=0.1, batch_size=7) == replace(CLASSIC, lr=0.1, batch_size=7)
+def test_per_class_counts():
+    labels = torch.tensor([0, 0, 0, 0, 3])
+    lines = per_class(labels, torch.tensor([0, 8, 8, 5, 3])).splitlines()
+    assert lines[1].split() == ["0", "4", "1", "25.00", "%", "8", "(2", "times)"]
+    assert lines[4].split() == ["3", "1", "1", "100.00", "%", "nothing"]
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("epochs", 0),
-        ("epochs", 1.5),
-        ("epochs", "3"),
-        ("epochs", True),
-        ("batch_size", -1),
-        ("lr", 0),
-        ("lr", -0.1),
-        ("lr", float("nan")),
-        ("lr", float("inf")),
-        ("lr", "fast"),
-    ],
-)
-def test_recipes_refuse_what_can_not_be(field, value):
-    with pytest.raises(UsageError, match=f"^{field} must be .*, not "):
-        Recipe(**{**asdict(CLASSIC), field: value})
-
-
-def test_a_notebooks_parameters_may_be_text():
-    assert settings() == (CLASSIC, "auto", 0)
-    assert settings("classic", "digits", "2", "7") == (CLASSIC.adjusted(epochs=2), "digits", 7)
-    assert settings(epochs="") == settings(epochs=None) == settings(epochs=19)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"recipe": "slow"}, "There is no recipe 'slow'. Choose one of classic"),
-        ({"recipe": ["classic"]}, "There is no recipe ['classic']. Choose one of classic"),
-        ({"dataset": "cifar"}, "There is no data set 'cifar'. Choose one of auto, mnist, digits."),
-        ({"dataset": None}, "There is no data set None. Choose one of auto, mnist, digits."),
-        ({"epochs": "many"}, "epochs must be a whole number, 1 or more, not 'many'."),
-        ({"epochs": 0}, "epochs must be a whole number, 1 or more, not 0."),
-        ({"epochs": 1.5}, "epochs must be a whole number, 1 or more, not 1.5."),
-        ({"epochs": True}, "epochs must be a whole number, 1 or more, not True."),
-        ({"seed": -1}, "seed must be a whole number, 0 or more, not -1."),
-        ({"seed": "x"}, "seed must be a whole number, 0 or more, not 'x'."),
-    ],
-)
-def test_wrong_parameters_are_told_the_choices_in_one_line(wrong, message):
-    with pytest.raises(UsageError) as error:
-        settings(**wrong)
-    assert str(error.value).startswith(message)
-    assert error.value._render_traceback_() == [str(error.value)]
-    assert "\n" not in str(error.value)
+def test_the_version_is_the_packages():
+    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()

@@ -4,6 +4,7 @@ import matplotlib as mpl
 import pytest
 import torch
 from test_history import history
+from torch import nn
 
 from s4lib import plots
 from s4lib.model import MNISTNet
@@ -56,6 +57,7 @@ def test_image_grids_show_every_image(digits):
     figure = plots.samples(digits, per_class=3)
     assert sum(bool(axes.get_images()) for axes in figure.axes) == 30
     figure = plots.augmented(digits, lambda images: 255 - images, versions=2, count=4)
+    assert "then as 2 other epochs see it" in figure._suptitle.get_text()
     arrays = [axes.get_images()[0].get_array() for axes in figure.axes if axes.get_images()]
     assert len(arrays) == 12
     assert (arrays[0] + arrays[1] == 255).all()
@@ -103,6 +105,19 @@ def test_parameters_are_all_there():
     assert sum(bar.get_width() for bar in ax.patches) == sum(p.numel() for p in model.parameters())
 
 
+def test_any_networks_parameters_and_a_single_stage_are_drawn():
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Flatten(), nn.Bilinear(2704, 1, 10)
+    )
+    (ax,) = plots.parameters(net).axes
+    assert [bar.get_width() for bar in ax.patches] == [40, 8, 27_050]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "Conv2d", "GroupNorm", "Bilinear",
+    ]  # fmt: skip
+    figure = plots.feature_maps(net[:2], torch.randn(1, 1, 28, 28), ["0"], "title", channels=4)
+    assert sum(bool(ax.images) for ax in figure.axes) == 5
+
+
 def test_the_run_and_the_original_side_by_side():
     (ax,) = plots.against_original(history([98.0, 99.0]), {1: 98.5, 2: 98.6, 3: 98.7}).axes
     assert data(ax, "the original") == [[1, 98.5], [2, 98.6], [3, 98.7]]
@@ -140,17 +155,3 @@ def test_a_learning_rate_that_falls_all_the_time_has_no_marks():
     run.recipe["milestones"] = []
     run.epochs[1].lr = 0.001
     assert not [text for ax in plots.model_loss([run]).axes for text in ax.texts]
-
-
-def test_the_race_has_a_line_for_every_run_and_one_word_for_every_way():
-    runs = [
-        {"way": way, "seconds": [1.0 * scale, 2.0 * scale], "accuracies": [98.0, 99.0]}
-        for way, scale in (("slow", 10), ("quick", 1), ("quick", 2))
-    ]
-    seconds, epochs = plots.race(runs, 99.4).axes
-    lines = [line.get_xydata().tolist() for line in seconds.lines[:3]]
-    assert lines == [[[s, 98.0], [2 * s, 99.0]] for s in (10, 1, 2)]
-    assert [line.get_xydata().tolist() for line in epochs.lines[:3]] == 3 * [[[1, 98], [2, 99]]]
-    assert seconds.lines[3].get_ydata()[0] == 99.4
-    legend = [text.get_text() for text in epochs.get_legend().get_texts()]
-    assert legend == ["slow", "quick"]

@@ -1,63 +1,17 @@
 """What a recipe's fields do to training."""
 
-from dataclasses import replace
+import math
+from dataclasses import asdict, replace
 
 import pytest
-import torch
-import torch.nn.functional as F
 
-from s4lib import recipes
+from s4lib import UsageError, recipes
+from s4lib.__main__ import NETWORKS
 from s4lib.model import MNISTNet
-from s4lib.muon import Muon
-from s4lib.recipes import BEST, CLASSIC, FAST, RECIPES
-from s4lib.together import fit_together
-from s4lib.train import fit, make_optimizer, make_schedule, smooth
+from s4lib.recipes import BEST, CLASSIC, FAST, RECIPES, settings
+from s4lib.train import fit
 from tests.benchmarks.ladder import RUNGS
 from tests.faults import few_digits
-
-
-def rates(recipe, batches):
-    optimizer = make_optimizer(MNISTNet().parameters(), recipe, fused=False)
-    schedule = make_schedule(optimizer, recipe, batches)
-    for _ in range(recipe.epochs * batches):
-        yield [group["lr"] for group in optimizer.param_groups]
-        optimizer.step()
-        schedule.step()
-
-
-def test_one_cycle_climbs_for_its_warm_up_and_falls_to_nothing():
-    lr = [together[0] for together in rates(replace(FAST, epochs=2), 50)]
-    peak = lr.index(max(lr))
-    assert max(lr) == pytest.approx(FAST.lr)
-    assert peak == round(FAST.warm_up * 100) - 1
-    assert lr[:peak] == sorted(lr[:peak])
-    assert lr[peak:] == sorted(lr[peak:], reverse=True)
-    assert lr[-1] < 1e-4 * FAST.lr
-    assert all(one == other for one, other in rates(FAST, 5))  # kernels' and all others'
-
-
-def test_milestones_multiply_by_gamma():
-    lr = [together[0] for together in rates(replace(CLASSIC, epochs=3, milestones=(1, 2.5)), 4)]
-    assert lr == pytest.approx([0.01] * 4 + [0.001] * 6 + [0.0001] * 2)
-
-
-def test_muon_has_the_convolutions_and_adam_the_rest():
-    optimizer = make_optimizer(MNISTNet().parameters(), FAST, fused=False)
-    others, kernels = (group["params"] for group in optimizer.param_groups)
-    assert isinstance(optimizer, Muon)
-    assert {p.ndim for p in kernels} == {4}
-    assert {p.ndim for p in others} == {1, 2}
-    assert sum(p.numel() for p in [*kernels, *others]) == 17_498
-    assert type(make_optimizer(MNISTNet().parameters(), CLASSIC, fused=False)) is torch.optim.Adam
-
-
-@pytest.mark.parametrize("smoothing", [0, 0.1, 1])
-def test_label_smoothing_is_pytorchs(smoothing):
-    logits, labels = torch.randn(8, 10), torch.arange(8)
-    log_probs = logits.log_softmax(1)
-    target = smooth(F.nll_loss(log_probs, labels), log_probs, smoothing)
-    expected = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    torch.testing.assert_close(target, expected)
 
 
 @pytest.mark.parametrize("recipe", [FAST, BEST], ids=lambda recipe: recipe.name)
@@ -66,29 +20,107 @@ def test_the_ladder_ends_at_its_recipe(recipe):
     assert replace(last, name=recipe.name) == recipe
 
 
-def test_recipes_go_by_their_names():
-    assert RECIPES == {"classic": CLASSIC, "fast": FAST, "best": BEST}
-    assert FAST.epochs <= 3
-    assert BEST.epochs < 20
+def test_every_recipe_has_its_network():
+    networks = {name: NETWORKS[name]() for name in RECIPES}
+    rates = {name: (net.block3.dropout.p, net.dropout.p) for name, net in networks.items()}
+    assert rates == {"classic": (0.10, 0.15), "fast": (0, 0), "best": (0, 0)}
+    assert max(recipe.epochs for recipe in RECIPES.values()) < 20  # the assignment's bound
 
 
 def test_the_last_epochs_see_images_as_they_are(digits, monkeypatch):
-    """In `fit` and in `fit_together`, which count epochs on their own."""
-    recipe, few = replace(BEST, epochs=3, plain=1), few_digits(digits)
-    turned = []
+    recipe, few = replace(BEST, epochs=3, plain_epochs=1), few_digits(digits)
+    augmented = []
 
     def count(images, **options):
-        turned.append(len(images))
+        augmented.append(len(images))
         return images
 
     monkeypatch.setattr(recipes, "random_affine", count)
-    batches = len(few.train[1]) // recipe.batch_size
-    fit(recipe, few, device="cpu")
-    assert len(turned) == 2 * batches
-    fit_together(recipe, few, [0, 1], device="cpu")
-    assert len(turned) == 2 * batches + 2 * 2 * batches
+    fit(MNISTNet, few, recipe, device="cpu")
+    assert len(augmented) == 2 * (len(few.train[1]) // recipe.batch_size)
 
 
 def test_a_shorter_run_has_fewer_plain_epochs():
-    recipe = replace(CLASSIC, epochs=10, plain=5)
-    assert [recipe.adjusted(epochs=epochs).plain for epochs in (1, 2, 4, 10, 20)] == [0, 1, 2, 5, 5]
+    recipe = replace(CLASSIC, epochs=10, plain_epochs=5)
+    lengths = (1, 2, 4, 10, 20)
+    assert [recipe.adjusted(epochs=n).plain_epochs for n in lengths] == [0, 1, 2, 5, 5]
+
+
+def test_classic_is_the_originals_recipe():
+    assert RECIPES["classic"] is CLASSIC
+    assert (CLASSIC.epochs, CLASSIC.batch_size, CLASSIC.lr) == (19, 128, 0.01)
+    assert (CLASSIC.milestones, CLASSIC.gamma) == ((10, 15), 0.1)
+    assert CLASSIC.rotation > 0
+
+
+def test_shorter_runs_have_earlier_milestones_and_longer_ones_the_same():
+    assert CLASSIC.adjusted() == CLASSIC
+    assert CLASSIC.adjusted(epochs=20).milestones == (10, 15)
+    assert CLASSIC.adjusted(epochs=10).milestones == pytest.approx((100 / 19, 150 / 19))
+    assert CLASSIC.adjusted(lr=0.1, batch_size=7) == replace(CLASSIC, lr=0.1, batch_size=7)
+
+
+WRONG = {
+    "epochs": [0, 1.5, "3", True, None],
+    "batch_size": [-1, 0, 2.0],
+    "lr": [0, -0.1, math.nan, math.inf, "fast", True],
+    "optimizer": ["sgd", "Adam", None],
+    "warm_up": [0, 1, -0.5, "short"],
+    "milestones": [[10, 15], (15, 10), (0,), (-1, 2), ("ten",), (math.inf,), 10],
+    "gamma": [0, 1.5, None],
+    "label_smoothing": [-0.1, 1.1, None],
+    "rotation": [-1, 181, "7"],
+    "translate": [-1, 29],
+    "scale": [-0.1, 1],
+    "interpolation": ["cubic", 3],
+    "plain_epochs": [-1, 0.5],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field, values in WRONG.items() for value in values]
+)
+def test_recipes_refuse_what_can_not_be(field, value):
+    with pytest.raises(UsageError, match=field) as error:
+        replace(CLASSIC, **{field: value})
+    assert "\n" not in str(error.value)
+
+
+def test_every_field_but_the_name_is_checked():
+    assert {*WRONG} == {*asdict(CLASSIC)} - {"name"}
+
+
+def test_a_notebooks_parameters_may_be_text():
+    assert settings() == (CLASSIC, "auto", 0)
+    assert settings("classic", "digits", "2", "7") == (CLASSIC.adjusted(epochs=2), "digits", 7)
+    assert settings(epochs="") == settings(epochs=None) == settings(epochs=19)
+
+
+def test_the_environment_goes_before_a_notebooks_parameters(monkeypatch):
+    monkeypatch.setenv("S4_RECIPE", "fast")
+    monkeypatch.setenv("S4_EPOCHS", "1")
+    monkeypatch.setenv("S4_DATASET", "")
+    assert settings("classic", "digits", 3, 4) == (FAST.adjusted(epochs=1), "digits", 4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"recipe": "slow"}, "There is no recipe 'slow'. Choose one of classic"),
+        ({"recipe": ["classic"]}, "There is no recipe ['classic']. Choose one of classic"),
+        ({"dataset": "cifar"}, "There is no data set 'cifar'. Choose one of auto, mnist, digits."),
+        ({"dataset": None}, "There is no data set None. Choose one of auto, mnist, digits."),
+        ({"epochs": "many"}, "epochs must be a whole number from 1 on, not 'many'."),
+        ({"epochs": 0}, "epochs must be a whole number from 1 on, not 0."),
+        ({"epochs": 1.5}, "epochs must be a whole number from 1 on, not 1.5."),
+        ({"epochs": True}, "epochs must be a whole number from 1 on, not True."),
+        ({"seed": -1}, "seed must be a whole number from 0 on, not -1."),
+        ({"seed": "x"}, "seed must be a whole number from 0 on, not 'x'."),
+    ],
+)
+def test_wrong_parameters_are_told_the_choices_in_one_line(wrong, message):
+    with pytest.raises(UsageError) as error:
+        settings(**wrong)
+    assert str(error.value).startswith(message)
+    assert error.value._render_traceback_() == [str(error.value)]
+    assert "\n" not in str(error.value)

@@ -1,4 +1,6 @@
-"""Muon's steps are orthogonal, and the parameters that are not its own get Adam's."""
+"""Muon's steps are orthogonal, other parameters get Adam's, and schedules are the recipe's."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,9 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from s4lib.model import MNISTNet
-from s4lib.muon import Muon, orthogonalise
-from s4lib.recipes import FAST
-from s4lib.train import make_optimizer
+from s4lib.optim import Muon, make_optimizer, make_schedule, orthogonalise
+from s4lib.recipes import CLASSIC, FAST
 
 
 @given(st.integers(0, 2**32), st.floats(1e-6, 1e6))
@@ -57,3 +58,44 @@ def test_the_other_parameters_take_adams_steps(fused):
     for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         assert one.ndim == 4 or torch.allclose(one, other, rtol=1e-4, atol=1e-6), name
         assert one.ndim != 4 or not torch.allclose(one, other, atol=1e-3), name
+
+
+def rates(recipe, batches):
+    optimizer = make_optimizer(MNISTNet().parameters(), recipe, fused=False)
+    schedule = make_schedule(optimizer, recipe, batches)
+    for _ in range(recipe.epochs * batches):
+        yield [group["lr"] for group in optimizer.param_groups]
+        optimizer.step()
+        schedule.step()
+
+
+def test_one_cycle_climbs_for_its_warm_up_and_falls_to_nothing():
+    lr = [together[0] for together in rates(replace(FAST, epochs=2), 50)]
+    peak = lr.index(max(lr))
+    assert max(lr) == pytest.approx(FAST.lr)
+    assert peak == round(FAST.warm_up * 100) - 1
+    assert lr[:peak] == sorted(lr[:peak])
+    assert lr[peak:] == sorted(lr[peak:], reverse=True)
+    assert lr[-1] < 1e-4 * FAST.lr
+    assert all(one == other for one, other in rates(FAST, 5))  # kernels' and all others'
+
+
+def test_milestones_multiply_by_gamma():
+    lr = [together[0] for together in rates(replace(CLASSIC, epochs=3, milestones=(1, 2.5)), 4)]
+    assert lr == pytest.approx([0.01] * 4 + [0.001] * 6 + [0.0001] * 2)
+
+
+def test_muon_has_the_convolutions_and_adam_the_rest():
+    optimizer = make_optimizer(MNISTNet().parameters(), FAST, fused=False)
+    others, kernels = (group["params"] for group in optimizer.param_groups)
+    assert isinstance(optimizer, Muon)
+    assert {p.ndim for p in kernels} == {4}
+    assert {p.ndim for p in others} == {1, 2}
+    assert sum(p.numel() for p in [*kernels, *others]) == 17_498
+    assert type(make_optimizer(MNISTNet().parameters(), CLASSIC, fused=False)) is torch.optim.Adam
+
+
+def test_muon_trains_a_network_without_convolutions_and_one_without_anything_else():
+    for parameters in ([torch.zeros(3, 2)], [torch.zeros(3, 2, 3, 3)]):
+        (group,) = make_optimizer(parameters, FAST, fused=False).param_groups
+        assert group["params"] == parameters
