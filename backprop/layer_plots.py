@@ -51,15 +51,17 @@ def convolution() -> Figure:
 
     inside = [(2, 2), (2, 3), (3, 2), (3, 3)]
     border = set(np.ndindex(6, 6)) - set(inside)
-    figure, ax = canvas(15.4, 11.9)
-    matrix(ax, x, 1, 0.8, "x", shaded=[(1, 2)])
-    matrix(ax, kernel, 7.2, 1.3, "kernel", shaded=[(0, 1), (0, 2), (1, 1), (1, 2)])
-    matrix(ax, y, 12.4, 1.8, "y", shaded=set(np.ndindex(2, 2)))
-    matrix(ax, np.pad(dy, 2), 0, 5.9, "dy, padded by 2", inside, border, framed=[(1, 2), (3, 4)])
+    figure, ax = canvas(15.4, 13.5)
+    ax.text(0, 0.4, "forward", weight="bold")
+    matrix(ax, x, 1, 1.6, "x", shaded=[(1, 2)])
+    matrix(ax, kernel, 7.2, 2.1, "kernel", shaded=[(0, 1), (0, 2), (1, 1), (1, 2)])
+    matrix(ax, y, 12.4, 2.6, "y", shaded=set(np.ndindex(2, 2)))
+    ax.text(0, 6.5, "backward", weight="bold")
+    matrix(ax, np.pad(dy, 2), 0, 7.5, "dy, padded by 2", inside, border, framed=[(1, 2), (3, 4)])
     flipped = kernel[::-1, ::-1]
-    matrix(ax, flipped, 7.2, 7.4, "kernel, flipped", shaded=[(1, 0), (1, 1), (2, 0), (2, 1)])
-    matrix(ax, dx, 11.4, 6.9, "dx", shaded=[(1, 2)], framed=[(1, 2), (1, 2)])
-    for row in (2.8, 8.9):
+    matrix(ax, flipped, 7.2, 9, "kernel, flipped", shaded=[(1, 0), (1, 1), (2, 0), (2, 1)])
+    matrix(ax, dx, 11.4, 8.5, "dx", shaded=[(1, 2)], framed=[(1, 2), (1, 2)])
+    for row in (3.6, 10.5):
         ax.text(6.6, row + 0.08, "⋆", ha="center", va="center", fontsize=26)
         ax.text(10.8, row, "=", ha="center", va="center", fontsize=16)
     return figure

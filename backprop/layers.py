@@ -1,4 +1,4 @@
-"""Every layer of `MNISTNet`, forward and backward, by hand in NumPy.
+"""The layers of `MNISTNet` and a few more, forward and backward, by hand in NumPy.
 
 A layer is a pair of plain functions that remember nothing:
 
@@ -76,7 +76,7 @@ def batch_norm_forward(x, weight, bias, mean=None, var=None):
 
     y = γ · x̂ + β    x̂ = (x − μ) / σ    σ = √(var + ε)    γ is `weight`, β is `bias`
 
-    In training μ and var are the batch's own; to evaluate, pass the running ones.
+    In training μ and var are the batch's own; to evaluate, pass the running ones, each (C,).
     """
     if mean is None:
         mean, var = batch_statistics(x)
@@ -84,18 +84,24 @@ def batch_norm_forward(x, weight, bias, mean=None, var=None):
     return (x - mean[:, None, None]) * scale[:, None, None] + bias[:, None, None]
 
 
-def batch_norm_backward(dy, x, weight, bias):
+def batch_norm_backward(dy, x, weight, bias, mean=None, var=None):
     """x reaches y by three paths: itself, the mean of its channel, and the variance.
 
     dβ = Σ dy    dγ = Σ dy · x̂                                     (sums over n, i, j)
     dx = γ/σ · (dy  −  mean(dy)  −  x̂ · mean(dy · x̂))
                 itself   by way of μ   by way of σ
+
+    Running statistics do not depend on x: with them only the first path is left.
     """
-    mean, var = batch_statistics(x)
+    running = mean is not None
+    if not running:
+        mean, var = batch_statistics(x)
     std = np.sqrt(var + EPS)[:, None, None]
     x_hat = (x - mean[:, None, None]) / std
     dbias = dy.sum(PER_CHANNEL)  # (C,)
     dweight = (dy * x_hat).sum(PER_CHANNEL)  # (C,)
+    if running:
+        return weight[:, None, None] / std * dy, dweight, dbias
     count = x[:, 0].size  # N · H · W
     by_mean = dbias[:, None, None] / count
     by_std = x_hat * dweight[:, None, None] / count
@@ -116,10 +122,10 @@ def relu_backward(dy, x):
     return dy * (x > 0)
 
 
-def dropout_forward(x, mask=1):
+def dropout_forward(x, mask):
     """y = x · mask. A mask is 0 where a value is dropped and 1/(1 − p) where it is kept.
 
-    The factor is in the mask, so that the mean of y is that of x, and evaluating needs no mask.
+    The factor is in the mask, so that the mean of y is that of x, and to evaluate the mask is 1.
     """
     return x * mask
 
@@ -133,15 +139,17 @@ def dropout_backward(dy, x, mask):
 
 
 def quarters(x):
-    """The four values of every 2×2 window in reading order: (N, C, H, W) to (N, C, H/2, W/2, 4)."""
-    n, c, h, w = x.shape
-    if h % 2 or w % 2:
-        raise ValueError(f"2×2 max pooling needs an even height and width, not {h}×{w}.")
-    return x.reshape(n, c, h // 2, 2, w // 2, 2).swapaxes(3, 4).reshape(n, c, h // 2, w // 2, 4)
+    """The four values of every 2×2 window in reading order: (N, C, H, W) to (N, C, H', W', 4).
+
+    H' = H // 2 and W' = W // 2: a last odd row or column belongs to no window, as in PyTorch.
+    """
+    n, c, h, w = *x.shape[:2], x.shape[2] // 2, x.shape[3] // 2
+    whole = x[:, :, : 2 * h, : 2 * w].reshape(n, c, h, 2, w, 2)
+    return whole.swapaxes(3, 4).reshape(n, c, h, w, 4)
 
 
 def max_pool_forward(x):
-    """The largest value of every 2×2 window: (N, C, H, W) to (N, C, H/2, W/2)."""
+    """The largest value of every 2×2 window: (N, C, H, W) to (N, C, H // 2, W // 2)."""
     return quarters(x).max(axis=-1)
 
 
@@ -152,8 +160,11 @@ def max_pool_backward(dy, x):
     """
     n, c, h, w = dy.shape
     winner = quarters(x).argmax(axis=-1)  # argmax names the first of equals
-    routed = dy[..., None] * (winner[..., None] == np.arange(4))  # (N, C, H/2, W/2, 4)
-    return routed.reshape(n, c, h, w, 2, 2).swapaxes(3, 4).reshape(x.shape)
+    routed = dy[..., None] * (winner[..., None] == np.arange(4))  # (N, C, H', W', 4)
+    dx = np.zeros_like(x)
+    whole = routed.reshape(n, c, h, w, 2, 2).swapaxes(3, 4)
+    dx[:, :, : 2 * h, : 2 * w] = whole.reshape(n, c, 2 * h, 2 * w)
+    return dx
 
 
 def global_average_pool_forward(x):
@@ -166,11 +177,24 @@ def global_average_pool_backward(dy, x):
     return np.broadcast_to(dy / x[0, 0].size, x.shape)
 
 
+# ---- two branches become one -------------------------------------------------------------------
+
+
+def add_forward(x, other):
+    """y = x + other, as where a skip connection ends: both (N, C, H, W)."""
+    return x + other
+
+
+def add_backward(dy, x, other):
+    """Both terms have the factor 1, so each gets all of dy."""
+    return dy, dy
+
+
 # ---- the head ----------------------------------------------------------------------------------
 
 
 def flatten_forward(x):
-    """(N, C, 1, 1) to (N, C)."""
+    """(N, C, H, W) to (N, C · H · W)."""
     return x.reshape(len(x), -1)
 
 

@@ -13,8 +13,8 @@ def sweep(rates: np.ndarray, steps: int = 100, targets=TARGETS) -> np.ndarray:
     curves = []
     for _ in range(steps + 1):
         curves.append(errors(targets=targets, weights=weights)[2])
-        slopes = gradients(targets=targets, weights=weights)
-        weights = [w - rates * dE_dw for w, dE_dw in zip(weights, slopes, strict=True)]
+        grads = gradients(targets=targets, weights=weights)
+        weights = [w - rates * dE_dw for w, dE_dw in zip(weights, grads, strict=True)]
     return np.array(curves)
 
 

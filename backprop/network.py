@@ -110,6 +110,7 @@ def train(
 
     Row n, of `steps` + 1, is the network after n updates. The table is a structured array whose
     fields are `COLUMNS`: `train(0.5)["E_total"]` is the error curve, of shape (steps + 1,).
+    Raises ValueError unless `rate` is positive and finite.
     """
     check_rate(rate)
     table = np.zeros(steps + 1, dtype=[(name, float) for name in COLUMNS])
@@ -118,17 +119,17 @@ def train(
 
     for step in range(steps + 1):
         row = table[step]
-        slopes = gradients(inputs, targets, weights, biases)
+        grads = gradients(inputs, targets, weights, biases)
         row["step"] = step
         for k in range(8):
             row[f"w{k + 1}"] = weights[k]
-            row[f"dE_dw{k + 1}"] = slopes[k]
+            row[f"dE_dw{k + 1}"] = grads[k]
         for name, value in zip(UNITS, forward(inputs, weights, biases), strict=True):
             row[name] = value
         for name, value in zip(ERRORS, errors(inputs, targets, weights, biases), strict=True):
             row[name] = value
 
-        weights = [w - rate * dE_dw for w, dE_dw in zip(weights, slopes, strict=True)]
+        weights = [w - rate * dE_dw for w, dE_dw in zip(weights, grads, strict=True)]
 
     return table
 

@@ -22,7 +22,8 @@ def program() -> str | None:
 def convert(kind: str, workbooks: list[Path], folder: Path) -> list[Path]:
     """Open workbooks, calculate every cell anew, and save them to `folder` as `kind`.
 
-    `kind` is a file name ending that LibreOffice knows, such as pdf or xlsx.
+    `kind` is a file name ending that LibreOffice knows, such as pdf or xlsx. Raises RuntimeError
+    if LibreOffice makes no file, subprocess.TimeoutExpired if it takes longer than three minutes.
     """
     with tempfile.TemporaryDirectory() as profile:
         settings = Path(profile, "user", "registrymodifications.xcu")
@@ -43,7 +44,7 @@ def convert(kind: str, workbooks: list[Path], folder: Path) -> list[Path]:
     return made
 
 
-def screenshots(workbook: Path, folder: Path, dpi: int = 110) -> list[Path]:
+def screenshots(workbook: Path, folder: Path, dpi: int = 150) -> list[Path]:
     """A PNG of every printed page of `workbook`, in order."""
     (pdf,) = convert("pdf", [workbook], folder)
     subprocess.run(["pdftoppm", "-r", str(dpi), "-png", pdf, folder / "page"], check=True)

@@ -95,30 +95,30 @@ def error_curves(curves: dict[float, np.ndarray]) -> Figure:
 @styled
 def error_surface(w5, w7, surface, paths: dict[float, np.ndarray]) -> Figure:
     """Contours of E_total, (len(w7), len(w5)), and each rate's path, {rate: (steps + 1, 2)}."""
-    figure = Figure(figsize=(7, 5.2))
+    figure = Figure(figsize=(7.5, 5.2))
     axes = figure.add_subplot()
     axes.set(xlabel="$w_5$  (with $w_6 = w_5 + 0.05$)", ylabel="$w_7$  (with $w_8 = w_7 + 0.05$)")
-    axes.set_title("100 steps at six learning rates, on the error surface")
+    axes.set_title("100 steps at six learning rates, a dot every ten")
     axes.grid(visible=False)
-    levels = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
-    axes.contourf(w5, w7, surface, levels=(0, *levels, 1), colors=shades(len(levels) + 1))
-    lines = axes.contour(w5, w7, surface, levels=levels, colors=GREY, linewidths=0.8)
-    axes.clabel(lines, fmt="%g", fontsize=9)
+    levels = (0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
+    greys = [str(round(1 - 0.04 * k, 2)) for k in range(len(levels) - 1)]  # white is the lowest
+    areas = axes.contourf(w5, w7, surface, levels=levels, colors=greys)
+    figure.colorbar(areas, label="$E_{total}$", spacing="uniform", ticks=levels, format="%g")
 
-    # The paths lie on top of each other: the longest is drawn first and widest.
-    styles = zip(paths.items(), rate_styles(), (3, 5.4, 7.8, 10.2, 12.6, 15), strict=True)
-    for (rate, path), style, width in reversed([*styles]):
-        axes.plot(*path.T, color=style["color"], linewidth=width, solid_capstyle="butt")
-        above = style["linestyle"] == "-"
+    # The paths lie on top of each other: the longest is drawn first, and each ends in its label.
+    for k, (path, colour) in reversed([*enumerate(zip(paths.values(), RATE_COLOURS, strict=True))]):
+        axes.plot(*path.T, color=colour, linewidth=1.2)
+        axes.plot(*path[::10].T, "o", color=colour, markersize=4)
+        side = 1 if k % 2 else -1
         axes.annotate(
-            f"η = {rate}",
+            f"η = {[*paths][k]}",
             path[-1],
-            path[-1] + ((0.1, 0.3) if above else (-0.1, -0.3)),
-            ha="left" if above else "right",
+            path[-1] + side * np.array((0.12, 0.35)),
+            ha="left" if k % 2 else "right",
             va="center",
-            arrowprops={"arrowstyle": "-", "color": style["color"], "shrinkA": 0, "shrinkB": 0},
+            arrowprops={"arrowstyle": "-", "color": colour, "shrinkA": 0, "shrinkB": 0},
         )
-    axes.plot(*path[0], "o", color="black")
+    axes.plot(*path[0], "o", color="black", markersize=8)
     axes.annotate("start", path[0], path[0] - (0.05, 0.25), ha="center")
     return figure
 
@@ -166,8 +166,3 @@ def rate_styles() -> list[dict]:
     """How the curves of six learning rates are drawn, from the smallest to the largest."""
     dashes = ("-", "--", "-", "--", "-", "--")
     return [{"color": c, "linestyle": d} for c, d in zip(RATE_COLOURS, dashes, strict=True)]
-
-
-def shades(count: int) -> list[str]:
-    """Greys for contours, from white, the lowest, to middling, the highest."""
-    return [str(round(1 - 0.4 * k / count, 3)) for k in range(count)]

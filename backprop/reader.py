@@ -12,7 +12,10 @@ HEADERS = 4  # the row with the headers, counted from 1
 
 
 def read(path: Path) -> tuple[dict[str, float], list[tuple[float, dict[str, list[float]]]]]:
-    """The derivation, {symbol: value}, and the trainings, each a rate and {symbol: column}."""
+    """The derivation, {symbol: value}, and the trainings, each a rate and {symbol: column}.
+
+    Raises KeyError if the workbook lacks a name that `workbook.py` defines.
+    """
     book = openpyxl.load_workbook(path, data_only=True)
 
     def named(name):

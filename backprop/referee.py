@@ -1,9 +1,11 @@
-"""Autograd as the referee: one batch through the network by hand and by PyTorch.
+"""Autograd as the referee: one batch through a network by hand and by PyTorch.
 
-Same weights, same images, same dropout masks: `compare` differentiates both ways, `table` shows
-every tensor on one line. `python -m backprop.referee` prints it for a batch of real digits.
+Same weights, same images, same dropout masks: `compare` differentiates both ways any network made
+of the layers in `layers.py`, and `table` shows every tensor on one line. `python -m
+backprop.referee` prints it for `MNISTNet` and a batch of real digits.
 """
 
+import copy
 import sys
 from typing import NamedTuple
 
@@ -11,10 +13,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from backprop.cnn import SILENCED, differentiate, to_numpy
-from s4lib.runtime import Parser, UsageError
+from backprop.layers import nll_forward
+from backprop.record import record
+from backprop.tape import backward, forward
 from s4lib.data import DATASETS, load
 from s4lib.model import MNISTNet
+from s4lib.runtime import Parser, UsageError
 
 LOSS_TOLERANCE = 1e-13
 GRADIENT_TOLERANCE = 1e-10
@@ -29,69 +33,75 @@ class Row(NamedTuple):
     approximate: bool  # equal up to rounding
     difference: float  # the largest, over all values
     relative: float  # that, as a fraction of the largest value
+    vanishes: bool = False  # by both sides it is nothing but rounding
 
 
-def dropout_masks(net, count, seed):
-    """The masks that `net`, training, draws for `count` images after `torch.manual_seed(seed)`.
+def by_hand(net, images, labels, seed=0):
+    """The loss and its gradients along "images" and every parameter, computed by `layers.py`.
 
-    Dropout of a map of ones is the mask: 0 where it drops, 1/(1 − p) where it keeps.
+    `net` and `images`, (N, C, H, W), are float64; `labels`, (N,), are integers. Dropout draws its
+    masks after `torch.manual_seed(seed)`. Raises UsageError if a layer has no derivative by hand.
     """
-    torch.manual_seed(seed)
-    in_block3 = net.block3.dropout(torch.ones(count, 16, 5, 5, dtype=torch.float64))
-    in_head = net.dropout(torch.ones(count, 32, 1, 1, dtype=torch.float64))
-    return {"block3.dropout": in_block3.numpy(), "dropout": in_head.numpy()}
+    steps, values = record(net, images, seed)
+    values = forward(steps, values)
+    loss = nll_forward(values[steps[-1].output], labels.numpy())
+    return loss, backward(steps, values, labels.numpy())
 
 
-def by_autograd(net, images, labels, seed):
-    """The loss and the gradients as `cnn.differentiate` returns them, computed by PyTorch."""
-    images = images.clone().requires_grad_()
+def by_autograd(net, images, labels, seed=0):
+    """The same as `by_hand`, computed by PyTorch: the loss, and {name: gradient}."""
+    parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    inputs = {"images": images.clone().requires_grad_(), **parameters}
     torch.manual_seed(seed)
-    loss = F.nll_loss(net(images), labels)
-    parameters = dict(net.named_parameters())
-    *gradients, dimages = torch.autograd.grad(loss, [*parameters.values(), images])
-    gradients = {name: g.numpy() for name, g in zip(parameters, gradients, strict=True)}
-    return loss.item(), gradients, dimages.numpy()
+    loss = F.nll_loss(net(inputs["images"].clone()), labels)
+    grads = torch.autograd.grad(loss, [*inputs.values()], materialize_grads=True)
+    return loss.item(), {name: g.numpy() for name, g in zip(inputs, grads, strict=True)}
 
 
 def compare(net, images, labels, seed=0):
-    """One `Row` each for the loss, the gradient at the images and every parameter's gradient.
+    """One `Row` each for the loss, the gradient along the images and along every parameter.
 
-    `net` and `images` are float64. A silenced bias has a true gradient of zero: what either side
-    finds is rounding, of which no fraction makes sense. It is measured by the largest gradient of
-    the same convolution's weights.
+    `net` is any network of the layers in `layers.py`, ending in log-softmax; a copy of it is
+    compared, in float64 and in training mode. `images` are (N, C, H, W) and `labels` (N,).
+
+    A bias before a batch norm changes nothing. Its gradient is zero, and what either side finds is
+    rounding, of which no fraction makes sense. So a gradient below 1e-10 of the largest in the
+    network is measured by that one instead of its own largest value.
+
+    Raises UsageError if a layer has no derivative by hand.
     """
-    net.train()
-    masks = dropout_masks(net, len(images), seed)
-    weights = to_numpy(net.state_dict())
-    loss, gradients, dimages = differentiate(weights, images.numpy(), labels.numpy(), masks)
-    torch_loss, torch_gradients, torch_dimages = by_autograd(net, images, labels, seed)
+    net = copy.deepcopy(net).cpu().double().train()
+    images = images.detach().cpu().double()
+    loss, grads = by_hand(net, images, labels, seed)
+    torch_loss, torch_grads = by_autograd(net, images, labels, seed)
 
-    rows = [
-        measure("loss", np.array(loss), np.array(torch_loss), np.ones(()), LOSS_TOLERANCE),
-        measure("images", dimages, torch_dimages),
-    ]
-    for name, expected in torch_gradients.items():
-        ruler = torch_gradients[name.replace("bias", "weight")] if name in SILENCED else expected
-        rows.append(measure(name, gradients[name], expected, ruler))
+    rows = [measure("loss", np.array(loss), np.array(torch_loss), 1.0, LOSS_TOLERANCE)]
+    largest = max(np.abs(expected).max() for expected in torch_grads.values())
+    for name, expected in torch_grads.items():
+        size = np.abs(expected).max()
+        vanishes = bool(size <= GRADIENT_TOLERANCE * largest)
+        ours = grads.get(name, np.zeros_like(expected))
+        row = measure(name, ours, expected, largest if vanishes else size)
+        rows.append(row._replace(vanishes=vanishes))
     return rows
 
 
-def measure(name, ours, theirs, ruler=None, tolerance=GRADIENT_TOLERANCE):
-    """Compare two arrays, relative to the largest absolute value of `theirs` or of `ruler`."""
+def measure(name, ours, theirs, size, tolerance=GRADIENT_TOLERANCE):
+    """Compare two arrays; how far they are apart is measured in units of `size`."""
     difference = np.abs(ours - theirs).max()
-    relative = difference / np.abs(theirs if ruler is None else ruler).max()
+    relative = difference / (size or 1)
     exact = np.array_equal(ours, theirs)
     return Row(name, theirs.size, exact, bool(relative <= tolerance), difference, relative)
 
 
 def table(rows):
-    """The rows as a Markdown table; a star marks a bias that a batch norm silences."""
+    """The rows as a Markdown table; a star marks gradients that are nothing but rounding."""
     lines = [
         f"| {'tensor':27} | values | exact | approximate | largest difference | relative |",
         f"|:{'-' * 27}-|-------:|:-----:|:-----------:|-------------------:|---------:|",
     ]
     for row in rows:
-        name = f"`{row.tensor}`" + (" *" if row.tensor in SILENCED else "")
+        name = f"`{row.tensor}`" + (" *" if row.vanishes else "")
         exact, approximate = ("yes" if answer else "no" for answer in (row.exact, row.approximate))
         lines.append(
             f"| {name:27} | {row.values:6,} | {exact:^5} | {approximate:^11} "
@@ -135,7 +145,7 @@ def main(argv=None):
     dataset = parser.load(options)
 
     torch.manual_seed(options.seed)
-    rows = compare(MNISTNet().double(), *real_digits(dataset, options.images), options.seed)
+    rows = compare(MNISTNet(), *real_digits(dataset, options.images), options.seed)
     parameters = sum(row.values for row in rows[2:])
     print(f"{dataset.name}, {options.images} digits, {parameters:,} parameters\n")
     print(table(rows))

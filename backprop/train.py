@@ -1,9 +1,9 @@
 """Train `MNISTNet` by the hand-written gradients alone: `python -m backprop.train`."""
 
+import copy
 import sys
 import time
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from backprop.cnn import LAYERS, NORM, backward, forward, to_numpy
 from backprop.layer_plots import training
 from backprop.layers import batch_statistics, nll_forward
-from backprop.referee import DigitsParser, dropout_masks
+from backprop.record import record
+from backprop.referee import DigitsParser
+from backprop.tape import backward, forward
 from s4lib.data import Batches
 from s4lib.model import MNISTNet
 
@@ -23,25 +24,32 @@ SUBSET, EPOCHS, BATCH_SIZE = 2000, 6, 32
 LR, MOMENTUM = 0.05, 0.9
 
 
-def sgd_step(weights, gradients, velocity, lr, momentum=MOMENTUM):
+def to_numpy(state_dict):
+    """A copy of a PyTorch state_dict as float64 arrays."""
+    return {name: tensor.cpu().numpy().astype(np.float64) for name, tensor in state_dict.items()}
+
+
+def sgd_step(weights, grads, velocity, lr, momentum=MOMENTUM):
     """Move every parameter, in place, as `torch.optim.SGD` does: v ← μv + g, then w ← w − lr·v."""
-    for name, gradient in gradients.items():
-        velocity[name] = momentum * velocity.get(name, 0) + gradient
+    for name in weights.keys() & grads.keys():
+        velocity[name] = momentum * velocity.get(name, 0) + grads[name]
         weights[name] -= lr * velocity[name]
 
 
-def update_running_statistics(weights, outputs, momentum=0.1):
+def update_running_statistics(weights, steps, values, momentum=0.1):
     """Move every batch norm's running mean and variance a tenth of the way to this batch's.
 
     As in PyTorch the running variance is the unbiased one, the estimate for digits not seen yet.
     """
-    for before, name in pairwise(LAYERS):
-        if LAYERS[name] is NORM:
-            mean, var = batch_statistics(outputs[before])
-            count = outputs[before][:, 0].size
-            unbiased = var * count / (count - 1)
-            weights[f"{name}.running_mean"] += momentum * (mean - weights[f"{name}.running_mean"])
-            weights[f"{name}.running_var"] += momentum * (unbiased - weights[f"{name}.running_var"])
+    for step in steps:
+        if step.kind == "batch_norm":
+            x = values[step.inputs[0]]
+            mean, var = batch_statistics(x)
+            count = x[:, 0].size
+            layer = step.inputs[1].removesuffix("weight")
+            for name, batch in (("mean", mean), ("var", var * count / (count - 1))):
+                running = weights[f"{layer}running_{name}"]
+                running += momentum * (batch - running)
 
 
 def training_batches(dataset, epochs, seed):
@@ -57,17 +65,20 @@ def falling(lr, step, steps):
 
 
 def train_by_hand(net, batches, lr=LR):
-    """The weights after one step for each batch, starting from `net`'s, and the losses."""
-    net.train()  # for its dropout; its weights stay as they are
+    """The weights after one step for each batch, starting from `net`'s, and the losses.
+
+    PyTorch says which layers there are and what dropout drops; NumPy does all that is computed.
+    """
     weights, velocity, losses = to_numpy(net.state_dict()), {}, []
+    net = copy.deepcopy(net).train()  # to be recorded; the running statistics of `net` stay
     bar = tqdm(batches, desc="by hand", unit="batch")
     for step, (images, labels) in enumerate(bar):
-        labels, masks = labels.numpy(), dropout_masks(net, len(labels), seed=step)
-        outputs = forward(weights, images.numpy(), masks)
-        gradients, _ = backward(weights, outputs, labels, masks)
-        update_running_statistics(weights, outputs)
-        sgd_step(weights, gradients, velocity, falling(lr, step, len(batches)))
-        losses.append(float(nll_forward(outputs["log_softmax"], labels)))
+        steps, values = record(net, images, seed=step)
+        values = forward(steps, values | weights)
+        update_running_statistics(weights, steps, values)
+        grads = backward(steps, values, labels.numpy())
+        sgd_step(weights, grads, velocity, falling(lr, step, len(batches)))
+        losses.append(float(nll_forward(values[steps[-1].output], labels.numpy())))
         bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     return weights, losses
 
@@ -87,14 +98,15 @@ def train_by_autograd(net, batches, lr=LR):
     return losses
 
 
-def accuracy(weights, dataset):
-    """Per cent of the held-out digits that the forward pass by hand gets right."""
-    correct = 0
+def accuracy(net, weights, dataset):
+    """Per cent of the held-out digits that `net`, with `weights`, gets right by hand."""
     images, labels = dataset.test
-    for pick in torch.arange(len(labels)).split(100):
-        digits = dataset.normalise(images[pick].float()).double().numpy()
-        predicted = forward(weights, digits)["log_softmax"].argmax(1)
-        correct += np.sum(predicted == labels[pick].numpy())
+    digits = dataset.normalise(images.float()).double()
+    steps, values = record(net.eval(), digits[:1])
+    correct = 0
+    for part, answers in zip(digits.split(100), labels.split(100), strict=True):
+        outputs = forward(steps, values | weights | {"images": part.numpy()})
+        correct += np.sum(outputs[steps[-1].output].argmax(1) == answers.numpy())
     return 100 * correct / len(labels)
 
 
@@ -109,22 +121,13 @@ def parse(argv):
     parser = DigitsParser("train", "Train by hand-written gradients, then read held-out digits.")
     add = parser.add_argument
     add("--epochs", type=int, default=EPOCHS, help=f"passes over the images ({EPOCHS})")
-    add("--images", type=int, help=f"to train on ({SUBSET:,}, or all there are)")
     add("--plot", metavar="PNG", type=Path, help="train by autograd too, and draw both here")
     options = parser.parse_args(argv)
     if options.epochs < 1:
         parser.error(f"--epochs must be 1 or more, not {options.epochs}.")
     if options.plot and not (options.plot.suffix == ".png" and options.plot.parent.is_dir()):
         parser.error(f"--plot must be a .png in a folder that exists, not {options.plot}.")
-    dataset = parser.load(options)
-    most = len(dataset.train[1])
-    count = min(SUBSET, most) if options.images is None else options.images
-    if not BATCH_SIZE <= count <= most:
-        parser.error(
-            f"--images must be from {BATCH_SIZE}, one batch, to the {most:,} of {dataset.name}, "
-            f"not {count}."
-        )
-    return options, subset(dataset, count)
+    return options, subset(parser.load(options), SUBSET)
 
 
 def main(argv=None):
@@ -136,7 +139,7 @@ def main(argv=None):
     started = time.perf_counter()
     with threadpool_limits(1, "blas"):  # a second core gains nothing here, and loses if it is busy
         weights, losses = train_by_hand(net, batches)
-        score = accuracy(weights, dataset)
+        score = accuracy(net, weights, dataset)
     seconds = time.perf_counter() - started
     digits = f"{len(dataset.train[1]):,} digits of {dataset.name}"
     print(
@@ -145,7 +148,7 @@ def main(argv=None):
     )
     if options.plot:
         referee = train_by_autograd(net, batches)
-        score = accuracy(to_numpy(net.state_dict()), dataset)
+        score = accuracy(net, to_numpy(net.state_dict()), dataset)
         apart = max(abs(a - b) for a, b in zip(losses, referee, strict=True))
         print(f"By autograd: {score:.2f}%. The losses are never further apart than {apart:.1e}.")
         training(losses, referee, digits).savefig(options.plot)

@@ -7,11 +7,9 @@ Sheets share them.
 """
 
 import datetime
-import math
 from pathlib import Path
 
 import numpy as np
-import openpyxl
 import xlsxwriter
 from xlsxwriter.utility import xl_range_abs, xl_rowcol_to_cell
 
@@ -75,70 +73,6 @@ def build(
     _train_once(pages[1], one, rate)
     _compare(pages[2], six, rates)
     book.close()
-
-
-def contents(path: Path) -> dict:
-    """All that a reader can see or use in a workbook, as {where: what}.
-
-    Cells have their formula or constant, the value kept with it, and how they look; sheets
-    their widths, panes, printing, protection, validations and charts; the book its names.
-    """
-
-    def words(title):
-        paragraphs = title.tx.rich.p if title and title.tx and title.tx.rich else ()
-        return "".join(run.t for paragraph in paragraphs for run in paragraph.r or ())
-
-    book, kept = openpyxl.load_workbook(path), openpyxl.load_workbook(path, data_only=True)
-    found = {"names": {key: one.attr_text for key, one in book.defined_names.items()}}
-    looks = {}  # by style, for there are few styles and many cells
-    for sheet in book:
-        for row in sheet.iter_rows():
-            for cell in row:
-                if cell.style_id not in looks:
-                    fill, font = cell.fill.fgColor.rgb, (cell.font.b, cell.font.sz)
-                    looks[cell.style_id] = cell.number_format, fill, font, cell.protection.locked
-                where = f"{sheet.title}!{cell.coordinate}"
-                found[where] = cell.value, looks[cell.style_id]
-                found[where, "value"] = kept[sheet.title][cell.coordinate].value
-        found[sheet.title] = {
-            "widths": {key: one.width for key, one in sheet.column_dimensions.items()},
-            "heights": {key: one.height for key, one in sheet.row_dimensions.items()},
-            "panes": (sheet.freeze_panes, sorted(map(str, sheet.merged_cells.ranges))),
-            "printing": (
-                sheet.print_area,
-                sheet.print_title_rows,
-                sheet.page_setup.paperSize,
-                sheet.page_setup.orientation,
-                sheet.page_setup.fitToHeight,
-            ),
-            "protected": (sheet.protection.sheet, sheet.protection.password),
-            "validations": sorted(
-                (str(one.sqref), one.type, one.operator, one.formula1, one.formula2)
-                for one in sheet.data_validations.dataValidation
-            ),
-            "charts": [
-                [
-                    type(chart).__name__,
-                    *(words(part.title) for part in (chart, chart.x_axis, chart.y_axis)),
-                    *((line.val.numRef.f, line.cat and line.cat.numRef.f) for line in chart.series),
-                ]
-                for chart in sheet._charts
-            ],
-            "pictures": len(sheet._images),
-        }
-    return found
-
-
-def differences(one: dict, other: dict) -> list:
-    """Where two `contents` differ. Numbers may be 1e-12 apart: another machine's e^x may be."""
-
-    def same(a, b):
-        if isinstance(a, float) and isinstance(b, float):
-            return math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-15)
-        return a == b
-
-    missing = object()
-    return [key for key in one | other if not same(one.get(key, missing), other.get(key, missing))]
 
 
 class Page:
@@ -253,15 +187,15 @@ def _teach(page, table, rate, diagram):
     panel = (11, 13, 27, 26)  # symbol, value, in symbols, in words
     for column, width in enumerate((*panel, 3, *panel)):
         sheet.set_column(column, column, width)
-    for row in range(2, 36):
-        sheet.set_row(row, 16)
+    for row in range(2, 39):
+        sheet.set_row(row, 15.75)
     page.head(
         "Backpropagation by hand",
         "Change a yellow cell: every number, table and chart follows. "
         "A colour says where in the network a number lives, as in the drawing.",
     )
     sheet.freeze_panes(2, 0)
-    sheet.print_area(0, 0, 35, 8)
+    sheet.print_area(0, 0, 38, 8)
     sheet.fit_to_pages(1, 1)
 
     def section(row, column, title):
@@ -307,10 +241,10 @@ def _teach(page, table, rate, diagram):
                 in_words,
             )
 
-    section(33, 0, "6  Check: has the error fallen?")
+    section(37, 5, "6  Check: has the error fallen?")
     after = f"{TRAINING}!{xl_rowcol_to_cell(6, COLUMNS.index('E_total'))}"
     words = ("step 1 of the next sheet", "E_total with the new weights")
-    step(34, 0, "new_E_total", after, table[1]["E_total"], *words)
+    step(38, 5, "new_E_total", after, table[1]["E_total"], *words)
 
 
 def chain_rule(start) -> dict[str, float]:
@@ -347,7 +281,7 @@ def _train_once(page, table, rate):
         "values": [TRAINING, 5, COLUMNS.index("E_total"), 5 + STEPS, COLUMNS.index("E_total")],
         "line": {"color": FAMILIES["error"], "width": 2.5},
     }
-    page.chart(4, 1, "Error of this training", [line], width=1100, height=272)
+    page.chart(4, 1, "Error of this training", [line], width=640, height=272)
 
     sheet.set_paper(8)  # A3: the columns would be too small to read on A4
     sheet.repeat_rows(3)
@@ -414,7 +348,7 @@ def _compare(page, tables, rates):
 
     page.chart(4, 8, "Error at six learning rates", lines, width=640, height=470)
     for row in range(2, rises + 2):
-        sheet.set_row(row, 20)
+        sheet.set_row(row, 20.25)
     sheet.set_column(0, 0, 8)
     sheet.set_column(1, 6, 10)
     sheet.set_column(7, 7, 2)

@@ -23,8 +23,8 @@ def spread(rng, *shape):
 
 
 def maps(draw, rng):
-    """Feature maps of a size that every layer accepts, (N, C, 2, 4) for example."""
-    return spread(rng, draw(sizes), draw(sizes), 2 * draw(sizes), 2 * draw(sizes))
+    """Feature maps of a size that every layer accepts, odd ones too, (N, C, 2, 5) for example."""
+    return spread(rng, draw(sizes), draw(sizes), 1 + draw(sizes), 1 + draw(sizes))
 
 
 def kernels(size, draw, rng):
@@ -38,6 +38,18 @@ def normed(draw, rng):
     """Feature maps with a scale and an offset for every channel."""
     x = maps(draw, rng)
     return x, rng.normal(size=x.shape[1]), rng.normal(size=x.shape[1])
+
+
+def running(draw, rng):
+    """The same with running means and variances."""
+    x, weight, bias = normed(draw, rng)
+    return x, weight, bias, rng.normal(size=x.shape[1]), rng.uniform(0.5, 2, size=x.shape[1])
+
+
+def pairs(draw, rng):
+    """Feature maps twice."""
+    x = maps(draw, rng)
+    return x, rng.normal(size=x.shape)
 
 
 def masked(draw, rng):
@@ -57,6 +69,13 @@ def alone(draw, rng):
     return (maps(draw, rng),)
 
 
+def torch_norm(x, weight, bias, mean=None, var=None):
+    """PyTorch's batch norm: with running statistics, or in training."""
+    mean, var = (None if one is None else one.detach() for one in (mean, var))
+    return F.batch_norm(x, mean, var, weight, bias, training=mean is None)
+
+
+CONSTANTS = {"dropout": 1, "batch norm, evaluating": 2}  # how many arguments have no gradient
 LAYERS = {  # forward, backward, PyTorch's version, and how to draw what they are handed
     "conv 1x1": (layers.conv_forward, layers.conv_backward, F.conv2d, partial(kernels, 1)),
     "conv 3x3": (layers.conv_forward, layers.conv_backward, F.conv2d, partial(kernels, 3)),
@@ -69,9 +88,16 @@ LAYERS = {  # forward, backward, PyTorch's version, and how to draw what they ar
     "batch norm": (
         layers.batch_norm_forward,
         layers.batch_norm_backward,
-        lambda x, weight, bias: F.batch_norm(x, None, None, weight, bias, training=True),
+        torch_norm,
         normed,
     ),
+    "batch norm, evaluating": (
+        layers.batch_norm_forward,
+        layers.batch_norm_backward,
+        torch_norm,
+        running,
+    ),
+    "add": (layers.add_forward, layers.add_backward, torch.add, pairs),
     "relu": (layers.relu_forward, layers.relu_backward, F.relu, alone),
     "dropout": (layers.dropout_forward, layers.dropout_backward, torch.mul, masked),
     "max pool": (
@@ -94,9 +120,7 @@ LAYERS = {  # forward, backward, PyTorch's version, and how to draw what they ar
     ),
     "linear": (layers.linear_forward, layers.linear_backward, F.linear, rows),
 }
-every_layer = pytest.mark.parametrize(
-    ("forward", "backward", "torch_forward", "inputs"), LAYERS.values(), ids=LAYERS
-)
+every_layer = pytest.mark.parametrize("layer", LAYERS)
 
 
 def close(ours, theirs, tolerance=1e-11):
@@ -106,10 +130,12 @@ def close(ours, theirs, tolerance=1e-11):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * max(1, np.abs(theirs).max()))
 
 
-def gradients(backward, dy, handed):
-    """What `backward` returns, always as a tuple."""
-    result = backward(dy, *handed)
-    return result if isinstance(result, tuple) else (result,)
+def gradients(layer, dy, handed):
+    """What `backward` returns, always as a tuple: one for each argument that has a gradient."""
+    result = LAYERS[layer][1](dy, *handed)
+    result = result if isinstance(result, tuple) else (result,)
+    assert len(result) == len(handed) - CONSTANTS.get(layer, 0)
+    return result
 
 
 def by_autograd(torch_forward, handed, dy):
@@ -123,7 +149,8 @@ def by_autograd(torch_forward, handed, dy):
 @every_layer
 @quick
 @given(data=st.data(), seed=seeds)
-def test_equals_autograd(forward, backward, torch_forward, inputs, data, seed):
+def test_equals_autograd(layer, data, seed):
+    forward, _, torch_forward, inputs = LAYERS[layer]
     rng = np.random.default_rng(seed)
     handed = inputs(data.draw, rng)
     for array in handed:
@@ -132,18 +159,19 @@ def test_equals_autograd(forward, backward, torch_forward, inputs, data, seed):
     dy = rng.normal(size=y.shape)
     torch_y, torch_gradients = by_autograd(torch_forward, handed, dy)
     close(y, torch_y)
-    for ours, theirs in zip(gradients(backward, dy, handed), torch_gradients, strict=False):
+    for ours, theirs in zip(gradients(layer, dy, handed), torch_gradients, strict=False):
         close(ours, theirs)
 
 
 @every_layer
 @quick
 @given(data=st.data(), seed=seeds)
-def test_equals_finite_differences(forward, backward, torch_forward, inputs, data, seed):
+def test_equals_finite_differences(layer, data, seed):
+    forward, _, _, inputs = LAYERS[layer]
     rng = np.random.default_rng(seed)
     handed = inputs(data.draw, rng)
     dy = rng.normal(size=forward(*handed).shape)
-    for index, gradient in enumerate(gradients(backward, dy, handed)):
+    for index, gradient in enumerate(gradients(layer, dy, handed)):
         direction = rng.uniform(-1, 1, size=gradient.shape)
         step = 1e-6 * direction
         ahead, behind = (
@@ -157,12 +185,13 @@ def test_equals_finite_differences(forward, backward, torch_forward, inputs, dat
 @every_layer
 @quick
 @given(data=st.data(), seed=seeds)
-def test_keeps_the_dtype(forward, backward, torch_forward, inputs, data, seed):
+def test_keeps_the_dtype(layer, data, seed):
+    forward, _, _, inputs = LAYERS[layer]
     handed = inputs(data.draw, np.random.default_rng(seed))
     for dtype in (np.float32, np.float64):
         cast = [array.astype(dtype) for array in handed]
         y = forward(*cast)
-        assert {y.dtype, *(g.dtype for g in gradients(backward, y, cast))} == {np.dtype(dtype)}
+        assert {y.dtype, *(g.dtype for g in gradients(layer, y, cast))} == {np.dtype(dtype)}
 
 
 def check_loss(logits, labels):
@@ -242,13 +271,3 @@ def test_max_pool_routes_ties_as_pytorch_does(seed, levels):
     torch_y, (torch_dx,) = by_autograd(LAYERS["max pool"][2], [x], dy)
     np.testing.assert_array_equal(layers.max_pool_forward(x), torch_y)
     np.testing.assert_array_equal(layers.max_pool_backward(dy, x), torch_dx)
-
-
-def test_max_pool_refuses_an_odd_map():
-    with pytest.raises(ValueError, match="even height and width, not 7×6"):
-        layers.max_pool_forward(np.zeros((1, 1, 7, 6)))
-
-
-def test_dropout_without_a_mask_changes_nothing():
-    x = np.arange(3.0)
-    np.testing.assert_array_equal(layers.dropout_forward(x), x)

@@ -11,8 +11,9 @@ import time
 import torch
 from threadpoolctl import threadpool_limits
 
-from backprop.cnn import differentiate, to_numpy
-from backprop.referee import by_autograd, dropout_masks
+from backprop.record import record
+from backprop.referee import by_autograd
+from backprop.tape import backward, forward
 from s4lib.model import MNISTNet
 
 COUNT = 128
@@ -25,6 +26,11 @@ def seconds(function, *arguments):
     return time.perf_counter() - started
 
 
+def differentiate(steps, values, labels):
+    """By hand, all that `by_autograd` computes."""
+    return backward(steps, forward(steps, values), labels)
+
+
 def main():
     """Alternate the two, so that whatever else the machine does slows both; print the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -34,9 +40,8 @@ def main():
     torch.manual_seed(0)
     net = MNISTNet().double()
     images, labels = torch.randn(COUNT, 1, 28, 28).double(), torch.randint(10, (COUNT,))
-    masks = dropout_masks(net, COUNT, seed=0)
-    ours = to_numpy(net.state_dict()), images.numpy(), labels.numpy(), masks
-    theirs = net, images, labels, 0
+    ours = *record(net, images), labels.numpy()
+    theirs = net, images, labels
 
     torch.set_num_threads(1)  # one core each: a fair ratio, on a busy machine too
     with threadpool_limits(1, "blas"):

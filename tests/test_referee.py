@@ -1,0 +1,406 @@
+"""Networks by hand against PyTorch: every tensor, every step, refusals, and the commands."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+from backprop import layers, referee, train
+from backprop.record import record
+from backprop.tape import backward, forward
+from s4lib import UsageError
+from s4lib.data import load
+from s4lib.model import MNISTNet
+
+README = Path(__file__).parents[1] / "backprop" / "README.md"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Batches this small gain nothing from more, and a busy machine would make threads wait."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1, "blas"):
+        yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """scikit-learn's real digits, which need no download."""
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def batch(digits):
+    """Four of them, normalised, in float64, with their labels."""
+    return referee.real_digits(digits, 4)
+
+
+def fresh_net():
+    """The network as training begins, in float64."""
+    torch.manual_seed(0)
+    return MNISTNet().double()
+
+
+def lived_in(net):
+    """A network none of whose parameters or statistics has its initial value."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for tensor in net.state_dict().values():
+            if tensor.is_floating_point():
+                tensor += 0.1 * (torch.rand_like(tensor) - 0.5)
+    return net
+
+
+# The network of Part 2
+
+
+@pytest.mark.parametrize("change", [lambda net: net, lived_in], ids=["fresh", "lived in"])
+def test_loss_and_all_gradients_equal_autograds(change, batch):
+    net = change(fresh_net())
+    rows = referee.compare(net, *batch)
+    assert [row.tensor for row in rows] == ["loss", "images", *dict(net.named_parameters())]
+    assert sum(row.values for row in rows[2:]) == 17_498
+    assert rows[0].difference <= 1e-13
+    assert max(row.relative for row in rows[1:]) <= 1e-10
+    assert all(row.approximate for row in rows)
+
+
+def test_gradients_equal_autograds_on_mnist(mnist):
+    rows = referee.compare(fresh_net(), *referee.real_digits(mnist, 16))
+    assert all(row.approximate for row in rows)
+
+
+def test_comparing_leaves_the_network_alone(batch):
+    net = fresh_net().float().eval()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    assert all(row.approximate for row in referee.compare(net, *batch))
+    assert not net.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_every_activation_equals_pytorchs(training, batch):
+    net = lived_in(fresh_net()).train(training)
+    seen = []
+    for module in net.modules():
+        if not list(module.children()) and (training or not isinstance(module, nn.Dropout)):
+            module.register_forward_hook(lambda _, x, y: seen.append(y.detach().clone()))
+    steps, values = record(net, batch[0], seed=3)
+    assert len(seen) == (29 if training else 27)
+    values = forward(steps, values)
+    for step, expected in zip((s for s in steps if s.kind != "flatten"), seen, strict=True):
+        np.testing.assert_allclose(values[step.output], expected, rtol=0, atol=1e-12)
+
+
+def test_biases_before_a_norm_change_nothing(batch):
+    """Six convolutions have 112 of them; the table marks these rows and no others."""
+    marked = {
+        row.tensor: row.values for row in referee.compare(fresh_net(), *batch) if row.vanishes
+    }
+    assert sum(marked.values()) == 112
+    steps, values = record(fresh_net(), batch[0])
+    before = forward(steps, values)[steps[-1].output]
+    after = forward(steps, values | {name: values[name] + 1 for name in marked})
+    np.testing.assert_allclose(after[steps[-1].output], before, rtol=0, atol=1e-12)
+
+
+def test_the_referee_notices_a_forgotten_path(batch, monkeypatch):
+    def without_variance(dy, x, weight, bias):
+        scale = weight / np.sqrt(x.var((0, 2, 3)) + layers.EPS)
+        _, dweight, dbias = right(dy, x, weight, bias)
+        return scale[:, None, None] * (dy - dy.mean((0, 2, 3), keepdims=True)), dweight, dbias
+
+    right = layers.batch_norm_backward
+    monkeypatch.setattr(layers, "batch_norm_backward", without_variance)
+    rows = {row.tensor: row.approximate for row in referee.compare(fresh_net(), *batch)}
+    assert not rows["images"]
+    assert not rows["block1.conv1.weight"]
+    assert rows["transition2.norm.weight"]  # no batch norm is between it and the loss
+
+
+def test_the_rule_for_ties_shows_at_the_images_alone(batch, monkeypatch):
+    def to_the_last(dy, x):
+        flipped = right(dy[..., ::-1, ::-1], x[..., ::-1, ::-1])
+        return flipped[..., ::-1, ::-1]
+
+    right = layers.max_pool_backward
+    monkeypatch.setattr(layers, "max_pool_backward", to_the_last)
+    wrong = [row.tensor for row in referee.compare(fresh_net(), *batch) if not row.approximate]
+    assert wrong == ["images"]
+
+
+# Other networks
+
+
+def ending(*modules):
+    return nn.Sequential(*modules, nn.LogSoftmax(dim=1))
+
+
+class Functional(nn.Module):
+    """Functions instead of modules, a layer used twice, a skip, control flow, odd maps, no bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 3, 3, bias=False)
+        self.conv2 = nn.Conv2d(3, 3, 3, padding="same")
+        self.norm = nn.BatchNorm2d(3, affine=False)
+        self.fc = nn.Linear(3 * 6 * 6, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(input=self.norm(self.conv1(x))), 2)  # (N, 3, 13, 13)
+        y = x
+        for _ in range(2):
+            y = self.conv2(F.relu(y))
+        y = F.dropout(F.max_pool2d(y + x, 2, stride=2), 0.3, self.training)
+        if y.mean() > -1e9:
+            y = y + y
+        return F.log_softmax(self.fc(y.view(len(y), -1)), dim=-1)
+
+
+class Frozen(Functional):
+    """A batch norm that stays with its running statistics, and a weight that is not trained."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.eval()
+        self.conv1.weight.requires_grad_(False)
+        return self
+
+
+NETWORKS = {
+    "functional": Functional,
+    "frozen": Frozen,
+    "a multilayer perceptron": lambda: ending(
+        *(nn.Flatten(), nn.Linear(784, 20), nn.ReLU(), nn.Dropout(0.2), nn.Linear(20, 10)),
+    ),
+    "pooling before the norm": lambda: ending(
+        *(nn.Conv2d(1, 4, 5, padding=2), nn.MaxPool2d(2), nn.BatchNorm2d(4), nn.ReLU(True)),
+        *(nn.Dropout2d(0.5), nn.AvgPool2d(14), nn.Flatten(), nn.Linear(4, 10, bias=False)),
+    ),
+    "one layer three times": lambda: ending(
+        nn.Conv2d(1, 4, 3), *[nn.Conv2d(4, 4, 3), nn.ReLU()] * 3, nn.Conv2d(4, 10, 1),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+def test_any_network_of_known_layers(make, batch):
+    torch.manual_seed(2)
+    rows = referee.compare(lived_in(make()), *batch, seed=5)
+    assert [row for row in rows if not row.approximate] == []
+    assert sum(row.vanishes for row in rows) == (make is NETWORKS["pooling before the norm"])
+
+
+def test_a_pair_that_a_student_adds_is_used(batch, monkeypatch):
+    net = ending(nn.Flatten(), nn.Linear(784, 5), nn.Sigmoid(), nn.Linear(5, 10))
+    with pytest.raises(UsageError, match=r"lacks sigmoid_forward and sigmoid_backward\. "):
+        referee.compare(net, *batch)
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    backward = lambda dy, x: dy * sigmoid(x) * (1 - sigmoid(x))  # noqa: E731
+    monkeypatch.setattr(layers, "sigmoid_forward", sigmoid, raising=False)
+    monkeypatch.setattr(layers, "sigmoid_backward", backward, raising=False)
+    assert all(row.approximate for row in referee.compare(net, *batch))
+
+
+class Written(nn.Module):
+    """A network whose forward pass is `function`, with a linear layer at hand."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.fc, self.scale = nn.Linear(784, 10), nn.Parameter(torch.ones(1))
+        self.offset = torch.ones(10, requires_grad=True)  # but no nn.Parameter
+        self.function = function
+
+    def forward(self, x):
+        return self.function(self, x.flatten(1))
+
+
+def conv(*arguments, **options):
+    """A network with one convolution, of unusual options."""
+    layer = nn.Conv2d(*arguments, **options)
+    return ending(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(layer.out_channels, 10))
+
+
+def written(function, end=F.log_softmax):
+    return Written(lambda net, x: end(function(net, x), dim=1))
+
+
+def no_gradient(net, x):
+    with torch.no_grad():
+        return F.relu(net.fc(x))
+
+
+def overwritten(net, x):
+    y = net.fc(x)
+    view = y.view(-1, 10)
+    return F.relu_(view) + y
+
+
+REFUSED = {
+    "conv_forward and conv_backward with stride=2": conv(1, 4, 3, stride=2),
+    "conv_forward and conv_backward with dilation=2": conv(1, 4, 3, dilation=2),
+    "conv_forward and conv_backward with kernel_size=(3, 5)": conv(1, 4, (3, 5)),
+    "conv_forward and conv_backward with other_padding=(0, 1)": conv(1, 4, 3, padding=(0, 1)),
+    "conv_forward and conv_backward with other_padding=1": conv(1, 4, 1, padding=1),
+    "pad_forward and pad_backward": conv(1, 4, 3, padding=1, padding_mode="circular"),
+    "conv_forward and conv_backward with groups=2": ending(
+        *(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 3, groups=2), nn.Flatten(), nn.Linear(1352, 10)),
+    ),
+    "group_norm_forward and group_norm_backward; gelu_forward and gelu_backward": ending(
+        *(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.GELU(), nn.Flatten(), nn.Linear(2704, 10)),
+    ),
+    "max_pool_forward and max_pool_backward with kernel_size=3, stride=3": ending(
+        *(nn.MaxPool2d(3), nn.Flatten(), nn.Linear(81, 10)),
+    ),
+    "avg_pool2d_forward and avg_pool2d_backward": ending(
+        *(nn.AvgPool2d(2), nn.Flatten(), nn.Linear(196, 10)),
+    ),
+    "batch_norm_forward and batch_norm_backward with dimensions=2": ending(
+        *(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10)),
+    ),
+    "batch_norm_forward and batch_norm_backward with eps=0.1": ending(
+        *(nn.BatchNorm2d(1, eps=0.1), nn.Flatten(), nn.Linear(784, 10)),
+    ),
+    "mul_forward and mul_backward": written(lambda net, x: net.fc(x) * net.scale),
+    "add_forward and add_backward with shapes": written(lambda net, x: net.fc(x) + net.scale),
+    "cat_forward and cat_backward": written(lambda net, x: torch.cat([net.fc(x), net.fc(x)], 1)),
+    "detach_forward and detach_backward": written(lambda net, x: net.fc(x).detach()),
+    "relu_forward and relu_backward with requires_grad=False": written(no_gradient),
+    "must end in log_softmax(dim=1), not in linear": written(
+        lambda net, x: net.fc(x), end=lambda x, dim: x
+    ),
+    "output does not follow from its images": written(lambda net, x: torch.ones(4, 10)),
+    "overwrites linear 2 in place": written(overwritten),
+    "A tensor of shape (10,) is no parameter": written(lambda net, x: net.fc(x) + net.offset),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_be_differentiated_is_named(message, batch):
+    with pytest.raises(UsageError) as refused:
+        referee.compare(REFUSED[message], *batch)
+    assert message in str(refused.value)
+
+
+def test_the_readmes_network_and_refusal(batch, capsys):
+    text = README.read_text("utf-8")
+    exec(re.search(r"```python\n(.+?)```", text, re.DOTALL)[1], {})
+    assert capsys.readouterr().out.count("|     yes     |") == 6  # loss, images, four parameters
+    net = ending(nn.Conv2d(1, 1, 2, stride=2), nn.GELU(), nn.Flatten(), nn.Linear(196, 10))
+    with pytest.raises(UsageError) as refused:
+        referee.compare(net, *batch)
+    assert str(refused.value) in text.replace("\n", " ")
+
+
+# Training by hand
+
+
+def test_one_sgd_step_equals_pytorchs(batch):
+    net = lived_in(fresh_net()).train()
+    images, labels = batch
+    weights = train.to_numpy(net.state_dict())
+    steps, values = record(lived_in(fresh_net()).train(), images)
+    values = forward(steps, values | weights)
+    train.update_running_statistics(weights, steps, values)
+    train.sgd_step(weights, backward(steps, values, labels.numpy()), {}, lr=0.1)
+
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    torch.manual_seed(0)
+    F.nll_loss(net(images), labels).backward()
+    optimizer.step()
+    for name, expected in net.state_dict().items():
+        if expected.is_floating_point():
+            np.testing.assert_allclose(weights[name], expected, rtol=0, atol=1e-13, err_msg=name)
+
+
+def test_eight_steps_stay_with_pytorch(digits, monkeypatch):
+    monkeypatch.setattr(train, "BATCH_SIZE", 8)
+    net = fresh_net()
+    batches = train.training_batches(train.subset(digits, 64), epochs=1, seed=0)
+    weights, losses = train.train_by_hand(net, batches)
+    expected = train.train_by_autograd(net, batches)
+    assert len(losses) == 8
+    np.testing.assert_allclose(losses, expected, rtol=0, atol=1e-11)
+    for name, tensor in net.state_dict().items():
+        if tensor.is_floating_point():
+            np.testing.assert_allclose(weights[name], tensor, rtol=0, atol=1e-9, err_msg=name)
+
+    few = replace(digits, test=tuple(tensor[:40] for tensor in digits.test))
+    images = few.normalise(few.test[0].float()).double()
+    right = (net.eval()(images).argmax(1) == few.test[1]).double().mean().item()
+    assert train.accuracy(net, weights, few) == pytest.approx(100 * right)
+
+
+# The commands
+
+
+def test_the_training_command(tmp_path, capsys, monkeypatch):
+    plot = tmp_path / "curve.png"
+    monkeypatch.setattr(train, "accuracy", lambda net, weights, dataset: 12.5)
+    monkeypatch.setattr(train, "SUBSET", 64)
+    assert train.main(["--dataset", "digits", "--epochs", "1", "--plot", str(plot)]) == 0
+    assert "1 epochs of 64 digits of scikit-learn digits: 12.50% of" in capsys.readouterr().out
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_referee_command(capsys, monkeypatch):
+    assert referee.main(["--dataset", "digits", "--images", "2"]) == 0
+    assert "2 digits, 17,498 parameters" in capsys.readouterr().out
+    monkeypatch.setattr(referee, "GRADIENT_TOLERANCE", 0)
+    monkeypatch.setattr(layers, "relu_backward", lambda dy, x: dy)
+    assert referee.main(["--dataset", "digits", "--images", "2"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        (train, ["--epochs", "0"], "--epochs must be 1 or more, not 0."),
+        (train, ["--seed", "-1"], "--seed must be from 0"),
+        (train, ["--plot", "nowhere/curve.png"], "--plot must be a .png in a folder that exists"),
+        (train, ["--epochs", "six"], "invalid int value: 'six'"),
+        (referee, ["--images", "0"], "--images must be from 1 to 1000, not 0."),
+        (referee, ["--seed", "-1"], "--seed must be from 0"),
+    ],
+)
+def test_a_mistake_gets_one_line(command, arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["--dataset", "digits", *arguments])
+    out, err = capsys.readouterr()
+    assert message in err
+    assert (stopped.value.code, err.count("\n"), out) == (2, 1, "")
+
+
+def test_a_damaged_file_is_named(tmp_path, capsys):
+    file = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"not MNIST")
+    with pytest.raises(SystemExit, match="2"):
+        referee.main(["--dataset", "mnist", "--data", str(tmp_path)])
+    assert f"{file} is damaged" in capsys.readouterr().err
+
+
+def test_readme_shows_the_table_that_the_referee_prints(digits):
+    lines = README.read_text("utf-8").splitlines()
+    rows = referee.compare(fresh_net(), *referee.real_digits(digits, 16))
+    rows = referee.table(rows).splitlines()
+    start = lines.index(rows[0])
+    shown, printed = (
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in part]
+        for part in (lines[start:][: len(rows)], rows)
+    )
+    # The last digits, and with them `exact` and the differences, belong to a machine.
+    assert [(name, values, near) for name, values, _, near, *_ in shown] == [
+        (name, values, near) for name, values, _, near, *_ in printed
+    ]
+    for *_, difference, relative in shown[2:]:
+        assert float(difference) < 1e-13
+        assert float(relative) < 1e-10
