@@ -161,7 +161,7 @@ class Run:
     def lock(self) -> None:
         """Keep other processes from writing into the folder, as long as this one lives."""
         try:
-            self.close.enter_context(FileLock(self.folder / ".lock", blocking=False))
+            self.close.enter_context(FileLock(self.folder / ".lock", timeout=0))
         except Timeout as error:
             raise UsageError(
                 f"Another process is at work in {self.folder}. Wait for its end, or choose "
