@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import os
 import shutil
 import socket
@@ -76,7 +77,8 @@ def download(scratch: Path) -> None:
     mirrors = MNIST.mirrors
     for mirror in mirrors:
         try:
-            type("MNIST", (MNIST,), {"mirrors": [mirror]})(scratch, download=True)
+            with contextlib.redirect_stdout(io.StringIO()):  # older versions tell of every try
+                type("MNIST", (MNIST,), {"mirrors": [mirror]})(scratch, download=True)
             return
         except (OSError, RuntimeError):
             if mirror == mirrors[-1]:
