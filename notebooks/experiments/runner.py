@@ -29,8 +29,8 @@ MARKS = (50, 100, 200, 468)  # updates after which held-out images are tested
 HELD_OUT = 2_000  # at most so many of the training images, those at the end
 
 
-class Enough(Exception):  # noqa: N818: nothing is wrong
-    """The run has made all the updates that were asked for."""
+class Enough(Exception):  # noqa: N818
+    """The run has made all the updates that were asked for; nothing is wrong."""
 
 
 def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> dict:
@@ -167,24 +167,18 @@ def owner(variant: Variant) -> tuple[str, str]:
 def read(folder: Path, name: str) -> list[dict]:
     """The runs that `folder` keeps of one experiment. Raises UsageError for another file."""
     path = folder / f"{name}.json"
-    if not path.exists():
-        return []
     try:
-        runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
-        [Variant(**kept["settings"]) for kept in runs]
+        runs = json.loads(path.read_text("utf-8"))["runs"] if path.exists() else []
+        return [run for run in runs if Variant(**run["settings"])]
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{path} holds no results of an experiment. Delete it.") from error
-    return runs
 
 
-def runs_of(folder: Path, variant: Variant, dataset: str) -> list[dict]:
-    """The kept runs of exactly this variant on this data set, by seed."""
-    kept = [
-        run
-        for run in read(folder, owner(variant)[0])
-        if run["dataset"] == dataset and Variant(**run["settings"]) == variant
-    ]
-    return sorted(kept, key=lambda run: run["seed"])
+def runs_of(folder: Path, variant: Variant) -> list[dict]:
+    """The kept runs of exactly this variant, by seed."""
+    kept = read(folder, owner(variant)[0])
+    alike = [run for run in kept if Variant(**run["settings"]) == variant]
+    return sorted(alike, key=lambda run: run["seed"])
 
 
 def keep(folder: Path, variant: Variant, result: dict) -> None:
@@ -197,35 +191,15 @@ def keep(folder: Path, variant: Variant, result: dict) -> None:
     atomic_write(folder / f"{name}.json", text.encode())
 
 
-def missing(names: list[str], dataset: str, folder: Path, seeds: int) -> list[tuple[Variant, int]]:
-    """The variants of these experiments and the seeds that `folder` doesn't hold yet."""
-    wanted = dict.fromkeys(
-        variant for name in names for variant in EXPERIMENTS[name].variants.values()
-    )
-    jobs = []
-    for variant in wanted:
-        done = {run["seed"] for run in runs_of(folder, variant, dataset)}
-        jobs += [(variant, seed) for seed in range(seeds) if seed not in done]
-    return jobs
-
-
 def run_missing(
     names: list[str], dataset: Dataset, folder: Path, seeds: int = SEEDS, device: str = "auto"
 ) -> None:
     """Make the runs of these experiments that `folder` doesn't hold, and keep each at once."""
-    jobs = missing(names, dataset.name, folder, seeds)
-    images = [
-        variant.updates * variant.batch_size if variant.updates else variant.epochs * variant.images
-        for variant, _ in jobs
-    ]
-    start = time.perf_counter()
-    for number, (variant, seed) in enumerate(jobs):
-        left = ""
-        if number:
-            rate = (time.perf_counter() - start) / sum(images[:number])
-            left = f", {rate * sum(images[number:]) / 60:.0f} min left"
-        name, label = owner(variant)
-        print(f"[{number + 1}/{len(jobs)}{left}] {name}: {label}, seed {seed}", flush=True)
+    variants = dict.fromkeys(one for name in names for one in EXPERIMENTS[name].variants.values())
+    done = {one: {run["seed"] for run in runs_of(folder, one)} for one in variants}
+    jobs = [(one, seed) for one in variants for seed in range(seeds) if seed not in done[one]]
+    for number, (variant, seed) in enumerate(jobs, 1):
+        print(f"[{number}/{len(jobs)}] {': '.join(owner(variant))}, seed {seed}", flush=True)
         result = run(variant, dataset, seed, device)
         keep(folder, variant, result)
         print(f"  {result['test_accuracy']:.2f} %, {result['seconds']:.0f} s", flush=True)
@@ -237,8 +211,9 @@ def rerun(
     """An experiment on fewer images and with fewer epochs, to see how it goes; nothing is kept."""
     results = {}
     for label, variant in EXPERIMENTS[name].variants.items():
-        print(label, flush=True)
         size = min(variant.batch_size, images)
         small = replace(variant, images=images, epochs=epochs, batch_size=size)
         results[label] = [run(small, dataset, seed, device) for seed in range(seeds)]
+        accuracies = ", ".join(f"{one['test_accuracy']:.2f} %" for one in results[label])
+        print(f"{label}: {accuracies}", flush=True)
     return results

@@ -15,8 +15,10 @@ from bisect import bisect_left
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from s4lib import UsageError
+from s4lib.model import block
 
 BLOCK = "conv3-16 norm relu conv3-32 norm relu "
 TRANSITION = "maxpool conv1-8 norm relu "
@@ -57,16 +59,16 @@ def build(words: str) -> nn.Sequential:
 
     Raises UsageError, naming the layer, if it can't be built.
     """
-    layers, x = [], torch.zeros(1, 1, 28, 28)
+    layers, x = {}, torch.zeros(1, 1, 28, 28)
     for number, word in enumerate(words.split(), 1):
         try:
-            layers.append(layer(word, x).eval())  # so that batch normalisation learns nothing here
-            x = layers[-1](x)
+            made = layers[f"{number}_{word}"] = layer(word, x)
+            x = made.eval()(x)  # evaluating, so that batch normalisation learns nothing here
         except (AttributeError, ValueError, RuntimeError) as error:
             raise UsageError(f"Layer {number}, {word}: {error}.") from error
     if words.split()[-1:] != ["fc"]:
         raise UsageError(f"The last layer must be fc, in: {words}")
-    return nn.Sequential(*layers, nn.LogSoftmax(dim=1)).train()
+    return block(**layers, log_softmax=nn.LogSoftmax(dim=1)).train()
 
 
 def count(words: str) -> int:
@@ -77,19 +79,11 @@ def count(words: str) -> int:
 
 def multiplications(words: str) -> int:
     """How many multiplications the convolutions and the fully connected layer make an image."""
-    total = 0
-
-    def add(layer, _inputs, output):
-        nonlocal total
-        total += layer.weight[0].numel() * output[0].numel()
-
     with torch.device("meta"):
-        model = build(words)
-        for part in model.modules():
-            if isinstance(part, nn.Conv2d | nn.Linear):
-                part.register_forward_hook(add)
-        model(torch.zeros(1, 1, 28, 28))
-    return total
+        model = build(words).eval()
+        with FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, 1, 28, 28))
+    return counter.get_total_flops() // 2  # of which every other one is an addition
 
 
 def widened(words: str, factor: float) -> str:
