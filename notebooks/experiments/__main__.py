@@ -19,9 +19,9 @@ def make(args) -> None:
     names = runner.check(args.names)
     make_dir(args.results)
     make_dir(args.out)
-    dataset = load("mnist", args.data)
     try:
         with FileLock(args.results / ".lock", timeout=0):
+            dataset = load("mnist", args.data)
             runner.run_missing(names, dataset, args.results, args.seeds, args.device)
     except Timeout as error:
         raise UsageError(f"Another process is at work in {args.results}.") from error

@@ -59,7 +59,7 @@ def against_parameters(results: Results, title: str) -> Figure:
     ax.plot(sizes, [mean(ones) for ones in wrong], color=BLUE, lw=1.2)
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="mistakes (%)", title=title)
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    ticks = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+    ticks = (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100)
     ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.set_ylim(0.8 * max(0.01, min(map(min, wrong))), 1.25 * max(0.02, max(map(max, wrong))))
     ax.minorticks_off()

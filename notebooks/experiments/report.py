@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from statistics import mean, stdev
@@ -24,10 +25,14 @@ def spread(values, digits: int = 2) -> str:
     return f"{mean(values):.{digits}f}{deviation}"
 
 
-def last_convolution(runs: Runs):
+@cache
+def last_convolution(words: str):
     """The row of `receptive_fields` before global average pooling."""
-    rows = receptive_fields(build(runs[0]["settings"]["network"]))
-    return [row for row in rows if not row.layer.endswith("gap")][-1]
+    return [row for row in receptive_fields(build(words)) if not row.layer.endswith("gap")][-1]
+
+
+def words(runs: Runs) -> str:
+    return runs[0]["settings"]["network"]
 
 
 def epoch_seconds(run: dict) -> float:
@@ -37,11 +42,9 @@ def epoch_seconds(run: dict) -> float:
 
 COLUMNS = {
     "parameters": lambda runs: f"{runs[0]['parameters']:,}",
-    "multiplications": lambda runs: (
-        f"{multiplications(runs[0]['settings']['network']) / 1e6:.1f} million"
-    ),
-    "sees": lambda runs: str(last_convolution(runs).receptive_field),
-    "last map": lambda runs: "{0}×{0}".format(last_convolution(runs).size),
+    "multiplications": lambda runs: f"{multiplications(words(runs)) / 1e6:.1f} million",
+    "sees": lambda runs: str(last_convolution(words(runs)).receptive_field),
+    "last map": lambda runs: "{0}×{0}".format(last_convolution(words(runs)).size),
     "updates": lambda runs: f"{runs[0]['updates']:,}",
     "seconds for 10,000 images": lambda runs: f"{mean(map(epoch_seconds, runs)):.1f}",
     "training accuracy": lambda runs: f"{mean(run['train_accuracy'] for run in runs):.2f}",
@@ -173,7 +176,7 @@ def tables(folder: Path) -> dict[str, str]:
     """Every table of `notebooks/README.md` for which there are runs, by its comment's name."""
     results = {name: measured(name, folder) for name in EXPERIMENTS}
     found = {name: table(name, runs) for name, runs in results.items() if runs}
-    if results["softmax"]:
+    if results.get("softmax"):
         found["no digits"] = no_digits_table(results["softmax"])
     if len(curves := early_and_late(folder)) >= 6:
         found["early"] = early_table(curves)

@@ -12,6 +12,7 @@ fc          fully connected, from all that is left to the ten classes
 
 import re
 from bisect import bisect_left
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -71,12 +72,14 @@ def build(words: str) -> nn.Sequential:
     return block(**layers, log_softmax=nn.LogSoftmax(dim=1)).train()
 
 
+@cache
 def count(words: str) -> int:
     """How many parameters the network has."""
     with torch.device("meta"):  # shapes alone
         return sum(parameter.numel() for parameter in build(words).parameters())
 
 
+@cache
 def multiplications(words: str) -> int:
     """How many multiplications the convolutions and the fully connected layer make an image."""
     with torch.device("meta"):
