@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from notebooks.experiments import __main__ as cli
-from notebooks.experiments import measures, report, runner
+from notebooks.experiments import measures, plots, report, runner
 from notebooks.experiments.catalogue import EXPERIMENTS, Experiment, Variant
 from notebooks.experiments.variants import build, count
 from s4lib import UsageError
@@ -20,6 +21,7 @@ from s4lib.recipes import CLASSIC
 
 RESULTS = Path(__file__).parents[1] / "notebooks/results"
 PAGE = RESULTS.parent / "README.md"
+RAMP = Variant(lr=1e-4, ramp=1.0, updates=4)
 TINY = Variant("stride3-4 norm relu gap fc", images=200, updates=3, batch_size=50)
 
 
@@ -322,6 +324,44 @@ def test_gradient_noise_falls_with_the_batch(digits):
     ]
     assert [*result] == ["16", "64", "256", "1024"]
     assert result["16"] > result["64"] > result["256"] > result["1024"]
+
+
+# Figures of odd runs
+
+
+def odd(*accuracies, **values):
+    """One run for each of these test accuracies."""
+    one = {"parameters": 10, "train_accuracy": 100.0, "settings": asdict(TINY), "updates": 4}
+    return [{**one, "test_accuracy": accuracy, **values} for accuracy in accuracies]
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda: plots.gaps({"one seed": odd(90.0)}, ""),
+        lambda: plots.dots({"all below": odd(9.8, 10.1)}, "", 91),
+        lambda: plots.dots({"at 0": odd(0.0, 10.0)}, "", 0),
+        lambda: plots.against_parameters({"no mistakes": odd(100.0, 100.0)}, ""),
+        lambda: plots.learning_rates(
+            {"diverged": [{**odd(10.0)[0], "losses": [2.3, 9.9], "settings": asdict(RAMP)}]},
+            {"1": odd(10.0)},
+        ),
+        lambda: plots.learning_rates({}, {"1": odd(10.0)}),
+        lambda: plots.gradient_noise({"one size": odd(90.0, noise={"16": 1.0})}),
+    ],
+)
+def test_figures_of_odd_runs_can_be_drawn(figure):
+    drawn = figure()
+    FigureCanvasAgg(drawn).draw()
+    assert "line" in repr(drawn)
+
+
+@pytest.mark.parametrize("wrong", [0.5, 5.0, 90.0])
+def test_the_axis_of_mistakes_has_ticks_whatever_their_size(wrong):
+    results = {"a": odd(100 - wrong), "b": odd(100 - 2 * wrong / 3)}
+    (ax,) = plots.against_parameters(results, "").axes
+    low, high = ax.get_ylim()
+    assert any(low <= tick <= high for tick in ax.get_yticks())
 
 
 # What is kept in the repository

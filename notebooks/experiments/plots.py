@@ -53,15 +53,16 @@ def against_parameters(results: Results, title: str) -> Figure:
     fig = Figure(figsize=(8, 3.6))
     ax = fig.subplots()
     sizes = [runs[0]["parameters"] for runs in results.values()]
-    wrong = [[100 - one for one in accuracies(runs)] for runs in results.values()]
+    # Where there are none, one image in 10,000 stands for them: a logarithmic axis has no 0.
+    wrong = [[max(100 - one, 0.01) for one in accuracies(runs)] for runs in results.values()]
     for size, ones in zip(sizes, wrong, strict=True):
         ax.plot([size] * len(ones), ones, "o", color=BLUE, alpha=0.6, ms=6, mew=0)
     ax.plot(sizes, [mean(ones) for ones in wrong], color=BLUE, lw=1.2)
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="mistakes (%)", title=title)
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    ticks = (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100)
+    ticks = (0.01, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100)
     ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.set_ylim(0.8 * max(0.01, min(map(min, wrong))), 1.25 * max(0.02, max(map(max, wrong))))
+    ax.set_ylim(0.8 * min(map(min, wrong)), 1.25 * max(map(max, wrong)))
     ax.minorticks_off()
     for (name, _), size, ones in zip(results.items(), sizes, wrong, strict=True):
         ax.annotate(name, (size, max(ones)), (4, 4), textcoords="offset points", fontsize=9)
