@@ -33,7 +33,8 @@ def layer(word: str, x: Tensor) -> nn.Module:
 
     Raises ValueError for a word that means none.
     """
-    match re.fullmatch(r"([a-z]+)([1-9]\d*)?(?:-([1-9]\d*))?", word).groups():
+    parts = re.fullmatch(r"([a-z]+)([1-9]\d*)?(?:-([1-9]\d*))?", word)
+    match parts and parts.groups():
         case ("conv" | "valid" | "stride" as kind, str(kernel), str(out)):
             padding = 0 if kind == "valid" else int(kernel) // 2
             stride = 2 if kind == "stride" else 1
@@ -65,7 +66,7 @@ def build(words: str) -> nn.Sequential:
         try:
             made = layers[f"{number}_{word}"] = layer(word, x)
             x = made.eval()(x)  # evaluating, so that batch normalisation learns nothing here
-        except (AttributeError, ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError) as error:
             raise UsageError(f"Layer {number}, {word}: {error}.") from error
     if words.split()[-1:] != ["fc"]:
         raise UsageError(f"The last layer must be fc, in: {words}")
