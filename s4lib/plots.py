@@ -56,6 +56,8 @@ def describe(ax) -> str:
     lines = ["Panel. " + ", ".join(word.replace("\n", " ") for word in words if word)]
     for line in ax.lines:
         x, y = np.asarray(line.get_xydata(), float).T
+        if not len(x):
+            continue
         label = "" if line.get_label().startswith("_") else f" {line.get_label()}"
         lines.append(
             f"  line{label} ({line.get_color()} {line.get_linestyle()}): {len(x)} points"

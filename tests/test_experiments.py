@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from s4lib import UsageError
-from s4lib import __main__ as cli
-from s4lib.checkpoint import lock
+from notebooks.experiments import __main__ as cli
 from notebooks.experiments import measures, plots, report, runner
-from notebooks.experiments.catalogue import BASE, EXPERIMENTS, Experiment, Variant
+from notebooks.experiments.catalogue import EXPERIMENTS, Experiment, Variant
 from notebooks.experiments.variants import build, count
+from s4lib import UsageError
+from s4lib.optim import make_schedule
 from s4lib.recipes import CLASSIC
 
 RESULTS = Path(__file__).parents[1] / "notebooks/results"
 PAGE = RESULTS.parent / "README.md"
+RAMP = Variant(lr=1e-4, ramp=1.0, updates=4)
 TINY = Variant("stride3-4 norm relu gap fc", images=200, updates=3, batch_size=50)
 
 
@@ -32,6 +35,11 @@ def two(monkeypatch):
     monkeypatch.setitem(EXPERIMENTS, "one", one)
     monkeypatch.setitem(EXPERIMENTS, "other", other)
     return one, other
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return report.tables(RESULTS)
 
 
 def labels(folder, name):
@@ -72,6 +80,7 @@ def test_early_accuracy_is_that_of_images_never_trained_on(digits, monkeypatch):
     result = runner.run(TINY, digits, 0, "cpu")
     images = digits.train[0]
     assert [*result["early"]] == ["2", "3"]
+    assert result["early"]["2"] == 100 * (len(images[200:]) // 2) / len(images[200:])
     assert tested[0].equal(images[200:])
     assert tested[1].equal(images[200:])
     assert tested[2].equal(images[:200])
@@ -80,37 +89,76 @@ def test_early_accuracy_is_that_of_images_never_trained_on(digits, monkeypatch):
     assert runner.run(whole, digits, 0, "cpu")["early"] == {}
 
 
-def test_updates_go_on_through_as_many_passes_as_they_need(digits):
-    seen = []
-    data, _ = runner.parts(TINY, digits)
-    batches = runner.Batches(data, 50, torch.Generator())
-    watched = runner.Updates(batches, 10, lambda number, labels: seen.append((number, labels)))
-    given = list(watched)
-    assert len(watched) == len(given) == 10
-    assert [number for number, _ in seen] == [*range(1, 11)]
-    assert all(one.equal(other) for (_, one), (_, other) in zip(seen, given, strict=True))
-    once = torch.cat([labels for _, labels in given[:4]])  # 200 images
-    assert torch.bincount(once).equal(torch.bincount(data.train[1]))
+def trained_by(digits, monkeypatch, variant):
+    """The recipe that `fit` was given for a variant, and the losses that it reported."""
+    given, fit = [], runner.fit
+
+    def watched(network, dataset, recipe, *args, on_batch):
+        def watch(step, loss):
+            given.append(loss)
+            on_batch(step, loss)
+
+        given.append(recipe)
+        return fit(network, dataset, recipe, *args, on_batch=watch)
+
+    monkeypatch.setattr(runner, "fit", watched)
+    runner.run(variant, digits, 0, "cpu")
+    return given[0], given[1:]
 
 
-def test_the_learning_rate_falls_as_classic_does_or_grows():
-    def rates(variant, updates):
-        optimizer = torch.optim.SGD(build(TINY.network).parameters(), variant.lr)
-        schedule = runner.lr_schedule(optimizer, variant, updates)
-        seen = []
-        for _ in range(updates):
-            seen.append(schedule.get_last_lr()[0])
+@pytest.mark.parametrize(
+    ("variant", "updates"),
+    [(replace(TINY, updates=10), 10), (replace(TINY, updates=None, epochs=3), 12)],
+)
+def test_fit_makes_as_many_updates_as_asked_for(digits, monkeypatch, variant, updates):
+    _, losses = trained_by(digits, monkeypatch, variant)
+    assert len(losses) == updates  # of 4 in an epoch
+
+
+def test_the_learning_rate_falls_as_classic_does(digits, monkeypatch):
+    recipe, _ = trained_by(digits, monkeypatch, replace(TINY, updates=19))
+    optimizer = torch.optim.SGD(build(TINY.network).parameters(), recipe.lr)
+    schedule = make_schedule(optimizer, recipe, 4)
+    falling = []
+    for _ in range(19):
+        falling.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    first, second = CLASSIC.milestones
+    expected = [0.01] * first + [0.001] * (second - first) + [0.0001] * (19 - second)
+    assert falling == pytest.approx(expected)
+
+
+def test_the_range_test_raises_the_learning_rate_from_the_first_batch_to_the_last(
+    digits, monkeypatch
+):
+    rates = []
+
+    def train_epoch(model, batches, optimizer, schedule, amp, on_batch):
+        for step, _ in enumerate(batches):
+            rates.append(schedule.get_last_lr()[0])
             optimizer.step()
             schedule.step()
-        return seen
+            on_batch(step, torch.tensor(2.0))
 
-    falling = rates(BASE, 19)
-    milestones = CLASSIC.milestones
-    assert falling[milestones[0] - 1] == 0.01
-    assert falling[milestones[0]] == pytest.approx(0.001)
-    assert falling[milestones[1]] == falling[-1] == pytest.approx(0.0001)
-    growing = rates(replace(BASE, lr=1e-4, ramp=1.0), 4)
-    assert growing == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1])
+    monkeypatch.setattr(runner, "train_epoch", train_epoch)
+    result = runner.run(replace(TINY, lr=1e-4, ramp=1.0, updates=8), digits, 0, "cpu")
+    assert rates == pytest.approx([10 ** (k / 2 - 4) for k in range(8)])
+    assert result["losses"] == [2.0] * 8
+
+
+def test_a_run_is_tested_in_fp32_whatever_it_is_trained_in(digits, monkeypatch):
+    evaluate, tested = runner.evaluate, []
+
+    def watched(*args):
+        tested.append(torch.is_autocast_enabled("cpu"))
+        return evaluate(*args)
+
+    monkeypatch.setattr(runner, "choose_precision", lambda _: torch.bfloat16)
+    monkeypatch.setattr(runner, "evaluate", watched)
+    monkeypatch.setattr(runner, "MARKS", (2,))
+    runner.run(TINY, digits, 0, "cpu")
+    assert tested == [False] * 3
 
 
 def test_a_run_that_diverges_is_kept_as_such(digits):
@@ -121,8 +169,8 @@ def test_a_run_that_diverges_is_kept_as_such(digits):
 
 def test_too_few_images_and_a_network_that_can_not_be_built_are_said(digits):
     with pytest.raises(UsageError, match="has 1,437 training images; 10,000 are wanted"):
-        runner.run(BASE, digits, 0, "cpu")
-    with pytest.raises(UsageError, match="Layer 2, valid5-8: a 5×5 kernel doesn't fit a 4×4 map"):
+        runner.run(Variant(), digits, 0, "cpu")
+    with pytest.raises(UsageError, match=r"Layer 2, valid5-8: .*4 x 4.*5 x 5"):
         runner.run(replace(TINY, network="valid25-8 valid5-8 fc"), digits, 0, "cpu")
 
 
@@ -134,7 +182,7 @@ def test_what_is_done_is_not_done_again(digits, two, tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.count("seed") == 6  # three different variants
     assert "[1/6] one: tiny, seed 0" in said
-    assert "min left] other: more, seed 1" in said
+    assert "[6/6] other: more, seed 1" in said
     before = {path.name: path.read_text() for path in tmp_path.iterdir()}
     assert set(before) == {"one.json", "other.json"}
     assert labels(tmp_path, "other") == [("more", 0), ("more", 1)]
@@ -175,23 +223,19 @@ def test_a_failed_write_leaves_the_results_as_they_were(digits, two, tmp_path, m
     def fail(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("s4lib.checkpoint.os.replace", fail)
+    monkeypatch.setattr("s4lib.runtime.checkpoint.os.replace", fail)
     with pytest.raises(UsageError):
         runner.keep(tmp_path, TINY, {**result, "seed": 1})
     assert (tmp_path / "one.json").read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["one.json"]
 
 
-def test_other_settings_or_data_are_another_run(digits, two, tmp_path):
+def test_other_settings_are_another_run(digits, two, tmp_path, capsys):
     result = runner.run(TINY, digits, 0, "cpu")
-    runner.keep(tmp_path, TINY, result)
-    wanted = [(TINY, 0), (two[0].variants["slow"], 0)]
-    assert runner.missing(["one"], digits.name, tmp_path, 1) == wanted[1:]
-    assert runner.missing(["one"], "MNIST", tmp_path, 1) == wanted
     changed = {**result, "settings": {**result["settings"], "images": 300}}
-    (tmp_path / "one.json").unlink()
     runner.keep(tmp_path, TINY, changed)
-    assert runner.missing(["one"], digits.name, tmp_path, 1) == wanted
+    runner.run_missing(["one"], digits, tmp_path, 1, "cpu")
+    assert capsys.readouterr().out.count("seed 0") == 2
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"runs": [{"settings": {"depth": 3}}]}', "{}"])
@@ -199,24 +243,25 @@ def test_a_foreign_file_is_named_and_left_alone(text, tmp_path):
     path = tmp_path / "norm.json"
     path.write_text(text)
     with pytest.raises(UsageError, match=r"norm\.json holds no results of an experiment"):
-        runner.missing(["norm"], "MNIST", tmp_path, 3)
+        runner.run_missing(["norm"], None, tmp_path)
     assert path.read_text() == text
 
 
 def test_an_unknown_experiment_is_said_with_the_choice(capsys):
-    assert cli.main(["experiments", "dept"]) == 2
+    assert cli.main(["dept"]) == 2
     assert capsys.readouterr().err.startswith("There is no experiment 'dept'. Choose from base")
 
 
-def test_two_processes_do_not_write_over_each_others_results(tmp_path, tiny_mnist, capsys):
-    argv = ["experiments", "--data", tiny_mnist, "--results", tmp_path, "--out", tmp_path]
-    with lock(tmp_path):
+def test_two_processes_do_not_write_over_each_others_results(tmp_path, capsys):
+    argv = ["--results", tmp_path, "--out", tmp_path]
+    with FileLock(tmp_path / ".lock"):
         assert cli.main([*map(str, argv)]) == 2
     assert capsys.readouterr().err.startswith(f"Another process is at work in {tmp_path}.")
 
 
-def test_the_command_draws_prints_and_fills_the_page(tmp_path, tiny_mnist, capsys):
+def test_the_command_draws_prints_and_fills_the_page(tmp_path, digits, tables, capsys, monkeypatch):
     """All the runs of `baseline` are kept, so that nothing is trained."""
+    monkeypatch.setattr(cli, "load", lambda *_: digits)
     folder = tmp_path / "notebooks/results"
     folder.mkdir(parents=True)
     for path in RESULTS.glob("*.json"):
@@ -224,13 +269,13 @@ def test_the_command_draws_prints_and_fills_the_page(tmp_path, tiny_mnist, capsy
     page = folder.parent / "README.md"
     page.write_text("Before.\n\n<!-- table: baseline -->\nold\nrow\n\nAfter.\n")
     out = tmp_path / "images"
-    argv = ["experiments", "baseline", "--data", tiny_mnist, "--results", folder, "--out", out]
+    argv = ["baseline", "--results", folder, "--out", out]
     assert cli.main([*map(str, argv)]) == 0
-    table = report.tables(RESULTS)["baseline"]
+    table = tables["baseline"]
     assert table in capsys.readouterr().out
     assert page.read_text() == f"Before.\n\n<!-- table: baseline -->\n{table}\n\nAfter.\n"
     drawn = {path.stem.removeprefix("experiment_") for path in out.glob("experiment_*.png")}
-    assert drawn == set(plots.figures(RESULTS))
+    assert drawn == {"width", "lr", "noise", "softmax", "dropout", "norm", "early"}
 
 
 # What is measured
@@ -252,11 +297,11 @@ def test_calibration_of_four_answers():
 
 def test_the_best_temperature_undoes_a_scaling():
     torch.manual_seed(0)
-    logits = torch.randn(20_000, 10) * 2
+    logits = torch.randn(4_000, 10) * 2
     drawn = torch.distributions.Categorical(logits=logits).sample()
     for factor in (0.5, 1, 3):
         log_probs = torch.log_softmax(factor * logits, 1)
-        assert measures.best_temperature(log_probs, drawn) == pytest.approx(factor, rel=0.05)
+        assert measures.best_temperature(log_probs, drawn) == pytest.approx(factor, rel=0.1)
 
 
 def test_images_without_digits(digits):
@@ -281,6 +326,44 @@ def test_gradient_noise_falls_with_the_batch(digits):
     assert result["16"] > result["64"] > result["256"] > result["1024"]
 
 
+# Figures of odd runs
+
+
+def odd(*accuracies, **values):
+    """One run for each of these test accuracies."""
+    one = {"parameters": 10, "train_accuracy": 100.0, "settings": asdict(TINY), "updates": 4}
+    return [{**one, "test_accuracy": accuracy, **values} for accuracy in accuracies]
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda: plots.gaps({"one seed": odd(90.0)}, ""),
+        lambda: plots.dots({"all below": odd(9.8, 10.1)}, "", 91),
+        lambda: plots.dots({"at 0": odd(0.0, 10.0)}, "", 0),
+        lambda: plots.against_parameters({"no mistakes": odd(100.0, 100.0)}, ""),
+        lambda: plots.learning_rates(
+            {"diverged": [{**odd(10.0)[0], "losses": [2.3, 9.9], "settings": asdict(RAMP)}]},
+            {"1": odd(10.0)},
+        ),
+        lambda: plots.learning_rates({}, {"1": odd(10.0)}),
+        lambda: plots.gradient_noise({"one size": odd(90.0, noise={"16": 1.0})}),
+    ],
+)
+def test_figures_of_odd_runs_can_be_drawn(figure):
+    drawn = figure()
+    FigureCanvasAgg(drawn).draw()
+    assert "line" in repr(drawn)
+
+
+@pytest.mark.parametrize("wrong", [0.5, 5.0, 90.0])
+def test_the_axis_of_mistakes_has_ticks_whatever_their_size(wrong):
+    results = {"a": odd(100 - wrong), "b": odd(100 - 2 * wrong / 3)}
+    (ax,) = plots.against_parameters(results, "").axes
+    low, high = ax.get_ylim()
+    assert any(low <= tick <= high for tick in ax.get_yticks())
+
+
 # What is kept in the repository
 
 
@@ -299,22 +382,22 @@ def test_kept_runs_are_runs_of_the_experiments(name):
         assert run["updates"] == (variant.updates or passes)
 
 
-def test_the_pages_tables_are_what_the_runs_gave():
-    page, found = PAGE.read_text(encoding="utf-8"), report.tables(RESULTS)
+def test_the_pages_tables_are_what_the_runs_gave(tables):
+    page = PAGE.read_text(encoding="utf-8")
     named = re.findall(r"<!-- table: (.+) -->", page)
     assert {*named} == {*EXPERIMENTS, "no digits", "early"}
     assert len({*named}) == len(named)
     assert report.filled(page, RESULTS) == page
-    for name in found.keys() & {*named}:
-        assert f"<!-- table: {name} -->\n{found[name]}\n\n" in page
+    for name in named:
+        assert f"<!-- table: {name} -->\n{tables[name]}\n\n" in page
 
 
-def test_tables_are_put_below_the_comments_that_name_them():
+def test_tables_are_put_below_the_comments_that_name_them(tables):
     line = "<!-- table: {} -->\n".format
-    found = report.tables(RESULTS)["baseline"]
+    found = tables["baseline"]
     old = f"A\n\n{line('baseline')}old\nrows\n\nB\n\n{line('nothing')}\nC\n\n{line('baseline')}"
     new = f"A\n\n{line('baseline')}{found}\n\nB\n\n{line('nothing')}*Not measured yet: "
-    new += f"`python -m s4lib experiments nothing`*\n\nC\n\n{line('baseline')}{found}\n"
+    new += f"`python -m notebooks.experiments nothing`*\n\nC\n\n{line('baseline')}{found}\n"
     assert report.filled(old, RESULTS) == new
     assert report.filled(new, RESULTS) == new
 
@@ -364,16 +447,15 @@ def test_the_pages_links_and_pictures_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page):
         if "://" not in target:
             assert (PAGE.parent / target).exists(), target
-    shown = set(re.findall(r"experiment_(\w+)\.png", page))
-    assert shown <= set(plots.figures(RESULTS))
 
 
-def test_a_table_has_a_row_for_every_variant_with_enough_seeds(two, digits, tmp_path):
+def test_a_table_has_a_row_for_every_variant_with_enough_seeds(two, digits, tmp_path, monkeypatch):
     runner.run_missing(["one"], digits, tmp_path, 2, "cpu")
-    assert report.table("one", tmp_path, digits.name, 3) == ""
-    lines = report.table("one", tmp_path, digits.name, 2).splitlines()
-    assert lines[:2] == ["| | parameters | test accuracy |", "| --- | ---: | ---: |"]
-    runs = runner.runs_of(tmp_path, TINY, digits.name)
+    assert report.tables(tmp_path) == {}
+    monkeypatch.setattr(report, "SEEDS", 2)
+    lines = report.tables(tmp_path)["one"].splitlines()
+    assert lines[:2] == ["| | parameters | test accuracy |", "|---|---:|---:|"]
+    runs = runner.runs_of(tmp_path, TINY)
     a, b = (run["test_accuracy"] for run in runs)
     spread = abs(a - b) / math.sqrt(2)
     assert lines[2] == f"| tiny | {count(TINY.network)} | {(a + b) / 2:.2f} ± {spread:.2f} |"

@@ -16,8 +16,9 @@ from tests.faults import few_digits
 
 @pytest.mark.parametrize("recipe", [FAST, BEST], ids=lambda recipe: recipe.name)
 def test_the_ladder_ends_at_its_recipe(recipe):
-    last = [*RUNGS[recipe.name].values()][-1]
+    last, network = [*RUNGS[recipe.name].values()][-1]
     assert replace(last, name=recipe.name) == recipe
+    assert network.args == NETWORKS[recipe.name].args
 
 
 def test_every_recipe_has_its_network():

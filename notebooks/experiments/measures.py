@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s4lib.data import Dataset, Pairs
-from s4lib.train import predictions
+from s4lib.train import predict
 
 BINS = 10
 
@@ -18,11 +18,11 @@ def softmax(model: nn.Module, dataset: Dataset, held_out: Pairs) -> dict:
     The temperature is chosen on held-out training images.
     """
     images, labels = held_out
-    temperature = best_temperature(predictions(model, dataset.normalise(images)), labels)
+    temperature = best_temperature(predict(model, dataset.normalise(images)), labels)
     images, labels = dataset.test
-    log_probs = predictions(model, dataset.normalise(images))
+    log_probs = predict(model, dataset.normalise(images))
     sure = {
-        name: predictions(model, dataset.normalise(others)).exp().max(1).values
+        name: predict(model, dataset.normalise(others)).exp().max(1).values
         for name, others in no_digits(images[:500]).items()
     }
     return {

@@ -29,7 +29,7 @@ def dots(results: Results, title: str, lowest: float | None = None) -> Figure:
     fig = Figure(figsize=(8, 0.42 * len(results) + 1.3))
     ax = fig.subplots()
     values = [accuracies(runs) for runs in results.values()]
-    lowest = lowest or min(map(min, values)) - 0.1
+    lowest = min(map(min, values)) - 0.1 if lowest is None else lowest
     for row, ones in enumerate(values):
         inside = [one for one in ones if one >= lowest]
         ax.plot(inside, [row] * len(inside), "o", color=BLUE, alpha=0.7, ms=6, mew=0)
@@ -53,14 +53,16 @@ def against_parameters(results: Results, title: str) -> Figure:
     fig = Figure(figsize=(8, 3.6))
     ax = fig.subplots()
     sizes = [runs[0]["parameters"] for runs in results.values()]
-    wrong = [[100 - one for one in accuracies(runs)] for runs in results.values()]
+    # Where there are none, one image in 10,000 stands for them: a logarithmic axis has no 0.
+    wrong = [[max(100 - one, 0.01) for one in accuracies(runs)] for runs in results.values()]
     for size, ones in zip(sizes, wrong, strict=True):
         ax.plot([size] * len(ones), ones, "o", color=BLUE, alpha=0.6, ms=6, mew=0)
     ax.plot(sizes, [mean(ones) for ones in wrong], color=BLUE, lw=1.2)
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="mistakes (%)", title=title)
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    ticks = [tick for tick in (1, 2, 3, 4, 5, 7, 10, 20) if tick < 1.2 * max(map(max, wrong))]
-    ax.set_yticks(ticks, list(map(str, ticks)))
+    ticks = (0.01, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100)
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_ylim(0.8 * min(map(min, wrong)), 1.25 * max(map(max, wrong)))
     ax.minorticks_off()
     for (name, _), size, ones in zip(results.items(), sizes, wrong, strict=True):
         ax.annotate(name, (size, max(ones)), (4, 4), textcoords="offset points", fontsize=9)
@@ -68,16 +70,17 @@ def against_parameters(results: Results, title: str) -> Figure:
 
 
 @styled
-def learning_rates(ranged: list[dict], results: Results) -> Figure:
+def learning_rates(ranged: Results, results: Results) -> Figure:
     """The range test, loss against a growing learning rate; below it, whole runs at some rates."""
     fig = Figure(figsize=(8, 5.4))
     top, bottom = fig.subplots(2, 1, sharex=True)
-    for run in ranged:
-        top.plot(*range_test([run], smoothed=1), color=GREY, lw=0.6, alpha=0.6)
-    rates, losses = range_test(ranged)
-    top.plot(rates, losses, color=BLUE)
+    for runs in ranged.values():
+        for run in runs:
+            top.plot(*range_test([run], smoothed=1), color=GREY, lw=0.6, alpha=0.6)
+        rates, losses = range_test(runs)
+        top.plot(rates, losses, color=BLUE)
+        top.text(rates[0], math.log(10) - 0.05, "ln 10: guessing", va="top", fontsize=9)
     top.axhline(math.log(10), color=GREY, lw=1, ls="--")
-    top.text(rates[0], math.log(10) - 0.05, "ln 10: guessing", va="top", fontsize=9)
     top.set(xscale="log", ylabel="loss of the batch", ylim=(0, 4))
     top.set_title("range test: the learning rate grows with every batch")
     rates = [runs[0]["settings"]["lr"] for runs in results.values()]
@@ -90,8 +93,9 @@ def learning_rates(ranged: list[dict], results: Results) -> Figure:
 
 
 @styled
-def gradient_noise(runs: list[dict]) -> Figure:
+def gradient_noise(results: Results) -> Figure:
     """Distance of a batch's gradient from the whole one against the batch size."""
+    (runs,) = results.values()
     fig = Figure(figsize=(8, 3.4))
     ax = fig.subplots()
     sizes = [int(size) for size in runs[0]["noise"]]
@@ -120,16 +124,9 @@ def reliability(results: Results) -> Figure:
         for when, colour, marker in (("before", ORANGE, "o"), ("after", BLUE, "s")):
             for number, run in enumerate(runs):
                 bins = [one for one in run[when]["bins"] if one["images"] >= 20]
-                ax.plot(
-                    [one["confidence"] for one in bins],
-                    [one["accuracy"] for one in bins],
-                    marker,
-                    color=colour,
-                    alpha=0.7,
-                    ms=6,
-                    mew=0,
-                    label=f"{when} scaling" if not number else None,
-                )
+                points = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
+                label = None if number else f"{when} scaling"
+                ax.plot(*points, marker, color=colour, alpha=0.7, ms=6, mew=0, label=label)
         ax.set(xlabel="probability claimed", ylabel="share correct", aspect="equal")
         ax.set(xlim=(0.2, 1.02), ylim=(0.2, 1.02), title=name)
         ax.legend(loc="upper left")
@@ -142,13 +139,11 @@ def gaps(results: Results, title: str) -> Figure:
     fig = Figure(figsize=(8, 0.45 * len(results) + 1.5))
     ax = fig.subplots()
     for row, runs in enumerate(results.values()):
-        test = mean(accuracies(runs))
+        test, error = mean(accuracies(runs)), stdev(accuracies(runs)) if len(runs) > 1 else 0
         train = mean(run["train_accuracy"] for run in runs)
         ax.plot([test, train], [row, row], color=GREY, lw=3, alpha=0.5, zorder=1)
-        ax.errorbar(
-            test, row, xerr=stdev(accuracies(runs)), fmt="o", color=BLUE, ms=7, capsize=3,
-            label=None if row else "test",
-        )  # fmt: skip
+        label = None if row else "test"
+        ax.errorbar(test, row, xerr=error, fmt="o", color=BLUE, ms=7, capsize=3, label=label)
         ax.plot([train], [row], "s", color=ORANGE, ms=7, label=None if row else "training")
     ax.set_yticks(range(len(results)), list(results))
     ax.set(xlabel="accuracy (%)", ylim=(len(results) - 0.5, -0.5), title=title)
@@ -158,15 +153,15 @@ def gaps(results: Results, title: str) -> Figure:
 
 
 @styled
-def early_signs(curves: dict[str, dict], marks) -> Figure:
+def early_signs(curves: dict[str, dict]) -> Figure:
     """Final rank of every variant against its rank so early, a panel for each moment."""
     fig = Figure(figsize=(9, 2.9))
     ranks = {
         mark: np.argsort(np.argsort([-mean(curve[mark]) for curve in curves.values()])) + 1
-        for mark in (*marks, "end")
+        for mark in (*MARKS, "end")
     }
-    axes = fig.subplots(1, len(marks), sharey=True)
-    for ax, mark in zip(axes, marks, strict=True):
+    axes = fig.subplots(1, len(MARKS), sharey=True)
+    for ax, mark in zip(axes, MARKS, strict=True):
         ax.plot([1, len(curves)], [1, len(curves)], "--", color=GREY, lw=1)
         ax.plot(ranks[mark], ranks["end"], "o", color=GREEN, ms=5, mew=0)
         ax.set(title=f"after {mark} updates", xlabel="rank then (1 = best)", aspect="equal")
@@ -176,28 +171,18 @@ def early_signs(curves: dict[str, dict], marks) -> Figure:
     return fig
 
 
-BUDGET = f"{BASE.images:,} images, {BASE.epochs} epochs"
-
-
 def figures(folder: Path) -> dict[str, Figure]:
     """Those figures for which `folder` has results, by name."""
-    results = {
-        name: measured(name, folder)
-        for name in ("width", "lr_range", "lr", "noise", "softmax", "dropout", "norm")
+    budget = f"{BASE.images:,} images, {BASE.epochs} epochs"
+    draw = {
+        "width": lambda runs: against_parameters(runs, f"one network, several widths: {budget}"),
+        "lr": lambda runs: learning_rates(measured("lr_range", folder), runs),
+        "noise": gradient_noise,
+        "softmax": reliability,
+        "dropout": lambda runs: gaps(runs, "training and test accuracy, images not rotated"),
+        "norm": lambda runs: dots(runs, f"with and without batch normalisation: {budget}", 91),
     }
-    ranged = [run for runs in results["lr_range"].values() for run in runs]
-    noisy = [run for runs in results["noise"].values() for run in runs]
-    curves = early_and_late(folder)
-    drawn = {
-        "width": len(results["width"]) > 2
-        and against_parameters(results["width"], f"one network, several widths: {BUDGET}"),
-        "lr": len(results["lr"]) > 1 and ranged and learning_rates(ranged, results["lr"]),
-        "noise": noisy and gradient_noise(noisy),
-        "softmax": results["softmax"] and reliability(results["softmax"]),
-        "dropout": len(results["dropout"]) > 1
-        and gaps(results["dropout"], "training and test accuracy, without turning the images"),
-        "norm": len(results["norm"]) > 2
-        and dots(results["norm"], f"with and without batch normalisation: {BUDGET}", 91),
-        "early": len(curves) >= 6 and early_signs(curves, MARKS),
-    }
-    return {name: figure for name, figure in drawn.items() if figure}
+    drawn = {name: draw[name](runs) for name in draw if (runs := measured(name, folder))}
+    if len(curves := early_and_late(folder)) >= 6:
+        drawn["early"] = early_signs(curves)
+    return drawn

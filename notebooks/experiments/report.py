@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from statistics import mean, stdev
@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from notebooks.experiments.catalogue import BASE, EXPERIMENTS, Variant
 from notebooks.experiments.runner import MARKS, SEEDS, owner, read, runs_of
 from notebooks.experiments.variants import build, multiplications
+from s4lib.history import markdown
 from s4lib.receptive_field import receptive_fields
 
 Runs = list[dict]  # of one variant, a run for each seed
@@ -24,10 +25,14 @@ def spread(values, digits: int = 2) -> str:
     return f"{mean(values):.{digits}f}{deviation}"
 
 
-def last_convolution(runs: Runs):
+@cache
+def last_convolution(words: str):
     """The row of `receptive_fields` before global average pooling."""
-    rows = receptive_fields(build(runs[0]["settings"]["network"]))
-    return [row for row in rows if not row.layer.endswith("gap")][-1]
+    return [row for row in receptive_fields(build(words)) if not row.layer.endswith("gap")][-1]
+
+
+def words(runs: Runs) -> str:
+    return runs[0]["settings"]["network"]
 
 
 def epoch_seconds(run: dict) -> float:
@@ -37,11 +42,9 @@ def epoch_seconds(run: dict) -> float:
 
 COLUMNS = {
     "parameters": lambda runs: f"{runs[0]['parameters']:,}",
-    "multiplications": lambda runs: (
-        f"{multiplications(runs[0]['settings']['network']) / 1e6:.1f} million"
-    ),
-    "sees": lambda runs: str(last_convolution(runs).receptive_field),
-    "last map": lambda runs: "{0}×{0}".format(last_convolution(runs).size),
+    "multiplications": lambda runs: f"{multiplications(words(runs)) / 1e6:.1f} million",
+    "sees": lambda runs: str(last_convolution(words(runs)).receptive_field),
+    "last map": lambda runs: "{0}×{0}".format(last_convolution(words(runs)).size),
     "updates": lambda runs: f"{runs[0]['updates']:,}",
     "seconds for 10,000 images": lambda runs: f"{mean(map(epoch_seconds, runs)):.1f}",
     "training accuracy": lambda runs: f"{mean(run['train_accuracy'] for run in runs):.2f}",
@@ -51,48 +54,24 @@ COLUMNS = {
 }
 
 
-def measured(name: str, folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> dict:
+def measured(name: str, folder: Path) -> dict[str, Runs]:
     """The variants of an experiment that enough seeds have been run of: {name: runs}."""
-    runs = {
-        label: runs_of(folder, variant, dataset)
-        for label, variant in EXPERIMENTS[name].variants.items()
-    }
-    return {label: kept for label, kept in runs.items() if len(kept) >= seeds}
+    runs = {label: runs_of(folder, one) for label, one in EXPERIMENTS[name].variants.items()}
+    return {label: kept for label, kept in runs.items() if len(kept) >= SEEDS}
 
 
-def table(name: str, folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> str:
-    """The experiment's table in Markdown, a row for every variant measured.
-
-    Empty while there is nothing to compare.
-    """
-    results = measured(name, folder, dataset, seeds)
-    enough = len(results) >= min(2, len(EXPERIMENTS[name].variants)) or name == "softmax"
-    return tabulated(name, results) if results and enough else ""
-
-
-def tabulated(name: str, results: dict[str, Runs]) -> str:
-    """The same for runs at hand."""
+def table(name: str, results: dict[str, Runs]) -> str:
+    """An experiment's runs in Markdown, a row for every variant."""
     if name in SPECIAL:
         return SPECIAL[name](results)
     columns = EXPERIMENTS[name].columns
-    rows = [
-        [label, *(COLUMNS[column](runs) for column in columns)] for label, runs in results.items()
-    ]
+    rows = [[label, *(COLUMNS[one](runs) for one in columns)] for label, runs in results.items()]
     return markdown(["", *columns], rows)
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table, its first column to the left and the others to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in lines)
 
 
 def noise_table(results: dict[str, Runs]) -> str:
     (runs,) = results.values()
-    rows = []
-    for size in runs[0]["noise"]:
-        values = [run["noise"][size] for run in runs]
-        rows.append([f"{int(size):,}", spread(values)])
+    rows = [[f"{int(n):,}", spread([run["noise"][n] for run in runs])] for n in runs[0]["noise"]]
     return markdown(["batch size", "distance from the whole gradient, in its lengths"], rows)
 
 
@@ -116,8 +95,8 @@ def no_digits_table(results: dict[str, Runs]) -> str:
     rows = [
         [
             kind,
-            spread([100 * one["mean"] for one in sure], 1),
-            spread([one["above 0.9"] for one in sure], 1),
+            spread([100 * s["mean"] for s in sure], 1),
+            spread([s["above 0.9"] for s in sure], 1),
         ]
         for kind, sure in shown.items()
     ]
@@ -129,6 +108,7 @@ def range_test(runs: Runs, smoothed: int = 9) -> tuple[np.ndarray, np.ndarray]:
     setting, updates = runs[0]["settings"], runs[0]["updates"]
     shortest = min(len(run["losses"]) for run in runs)
     losses = np.mean([run["losses"][:shortest] for run in runs], axis=0)
+    smoothed = min(smoothed, shortest)
     smooth = np.convolve(losses, np.ones(smoothed) / smoothed, "valid")
     factor = setting["ramp"] / setting["lr"]
     return setting["lr"] * factor ** ((np.arange(len(smooth)) + smoothed // 2) / updates), smooth
@@ -139,12 +119,12 @@ def range_table(results: dict[str, Runs]) -> str:
     rates, losses = range_test(runs)
     lowest = losses.argmin()
     guessing = math.log(10)
-    again = lowest + (losses[lowest:] > guessing).argmax()
     moments = {
         "has fallen by a tenth": (losses < 0.9 * guessing).argmax(),
         "is lowest": lowest,
-        f"is first above guessing ({guessing:.2f}) again": again,
-    }
+        f"is first above guessing ({guessing:.2f}) again":
+            lowest + (losses[lowest:] > guessing).argmax(),
+    }  # fmt: skip
     rows = [[name, f"{rates[at]:.2g}", f"{losses[at]:.2f}"] for name, at in moments.items()]
     return markdown(["the loss …", "at the learning rate", "loss"], rows)
 
@@ -152,7 +132,7 @@ def range_table(results: dict[str, Runs]) -> str:
 SPECIAL = {"noise": noise_table, "softmax": softmax_table, "lr_range": range_table}
 
 
-def early_and_late(folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> dict[str, dict]:
+def early_and_late(folder: Path) -> dict[str, dict]:
     """Every variant that saw as many images in as many updates as MNISTNet: accuracy by update.
 
     {experiment and variant: {50: held-out accuracies, a seed each, …, "end": test accuracies}}
@@ -162,16 +142,15 @@ def early_and_late(folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> 
     for run in sorted(kept, key=itemgetter("seed")):
         settings = Variant(**run["settings"])
         alike = (settings.images, settings.batch_size) == (BASE.images, BASE.batch_size)
-        whole = alike and not settings.updates and not settings.measure
-        if whole and run["dataset"] == dataset and not run["diverged"]:
+        if alike and not settings.updates and not settings.measure and not run["diverged"]:
             curves.setdefault(settings, []).append(run)
     return {
         ": ".join(owner(settings)): {
-            mark: [run["early"][str(mark)] for run in runs[:seeds]] for mark in MARKS
+            mark: [run["early"][str(mark)] for run in runs[:SEEDS]] for mark in MARKS
         }
-        | {"end": [run["test_accuracy"] for run in runs[:seeds]]}
+        | {"end": [run["test_accuracy"] for run in runs[:SEEDS]]}
         for settings, runs in curves.items()
-        if len(runs) >= seeds
+        if len(runs) >= SEEDS
     }
 
 
@@ -180,34 +159,28 @@ def early_table(curves: dict[str, dict]) -> str:
     the half that ends best; of the means over the seeds, and within a seed, averaged over them.
     """
     by_end = sorted(curves.values(), key=lambda curve: -mean(curve["end"]))
-    better = by_end[: len(by_end) // 2]
-
-    def correlation(group: list[dict], mark: int, take: Callable) -> float:
-        pairs = [(take(curve[mark]), take(curve["end"])) for curve in group]
-        return spearmanr(*zip(*pairs, strict=True)).statistic
-
-    rows = []
-    for mark in MARKS:
-        row = [str(mark)]
-        for group in (by_end, better):
-            of_seeds = [
-                correlation(group, mark, itemgetter(seed)) for seed in range(len(group[0]["end"]))
-            ]
-            row += [f"{correlation(group, mark, mean):.2f}", f"{mean(of_seeds):.2f}"]
-        rows.append(row)
-    groups = f"all {len(by_end)}", f"best {len(better)}"
+    groups = {f"all {len(by_end)}": by_end, f"best {len(by_end) // 2}": by_end[: len(by_end) // 2]}
+    rows = [[str(mark)] for mark in MARKS]
+    for row, mark in zip(rows, MARKS, strict=True):
+        for group in groups.values():
+            early, end = ([curve[at] for curve in group] for at in (mark, "end"))
+            of_means = spearmanr([*map(mean, early)], [*map(mean, end)]).statistic
+            seeds = zip(zip(*early, strict=True), zip(*end, strict=True), strict=True)
+            of_seeds = [spearmanr(*both).statistic for both in seeds]
+            row += [f"{of_means:.2f}", f"{mean(of_seeds):.2f}"]
     header = [f"{group}: {what}" for group in groups for what in ("means", "one seed")]
     return markdown(["updates", *header], rows)
 
 
-def tables(folder: Path, dataset: str = "MNIST", seeds: int = SEEDS) -> dict[str, str]:
-    """Every table of `notebooks/README.md` by the name that its comment gives."""
-    found = {name: table(name, folder, dataset, seeds) for name in EXPERIMENTS}
-    if results := measured("softmax", folder, dataset, seeds):
-        found["no digits"] = no_digits_table(results)
-    if len(curves := early_and_late(folder, dataset, seeds)) >= 6:
+def tables(folder: Path) -> dict[str, str]:
+    """Every table of `notebooks/README.md` for which there are runs, by its comment's name."""
+    results = {name: measured(name, folder) for name in EXPERIMENTS}
+    found = {name: table(name, runs) for name, runs in results.items() if runs}
+    if results.get("softmax"):
+        found["no digits"] = no_digits_table(results["softmax"])
+    if len(curves := early_and_late(folder)) >= 6:
         found["early"] = early_table(curves)
-    return {name: text for name, text in found.items() if text}
+    return found
 
 
 def filled(page: str, folder: Path) -> str:
@@ -219,7 +192,7 @@ def filled(page: str, folder: Path) -> str:
 
     def fill(match) -> str:
         experiment = {"no digits": "softmax", "early": ""}.get(match[2], match[2])
-        command = f"python -m s4lib experiments {experiment}".strip()
+        command = f"python -m notebooks.experiments {experiment}".strip()
         return match[1] + found.get(match[2], f"*Not measured yet: `{command}`*") + "\n"
 
     return re.sub(r"(<!-- table: (.+) -->\n)(?:.+\n)*", fill, page)

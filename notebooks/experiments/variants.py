@@ -12,9 +12,11 @@ fc          fully connected, from all that is left to the ten classes
 
 import re
 from bisect import bisect_left
+from functools import cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from s4lib import UsageError
 from s4lib.model import block
@@ -25,40 +27,33 @@ BLOCK3 = "valid3-16 relu drop10 valid3-32 relu "
 HEAD = "gap drop15 fc"
 MNISTNET = BLOCK + TRANSITION + BLOCK + TRANSITION + BLOCK3 + HEAD  # `MNISTNet` in words
 
-CONVOLUTION = re.compile(r"(conv|valid|stride)(\d+)-(\d+)")
 
+def layer(word: str, x: Tensor) -> nn.Module:
+    """The layer that `word` means for a map x (N, channels, size, size).
 
-def layer(word: str, channels: int, size: int) -> tuple[nn.Module, int, int]:
-    """The layer that `word` means for a map (N, channels, size, size), and its own channels and
-    size. Raises ValueError where there can't be such a layer.
+    Raises ValueError for a word that means none.
     """
-    if match := CONVOLUTION.fullmatch(word):
-        kind, kernel, out = match[1], int(match[2]), int(match[3])
-        padding = 0 if kind == "valid" else kernel // 2
-        stride = 2 if kind == "stride" else 1
-        if not out or not kernel:
-            raise ValueError("no parameters are left")
-        if size + 2 * padding < kernel:
-            raise ValueError(f"a {kernel}×{kernel} kernel doesn't fit a {size}×{size} map")
-        convolution = nn.Conv2d(channels, out, kernel, stride, padding)
-        return convolution, out, (size + 2 * padding - kernel) // stride + 1
-    if word in ("maxpool", "avgpool"):
-        if size < 2:
-            raise ValueError(f"a {size}×{size} map can't be halved")
-        pool = nn.MaxPool2d if word == "maxpool" else nn.AvgPool2d
-        return pool(2), channels, size // 2
-    if word == "fc":
-        return nn.Sequential(nn.Flatten(), nn.Linear(channels * size**2, 10)), 10, 1
-    if match := re.fullmatch(r"drop(\d\d?)", word):
-        return nn.Dropout(int(match[1]) / 100), channels, size
-    simple = {
-        "norm": (nn.BatchNorm2d(channels), channels, size),
-        "relu": (nn.ReLU(inplace=True), channels, size),
-        "gap": (nn.AdaptiveAvgPool2d(1), channels, 1),
-    }
-    if word not in simple:
-        raise ValueError("there is no such layer")
-    return simple[word]
+    parts = re.fullmatch(r"([a-z]+)([1-9]\d*)?(?:-([1-9]\d*))?", word)
+    match parts and parts.groups():
+        case ("conv" | "valid" | "stride" as kind, str(kernel), str(out)):
+            padding = 0 if kind == "valid" else int(kernel) // 2
+            stride = 2 if kind == "stride" else 1
+            return nn.Conv2d(x.shape[1], int(out), int(kernel), stride, padding)
+        case ("maxpool", None, None):
+            return nn.MaxPool2d(2)
+        case ("avgpool", None, None):
+            return nn.AvgPool2d(2)
+        case ("norm", None, None):
+            return nn.BatchNorm2d(x.shape[1])
+        case ("relu", None, None):
+            return nn.ReLU(inplace=True)
+        case ("drop", str(percent), None):
+            return nn.Dropout(int(percent) / 100)
+        case ("gap", None, None):
+            return nn.AdaptiveAvgPool2d(1)
+        case ("fc", None, None):
+            return nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 10))
+    raise ValueError("there is no such layer")
 
 
 def build(words: str) -> nn.Sequential:
@@ -66,45 +61,38 @@ def build(words: str) -> nn.Sequential:
 
     Raises UsageError, naming the layer, if it can't be built.
     """
-    layers, channels, size = {}, 1, 28
+    layers, x = {}, torch.zeros(1, 1, 28, 28)
     for number, word in enumerate(words.split(), 1):
         try:
-            layers[f"{number}_{word}"], channels, size = layer(word, channels, size)
-        except ValueError as error:
+            made = layers[f"{number}_{word}"] = layer(word, x)
+            x = made.eval()(x)  # evaluating, so that batch normalisation learns nothing here
+        except (ValueError, RuntimeError) as error:
             raise UsageError(f"Layer {number}, {word}: {error}.") from error
-    if not words.split()[-1:] == ["fc"]:
+    if words.split()[-1:] != ["fc"]:
         raise UsageError(f"The last layer must be fc, in: {words}")
-    return block(**layers, log_softmax=nn.LogSoftmax(dim=1))
+    return block(**layers, log_softmax=nn.LogSoftmax(dim=1)).train()
 
 
+@cache
 def count(words: str) -> int:
     """How many parameters the network has."""
     with torch.device("meta"):  # shapes alone
         return sum(parameter.numel() for parameter in build(words).parameters())
 
 
+@cache
 def multiplications(words: str) -> int:
     """How many multiplications the convolutions and the fully connected layer make an image."""
-    total = 0
-
-    def add(layer, _inputs, output):
-        nonlocal total
-        total += layer.weight[0].numel() * output[0].numel()
-
     with torch.device("meta"):
-        model = build(words)
-        for part in model.modules():
-            if isinstance(part, nn.Conv2d | nn.Linear):
-                part.register_forward_hook(add)
-        model.eval()(torch.zeros(1, 1, 28, 28))
-    return total
+        model = build(words).eval()
+        with FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, 1, 28, 28))
+    return counter.get_total_flops() // 2  # of which every other one is an addition
 
 
 def widened(words: str, factor: float) -> str:
     """The same network with `factor` times as many channels in every convolution."""
-    return re.sub(
-        r"(?<=\d-)\d+", lambda channels: str(max(1, round(factor * int(channels[0])))), words
-    )
+    return re.sub(r"(?<=\d-)\d+", lambda out: str(max(1, round(factor * int(out[0])))), words)
 
 
 def matched(words: str, parameters: int = 17_498) -> str:

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import multiprocessing
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,10 +33,12 @@ from torchvision.datasets import MNIST
 from tqdm import tqdm
 
 from s4lib import train
+from s4lib.__main__ import NETWORKS
 from s4lib.data import MNIST_MEAN, MNIST_STD, Batches, load
 from s4lib.model import MNISTNet, pool_before_relu
-from s4lib.muon import Muon
+from s4lib.optim import Muon
 from s4lib.recipes import CLASSIC, FAST
+from s4lib.runtime.device import choose_device, choose_precision
 
 EPOCH = 468  # batches of 128
 FIRST_BATCH = """
@@ -50,7 +51,7 @@ main(["train", "--dataset", "mnist", "--out", sys.argv[1]])
 
 def original_way():
     """The original's loader, network and optimizer: (train on some batches, test, schedule)."""
-    device = train.choose_device()
+    device = choose_device()
     to_normal = [transforms.ToTensor(), transforms.Normalize((MNIST_MEAN,), (MNIST_STD,))]
     turn = transforms.RandomRotation((-CLASSIC.rotation, CLASSIC.rotation))
     workers = {"num_workers": 4, "pin_memory": True} if device.type == "cuda" else {}
@@ -120,7 +121,7 @@ def our_way(precision, recipe=CLASSIC):
             contextlib.redirect_stdout(null),
             contextlib.redirect_stderr(null),
         ):
-            train.fit(replace(recipe, epochs=1), short)
+            train.fit(NETWORKS[recipe.name], short, replace(recipe, epochs=1))
 
     return piece
 
@@ -151,6 +152,8 @@ def peak_memory() -> float:
     """The process's largest in MiB: of the GPU if there is one, else of the machine."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
+    import resource  # which Windows lacks
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
@@ -179,7 +182,7 @@ def counting(spent, optimizer):
     with contextlib.ExitStack() as patches:
         patches.enter_context(patch.object(Batches, "__iter__", timed_batches))
         for part, owner, name in (
-            ("forward", torch.fx.GraphModule, "__call__"),
+            ("forward", nn.Sequential, "__call__"),
             ("forward", F, "nll_loss"),
             ("backward", torch.Tensor, "backward"),
             ("optimizer", optimizer, "zero_grad"),
@@ -209,7 +212,7 @@ def operations(images: int) -> int:
 
 def peak_rate(precision) -> float:
     """The most floating-point operations a second that a matrix product reaches here."""
-    device, rates = train.choose_device(), []
+    device, rates = choose_device(), []
     for size in (1024, 2048, 4096):
         matrix = torch.randn(size, size, device=device, dtype=precision)
         rates += [2 * size**3 / seconds(torch.mm, matrix, matrix) for _ in range(10)]
@@ -218,8 +221,8 @@ def peak_rate(precision) -> float:
 
 def test_time() -> float:
     """Seconds that a test on all 10,000 images takes."""
-    dataset = load("mnist").to(train.choose_device())
-    model = MNISTNet().to(train.choose_device(), memory_format=torch.channels_last)
+    dataset = load("mnist").to(choose_device())
+    model = MNISTNet().to(choose_device(), memory_format=torch.channels_last)
     return statistics.median(seconds(train.evaluate, model, dataset) for _ in range(5))
 
 
@@ -229,7 +232,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=117, help="in a piece")
     args = parser.parse_args()
 
-    native = train.choose_precision(train.choose_device())
+    native = choose_precision(choose_device())
     ways = {"the original's way": (original_piece,), "ours, fp32": (our_way, torch.float32)}
     if native != torch.float32:
         ways[f"ours, {str(native).removeprefix('torch.')}"] = (our_way, native)

@@ -14,35 +14,41 @@ import contextlib
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 
 import torch
 
-from s4lib import history
-from s4lib.checkpoint import writable
-from s4lib.data import load
-from s4lib.recipes import BEST, CLASSIC, FAST, Recipe
-from s4lib.train import fit
+from s4lib import BEST, CLASSIC, FAST, History, MNISTNet, Recipe, fit, load
 
 RUNS = Path("runs", "ladder")
 
 
-def climb(start: str, recipe: Recipe, changes: dict[str, dict]) -> dict[str, Recipe]:
-    """The recipe that it starts from, and after every change."""
-    rungs = {start: recipe}
-    for change, values in changes.items():
-        recipe = rungs[change] = replace(recipe, **values)
+Way = tuple[Recipe, partial]  # how a run is trained, and the network that is
+
+
+def climb(start: str, way: Way, changes: dict[str, dict | partial]) -> dict[str, Way]:
+    """The way that it starts from, and after every change of the recipe or of the network."""
+    recipe, network = way
+    rungs = {start: way}
+    for name, change in changes.items():
+        if isinstance(change, dict):
+            recipe = replace(recipe, **change)
+        else:
+            network = change
+        rungs[name] = recipe, network
     return rungs
 
 
+PLAIN, DROPOUT = partial(MNISTNet, 0, 0), partial(MNISTNet)
 RUNGS = {
     "fast": climb(
         "CLASSIC, shortened",
-        CLASSIC.adjusted(epochs=2),
+        (CLASSIC.adjusted(epochs=2), DROPOUT),
         {
             "lr up, then down to 0": {"warm_up": 0.15, "milestones": ()},
-            "no dropout": {"dropout_block3": 0, "dropout_head": 0},
+            "no dropout": PLAIN,
             "Muon for the convolutions, lr 0.02": {"optimizer": "muon", "lr": 0.02},
             "label smoothing 0.1": {"label_smoothing": 0.1},
             "batches of 64": {"batch_size": 64},
@@ -51,54 +57,50 @@ RUNGS = {
     ),
     "best": climb(
         "FAST, prolonged",
-        FAST.adjusted(epochs=19),
+        (FAST.adjusted(epochs=19), PLAIN),
         {
-            "±10°, ±1 pixel, ±10 %": {"rotation": 10, "shift": 1, "scale": 0.1},
-            "the last two epochs plain: BEST": {"plain": 2},
+            "±10°, ±1 pixel, ±10 %": {"rotation": 10, "translate": 1, "scale": 0.1},
+            "the last two epochs plain: BEST": {"plain_epochs": 2},
         },
     ),
 }
 TRIED = {
     "fast": {
-        "half the lr": replace(FAST, lr=FAST.lr / 2),
-        "twice the lr": replace(FAST, lr=FAST.lr * 2),
-        "batches of 32": replace(FAST, batch_size=32),
-        "label smoothing 0.2": replace(FAST, label_smoothing=0.2),
-        "no rotation": replace(FAST, rotation=0),
-        "rotation, shift and scale": replace(FAST, rotation=10, shift=1, scale=0.1),
-        "CLASSIC's dropout": replace(FAST, dropout_block3=0.1, dropout_head=0.15),
-        "Adam instead of Muon, lr 0.01": replace(FAST, optimizer="adam", lr=0.01),
-        "images cropped to 24×24": FAST,
-        "one epoch": replace(FAST, epochs=1),
+        "half the lr": (replace(FAST, lr=FAST.lr / 2), PLAIN),
+        "twice the lr": (replace(FAST, lr=FAST.lr * 2), PLAIN),
+        "batches of 32": (replace(FAST, batch_size=32), PLAIN),
+        "label smoothing 0.2": (replace(FAST, label_smoothing=0.2), PLAIN),
+        "no rotation": (replace(FAST, rotation=0), PLAIN),
+        "rotation, shift and scale": (replace(FAST, rotation=10, translate=1, scale=0.1), PLAIN),
+        "CLASSIC's dropout": (FAST, DROPOUT),
+        "Adam instead of Muon, lr 0.01": (replace(FAST, optimizer="adam", lr=0.01), PLAIN),
+        "images cropped to 24×24": (FAST, PLAIN),
+        "one epoch": (replace(FAST, epochs=1), PLAIN),
     },
     "best": {
-        "the last four epochs plain": replace(BEST, plain=4),
-        "±15°, ±2 pixels, ±15 %": replace(BEST, rotation=15, shift=2, scale=0.15),
-        "half of CLASSIC's dropout": replace(BEST, dropout_block3=0.05, dropout_head=0.075),
-        "no label smoothing": replace(BEST, label_smoothing=0),
-        "Adam instead of Muon, lr 0.01": replace(BEST, optimizer="adam", lr=0.01),
+        "the last four epochs plain": (replace(BEST, plain_epochs=4), PLAIN),
+        "±15°, ±2 pixels, ±15 %": (replace(BEST, rotation=15, translate=2, scale=0.15), PLAIN),
+        "half of CLASSIC's dropout": (BEST, partial(MNISTNet, 0.05, 0.075)),
+        "no label smoothing": (replace(BEST, label_smoothing=0), PLAIN),
+        "Adam instead of Muon, lr 0.01": (replace(BEST, optimizer="adam", lr=0.01), PLAIN),
     },
 }
 
 
-def run(name: str, recipe: Recipe, seed: int) -> history.History:
+def run(name: str, way: Way, seed: int) -> History:
     torch.set_num_threads(1)
-    recipe = replace(recipe, name=name)
+    recipe, network = way
     dataset = load("mnist").hold_out(10_000)
     if "cropped" in name:
         images, labels = dataset.train
         dataset = replace(dataset, train=(images[..., 2:-2, 2:-2].contiguous(), labels))
-    out = RUNS / f"{name.replace(' ', '-')}-{seed}"
-    writable(out)
-    done = history.finished(out / "history.json", recipe, dataset.name)
-    if done is None:
-        with (
-            open(os.devnull, "w") as null,
-            contextlib.redirect_stderr(null),
-            contextlib.redirect_stdout(null),
-        ):
-            _, done = fit(recipe, dataset, seed, "cpu", out)
-    return done
+    with (
+        open(os.devnull, "w") as null,
+        contextlib.redirect_stderr(null),
+        contextlib.redirect_stdout(null),
+    ):
+        out = RUNS / f"{name.replace(' ', '-')}-{seed}"
+        return fit(network, dataset, replace(recipe, name=name), seed, "cpu", out)[1]
 
 
 def main() -> None:
@@ -109,16 +111,16 @@ def main() -> None:
     rungs, tried = RUNGS[args.recipe], TRIED[args.recipe]
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         futures = {
-            (name, recipe): [pool.submit(run, name, recipe, seed) for seed in range(args.seeds)]
-            for name, recipe in {**rungs, **tried}.items()
+            name: [pool.submit(run, name, way, seed) for seed in range(args.seeds)]
+            for name, way in {**rungs, **tried}.items()
         }
-        for title, recipes in {
+        for title, ways in {
             "change": rungs,
             f"tried, from {args.recipe.upper()}": tried,
         }.items():
             print(f"| {title} | epochs | seconds | held-out accuracy |\n|---|---:|---:|---:|")
-            for name, recipe in recipes.items():
-                runs = [future.result() for future in futures[name, recipe]]
+            for name, (recipe, _) in ways.items():
+                runs = [future.result() for future in futures[name]]
                 last = [run.epochs[-1].test_accuracy for run in runs]
                 spread = f" ± {stdev(last):.2f}" if len(last) > 1 else ""
                 seconds = mean(sum(epoch.seconds for epoch in run.epochs) for run in runs)

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from s4lib import processes
 from s4lib.model import MNISTNet, pool_before_relu
-from s4lib.train import choose_precision
+from s4lib.runtime.device import choose_precision
+from s4lib.runtime.distributed import init_distributed, parallel, rank, shard, world_size
 
 SIZES = (32, 64, 128, 256, 512, 1024)
 ROUNDS = 8
@@ -27,26 +27,26 @@ def step_seconds(folder: str) -> None:
     """Write the seconds of a step, by batch size, as measured by the first process."""
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
-    with processes.joined(cpu):
+    with init_distributed(cpu):
         model = MNISTNet().to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
-        parallel, fastest = processes.parallel(pool_before_relu(model)), {}
+        network, fastest = parallel(pool_before_relu(model)), {}
         for size in SIZES:
             images, labels = torch.randn(size, 1, 28, 28), torch.randint(10, (size,))
-            images, labels = processes.share(images, labels)
+            images, labels = shard(images, labels)
             seconds = []
             for _ in range(ROUNDS):
                 started = time.perf_counter()
                 for _ in range(4):
                     with torch.autocast("cpu", choose_precision(cpu)):
-                        loss = F.nll_loss(parallel(images), labels)
+                        loss = F.nll_loss(network(images), labels)
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
                 seconds.append((time.perf_counter() - started) / 4)
             fastest[size] = min(seconds)
-        if processes.rank() == 0:
-            Path(folder, f"{processes.count()}.json").write_text(json.dumps(fastest))
+        if rank() == 0:
+            Path(folder, f"{world_size()}.json").write_text(json.dumps(fastest))
 
 
 def main() -> int:

@@ -17,11 +17,7 @@ from statistics import mean, stdev
 
 import torch
 
-from s4lib import history
-from s4lib.checkpoint import writable
-from s4lib.data import load
-from s4lib.recipes import CLASSIC
-from s4lib.train import fit
+from s4lib import CLASSIC, History, MNISTNet, fit, load
 
 RUNS = Path("runs", "rotation")
 VARIANTS = [
@@ -32,18 +28,18 @@ VARIANTS = [
 ]
 
 
-def run(variant: tuple[float, str], epochs: int, seed: int) -> history.History:
+def run(variant: tuple[float, str], epochs: int, seed: int) -> History:
     degrees, interpolation = variant
     torch.set_num_threads(1)
     recipe = replace(CLASSIC, rotation=degrees, interpolation=interpolation, epochs=epochs)
     dataset = load("mnist").hold_out(10_000)
     out = RUNS / f"{interpolation}-{degrees}-{seed}"
-    writable(out)
-    done = history.finished(out / "history.json", recipe, dataset.name)
-    if done is None:
-        with open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
-            _, done = fit(recipe, dataset, seed, "cpu", out)
-    return done
+    with (
+        open(os.devnull, "w") as null,
+        contextlib.redirect_stdout(null),
+        contextlib.redirect_stderr(null),
+    ):
+        return fit(MNISTNet, dataset, recipe, seed, "cpu", out)[1]
 
 
 def main() -> None:
