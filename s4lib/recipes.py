@@ -71,10 +71,12 @@ class Recipe:
                 check_number(name, getattr(self, name), *limits)
         for name, choices in CHOICES.items():
             check_choice(name, getattr(self, name), choices)
-        if not isinstance(self.milestones, tuple) or [*self.milestones] != sorted(self.milestones):
-            raise UsageError(f"milestones must be an ascending tuple, not {self.milestones!r}.")
+        if not isinstance(self.milestones, tuple):
+            raise UsageError(f"milestones must be a tuple, not {self.milestones!r}.")
         for milestone in self.milestones:
-            check_number("A milestone", milestone, float, 1e-12, math.inf)
+            check_number("Each of milestones", milestone, float, 1e-12, math.inf)
+        if [*self.milestones] != sorted(self.milestones):
+            raise UsageError(f"milestones must be in ascending order, not {self.milestones!r}.")
 
     def adjusted(
         self, epochs: int | None = None, batch_size: int | None = None, lr: float | None = None

@@ -1,20 +1,24 @@
-"""What the front page says is what the code does."""
+"""What the front page and the library's page say is what the code does."""
 
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from s4lib import CLASSIC, history, recipes
 from s4lib import __main__ as cli
-from s4lib import history, recipes
 from s4lib.model import MNISTNet
 from s4lib.receptive_field import receptive_fields
 from tests.benchmarks import race
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+FRONT = ROOT / "README.md"
+LIBRARY = ROOT / "s4lib" / "README.md"
+README, LIBRARY_PAGE = (page.read_text(encoding="utf-8") for page in (FRONT, LIBRARY))
+BOTH = README + LIBRARY_PAGE
 RUNS = history.parse((ROOT / "notebooks/results/classic.json").read_text())
 
 
@@ -26,7 +30,7 @@ def rows_after(header: str) -> list[list[str]]:
 
 def test_the_result_table_is_what_the_runs_gave():
     original = history.read_original(ROOT / "notebooks/results/original.csv")
-    assert history.table(RUNS, original) in README
+    assert history.table(RUNS, original) in LIBRARY_PAGE
 
 
 def test_the_recipes_table_is_what_their_runs_gave():
@@ -43,15 +47,15 @@ def test_the_recipes_table_is_what_their_runs_gave():
 
 def test_the_race_table_is_what_the_race_gave():
     report = json.loads((ROOT / "notebooks/results/race.json").read_text())
-    assert race.table(report["runs"]) in README
+    assert race.table(report["runs"]) in LIBRARY_PAGE
 
 
 def test_the_runs_are_five_seeds_of_the_whole_recipe_on_mnist():
     assert [run.seed for run in RUNS] == [0, 1, 2, 3, 4]
     for run in RUNS:
         assert run.dataset == "MNIST"
-        assert {**run.recipe, "milestones": tuple(run.recipe["milestones"])} == vars(cli.CLASSIC)
-        assert len(run.epochs) == cli.CLASSIC.epochs
+        assert {**run.recipe, "milestones": tuple(run.recipe["milestones"])} == vars(CLASSIC)
+        assert len(run.epochs) == CLASSIC.epochs
 
 
 def test_the_network_table_is_the_network():
@@ -67,10 +71,33 @@ def test_the_network_table_is_the_network():
             assert output.endswith(f"× {last.size} × {last.size}")
 
 
-def test_links_and_pictures_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+def test_the_layers_are_those_that_summary_prints(capsys):
+    cli.main(["summary"])
+    assert capsys.readouterr().out.split("\n\n")[0].strip() in README
+
+
+def test_the_log_is_that_of_the_run():
+    log = "\n".join(f"Epoch {epoch.epoch}:\n{epoch}" for epoch in RUNS[0].epochs)
+    assert log.strip() in README
+
+
+@pytest.mark.parametrize("page", [FRONT, LIBRARY], ids=["front page", "library"])
+def test_links_and_pictures_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
         if "://" not in target:
-            assert (ROOT / target).exists(), target
+            assert (page.parent / target).exists(), target
+
+
+def test_the_command_for_a_fork_rewrites_its_badges(tmp_path):
+    """The command of the page itself, on a copy of the page."""
+    (command,) = re.findall(r"^git grep .*$", README, re.M)
+    (tmp_path / "README.md").write_text(README, encoding="utf-8")
+    for words in ("git init -q", "git add README.md", command):
+        subprocess.run(words, cwd=tmp_path, shell=True, check=True)
+    rewritten = (tmp_path / "README.md").read_text("utf-8")
+    assert "OWNER/NAME" not in rewritten
+    assert "colab.research.google.com/github/you/session4/" in rewritten
+    assert "src=https://github.com/you/session4/" in rewritten
 
 
 def test_requirements_are_the_packages_own():
@@ -83,7 +110,7 @@ def test_requirements_are_the_packages_own():
     assert sorted(written) == sorted(re.findall(r'"([A-Za-z-]+>=[\d.]+)"', project))
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"`python -m s4lib (\w+)", README))))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`python -m s4lib (\w+)", BOTH))))
 def test_commands_exist(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])
@@ -99,7 +126,7 @@ def test_the_two_setup_lines_differ_only_in_what_they_run():
 
 
 def test_what_backs_the_table_of_reproducibility_is_there():
-    named = set(re.findall(r"`(test_\w+)`", README))
+    named = set(re.findall(r"`(test_\w+)`", BOTH))
     defined = {
         name
         for path in (ROOT / "tests").glob("test_*.py")
@@ -109,6 +136,9 @@ def test_what_backs_the_table_of_reproducibility_is_there():
     assert named <= defined
 
 
-@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m (tests[\w.]+)", README))))
-def test_benchmarks_exist(module):
-    assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists()
+@pytest.mark.parametrize(
+    "module", sorted(set(re.findall(r"python -m ((?:tests|notebooks|backprop)[\w.]*)", BOTH)))
+)
+def test_the_authors_commands_exist(module):
+    path = ROOT / module.replace(".", "/")
+    assert path.with_suffix(".py").exists() or (path / "__main__.py").exists()
