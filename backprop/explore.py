@@ -1,6 +1,7 @@
 """Sliders for the class network, in a notebook that can show them."""
 
 import importlib.util
+import os
 
 from backprop.network import WEIGHTS, train
 from backprop.plots import one_training
@@ -8,7 +9,11 @@ from s4lib.runtime import UsageError
 
 
 def switch(name: str, value) -> bool:
-    """A notebook's parameter that is yes or no. Raises UsageError for anything else."""
+    """A notebook's parameter that is yes or no; the environment's S4_SLIDERS, say, goes before.
+
+    Raises UsageError for anything else.
+    """
+    value = os.environ.get(f"S4_{name.upper()}") or value
     if value in ("yes", "no") or isinstance(value, bool):
         return value in ("yes", True)
     raise UsageError(f"{name} must be yes or no, not {value!r}.")
