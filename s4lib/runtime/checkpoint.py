@@ -21,7 +21,7 @@ from s4lib.runtime import UsageError
 from s4lib.runtime.distributed import per_rank, rank
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights.pt"
-LARGEST = 2**28  # bytes; MNISTNet's weights have 80,000, and three times as many with Adam's
+LARGEST = 2**28  # bytes beside those of the weights, of which MNISTNet has 70,000
 
 
 class DivergedError(UsageError):
@@ -31,10 +31,13 @@ class DivergedError(UsageError):
 def atomic_write(path: Path, content: bytes) -> None:
     """Write the whole file or leave the old one: a temporary neighbour, flushed, renamed.
 
-    Raises UsageError when there is no room for it, or no permission.
+    A file that has this content already is not touched. Raises UsageError when there is no room
+    for it, or no permission.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
+        if path.is_file() and path.read_bytes() == content:
+            return
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
@@ -51,12 +54,13 @@ def atomic_write(path: Path, content: bytes) -> None:
         raise
 
 
-def read(path: str | os.PathLike) -> bytes:
-    """The bytes of a file. Raises UsageError if it can't be read or is far too large."""
+def read(path: str | os.PathLike, model: nn.Module) -> bytes:
+    """The bytes of a file. Raises UsageError if it can't be read or is far too large for `model`."""
     path = Path(path)
+    most = LARGEST + 4 * sum(value.nbytes for value in model.state_dict().values())  # with Adam's
     try:
-        if path.stat().st_size > LARGEST or not path.is_file():
-            raise UsageError(f"Can't read {path}: it is no file of at most {LARGEST:,} bytes.")
+        if path.stat().st_size > most or not path.is_file():
+            raise UsageError(f"Can't read {path}: it is no file of at most {most:,} bytes.")
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"Can't read {path}: {error.strerror}.") from error
@@ -86,7 +90,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike = SHIPPED_WEIGHTS) ->
 
     Raises UsageError when the file can't be read, holds anything but tensors or doesn't fit.
     """
-    content, name = read(path), type(model).__name__
+    content, name = read(path, model), type(model).__name__
     try:
         state = unpack(content)
     except Exception as error:  # whatever can be wrong with a foreign file
@@ -154,8 +158,8 @@ class Run:
                     left.unlink()
             if self.folder is not None:
                 self.resume()
+            self.keep()
             self.close = self.close.pop_all()
-        self.keep()
         return self
 
     def lock(self) -> None:
@@ -178,7 +182,7 @@ class Run:
                         "Choose another folder with --out."
                     )
             return
-        content = read(path)
+        content = read(path, self.parts["model"])
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             raise UsageError(
                 f"{path} is damaged. Delete {self.folder} to train anew, or choose another "
@@ -261,12 +265,16 @@ class Run:
 def identify(model: nn.Module, dataset, history) -> dict:
     """All that must be the same for a run to end with the bits that it would have had.
 
-    A network is known by its layers, and by the bytecode of what is computed between them.
+    A network is known by its layers, and by the settings and the bytecode of those that are not
+    torch's own.
     """
-    forwards = [kind.forward for kind in dict.fromkeys(map(type, model.modules()))]
-    code = [forward.__code__ for forward in forwards if hasattr(forward, "__code__")]
-    plain = [[const for const in c.co_consts if not hasattr(const, "co_code")] for c in code]
-    layers = repr((model, [(c.co_code, c.co_names) for c in code], plain))
+    foreign = [m for m in model.modules() if not type(m).__module__.startswith("torch.")]
+    kinds = dict.fromkeys(kind for module in foreign for kind in type(module).__mro__)
+    methods = [method for kind in kinds if not kind.__module__.startswith("torch.")
+               for method in vars(kind).values() if hasattr(method, "__code__")]  # fmt: skip
+    settings = [{name: value for name, value in vars(module).items() if name != "training"
+                 and isinstance(value, int | float | str | tuple)} for module in foreign]  # fmt: skip
+    layers = repr((model, settings, [bytecode(method.__code__) for method in methods]))
     scale = repr((round(dataset.mean, 9), round(dataset.std, 9)))  # threads decide the last bits
     pixels = (part.cpu().contiguous().numpy().data for part in (*dataset.train, *dataset.test))
     return {
@@ -281,6 +289,12 @@ def identify(model: nn.Module, dataset, history) -> dict:
         "torch": history.versions["torch"],
         "s4lib": history.versions["s4lib"],
     }
+
+
+def bytecode(code) -> tuple:
+    """What a function computes, with the functions that it defines."""
+    consts = [bytecode(c) if hasattr(c, "co_code") else c for c in code.co_consts]
+    return code.co_code, code.co_names, consts
 
 
 def fingerprint(*contents: bytes | memoryview) -> str:
