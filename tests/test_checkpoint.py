@@ -7,15 +7,21 @@ import pytest
 import torch
 from torch import nn
 
-from s4lib import UsageError, checkpoint
-from s4lib.checkpoint import SHIPPED_WEIGHTS, claim, load_weights, save, save_weights
-from s4lib.model import MNISTNet
+from s4lib import MNISTNet, UsageError
+from s4lib.runtime import checkpoint
+from s4lib.runtime.checkpoint import (
+    SHIPPED_WEIGHTS,
+    atomic_write,
+    load_weights,
+    make_dir,
+    save_weights,
+)
 
 
 def test_weights_come_back(tmp_path):
     model = MNISTNet()
     save_weights(tmp_path / "weights.pt", model.state_dict())
-    loaded = load_weights(tmp_path / "weights.pt")
+    loaded = load_weights(MNISTNet(), tmp_path / "weights.pt")
     assert not loaded.training
     for name, value in model.state_dict().items():
         assert value.equal(loaded.state_dict()[name]), name
@@ -24,20 +30,20 @@ def test_weights_come_back(tmp_path):
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "weights.pt"
-    save(path, b"old")
+    atomic_write(path, b"old")
 
     def full(_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint.os, "fsync", full)
     with pytest.raises(UsageError, match="No space left on device"):
-        save(path, b"new")
+        atomic_write(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_others_may_read_what_the_users_umask_lets_them(tmp_path):
-    save(tmp_path / "saved", b"")
+    atomic_write(tmp_path / "saved", b"")
     (tmp_path / "plain").write_bytes(b"")
     assert (tmp_path / "saved").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
@@ -57,7 +63,7 @@ def test_a_crafted_pickle_is_refused_and_not_executed(dump, tmp_path):
     with open(tmp_path / "weights.pt", "wb") as file:
         dump({"fc.weight": Trap(tmp_path / "executed")}, file)
     with pytest.raises(UsageError, match="not a file of weights"):
-        load_weights(tmp_path / "weights.pt")
+        load_weights(MNISTNet(), tmp_path / "weights.pt")
     assert not (tmp_path / "executed").exists()
 
 
@@ -67,11 +73,11 @@ def test_files_that_hold_no_weights_are_refused(tmp_path):
     for content in (b"", b"seven", whole[:1000], whole[:-1000], bytes(5000)):
         path.write_bytes(content)
         with pytest.raises(UsageError, match="not a file of weights"):
-            load_weights(path)
+            load_weights(MNISTNet(), path)
     with pytest.raises(UsageError, match="No such file"):
-        load_weights(tmp_path / "missing.pt")
+        load_weights(MNISTNet(), tmp_path / "missing.pt")
     with pytest.raises(UsageError, match=r"Can't read|not a file of weights"):
-        load_weights(tmp_path)
+        load_weights(MNISTNet(), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -89,20 +95,26 @@ def test_files_that_hold_no_weights_are_refused(tmp_path):
 def test_weights_of_another_network_are_refused(state, tmp_path):
     torch.save(state, tmp_path / "weights.pt")
     with pytest.raises(UsageError, match="holds the weights of another network"):
-        load_weights(tmp_path / "weights.pt")
+        load_weights(MNISTNet(), tmp_path / "weights.pt")
 
 
-def test_a_folder_is_claimed_once(tmp_path):
-    claim(tmp_path / "run")
-    claim(tmp_path / "run")  # nothing in it yet
-    save(tmp_path / "run" / "history.json", b"{}")
-    with pytest.raises(UsageError, match="already holds a run"):
-        claim(tmp_path / "run")
+def test_any_networks_weights_are_loaded(tmp_path):
+    net, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    save_weights(tmp_path / "weights.pt", net.state_dict())
+    assert load_weights(other, tmp_path / "weights.pt") is other
+    assert other.weight.equal(net.weight)
+
+
+def test_what_is_there_already_is_not_written_again(tmp_path):
+    path = tmp_path / "file"
+    atomic_write(path, b"content")
+    before = path.stat().st_mtime_ns, path.stat().st_ino
+    atomic_write(path, b"content")
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
 
 
 def test_a_folder_that_is_a_file_can_not_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="Can't write into"):
-        claim(tmp_path / "file")
-    with pytest.raises(UsageError, match="Can't write into"):
-        claim(tmp_path / "file" / "run")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UsageError, match="Can't write into"):
+            make_dir(folder)

@@ -171,6 +171,8 @@ class Run:
                 f"Another process is at work in {self.folder}. Wait for its end, or choose "
                 "another folder with --out."
             ) from error
+        except (OSError, NotImplementedError):
+            pass  # some file systems know no locks
 
     def resume(self) -> None:
         path = self.folder / "checkpoint.pt"
