@@ -390,7 +390,7 @@ def test_a_run_that_ends_badly_gives_its_folder_free(few, tmp_path):
     """Even while its error, with all that it refers to, is still at hand."""
     with pytest.raises(UsageError, match="smaller lr") as caught:
         train(few, tmp_path, replace(QUICK, lr=1e30))
-    FileLock(tmp_path / ".lock", blocking=False).acquire().lock.release()
+    FileLock(tmp_path / ".lock", timeout=0).acquire().lock.release()
     assert caught
 
 
