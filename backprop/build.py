@@ -28,7 +28,7 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 from PIL import Image, ImageChops, ImageOps, PngImagePlugin
 
-from backprop import layer_plots, limits, office, plots, workbook
+from backprop import layer_plots, limits, office, playground, plots, workbook
 from backprop.network import RATES, WEIGHTS, errors, train
 
 WORKBOOK = "backprop/backpropagation.xlsx"
@@ -101,7 +101,8 @@ def build(root: Path) -> None:
         for picture, draw in PICTURES.items():
             save(draw(), made / picture)
         workbook.build(made / WORKBOOK, made / DIAGRAM)
-        lines = [f"wrote {name}" for name in (*PICTURES, WORKBOOK)]
+        (made / playground.PAGE).write_text(playground.page(), "utf-8")
+        lines = [f"wrote {name}" for name in (*PICTURES, WORKBOOK, playground.PAGE)]
         try:
             take_screenshots(made)
             lines += [f"wrote {name}" for name in SHEETS]
@@ -120,6 +121,7 @@ def check(root: Path) -> bool:
         save(plots.network_diagram(), made / "diagram.png")
         workbook.build(made / "book.xlsx", made / "diagram.png")
         wanted |= dict.fromkeys((WORKBOOK, *SHEETS), stamp(made / "book.xlsx"))
+    wanted[playground.PAGE] = playground.page()
 
     current = True
     for name, mark in wanted.items():
@@ -178,11 +180,13 @@ def save(figure, path: Path) -> None:
 
 
 def stamp(path: Path) -> str | None:
-    """The fingerprint that a picture carries, or that of a workbook; None if it is neither.
+    """The fingerprint that a picture carries, or that of a workbook; a page is its own.
 
     A workbook's is of all that is in it, short of the values that follow from its formulas.
     """
     try:
+        if path.suffix == ".html":
+            return path.read_text("utf-8", errors="replace")
         if path.suffix == ".png":
             return Image.open(path).info.get("Fingerprint")
         with zipfile.ZipFile(path) as book:

@@ -10,11 +10,11 @@ import matplotlib.image
 import pytest
 
 import s4lib.plots
-from backprop import build, office, plots, workbook
+from backprop import build, office, playground, plots, workbook
 from backprop.__main__ import home, main
 
 PROJECT = Path(__file__).resolve().parents[1]
-FILES = (build.WORKBOOK, *build.PICTURES, *build.SHEETS)
+FILES = (build.WORKBOOK, playground.PAGE, *build.PICTURES, *build.SHEETS)
 
 
 def copy_of_the_project(folder):
@@ -39,10 +39,13 @@ def test_check_names_what_is_not_current(tmp_path, capsys, monkeypatch):
     plots.network_diagram().savefig(folder / build.DIAGRAM)
     (folder / "images/backprop_error_curves.png").write_text("not a picture")
     (folder / "images/backprop_larger_rates.png").unlink()
+    with open(folder / playground.PAGE, "a", encoding="utf-8") as page:
+        page.write("changed by hand")
     assert main(["--check"], folder) == 1
     lines = capsys.readouterr().out.splitlines()
     assert {line for line in lines if not line.endswith(": current")} == {
         "backprop/backpropagation.xlsx: not current",
+        "backprop/playground.html: not current",
         "images/backprop_network.png: not current",
         "images/backprop_error_curves.png: not current",
         "images/backprop_larger_rates.png: missing",
@@ -121,7 +124,8 @@ def test_without_libreoffice_the_pictures_of_the_sheets_stay(tmp_path, capsys, m
     monkeypatch.setattr(build, "PICTURES", {build.DIAGRAM: plots.network_diagram})
     assert main([], tmp_path) == 0
     *wrote, left = capsys.readouterr().out.splitlines()
-    assert sorted(wrote) == sorted(f"wrote {name}" for name in (build.WORKBOOK, *build.PICTURES))
+    made = (build.WORKBOOK, playground.PAGE, *build.PICTURES)
+    assert sorted(wrote) == sorted(f"wrote {name}" for name in made)
     assert left == (
         "left the pictures of the sheets as they were: they need LibreOffice and pdftoppm"
     )

@@ -1,0 +1,238 @@
+"""The playground, `backprop/playground.html`: one page made of the sources in `backprop/page/`.
+
+    python -m backprop              # build the page, with all else that is built
+    python -m backprop.playground   # after new weights: choose digits, build, take the picture
+
+Choosing needs MNIST, the picture needs Chromium; building needs neither.
+"""
+
+import base64
+import html
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from s4lib.data import MNIST_MEAN, MNIST_STD, load
+from s4lib.model import MNISTNet
+from s4lib.runtime import Parser, UsageError
+from s4lib.runtime.checkpoint import load_weights
+
+HERE = Path(__file__).parent
+SOURCES = HERE / "page"
+PAGE = "backprop/playground.html"
+PICTURE = "images/playground.png"
+
+ORDINARY, MISTAKES, OTHERS = 2, 20, 5  # of each class; in all; of each class, easy and hard
+ACROSS = 20  # digits in a row of page/digits.png
+IMPORT = re.compile(r'^import ([^;]+?) from "\./(.+?)";\n', re.M)
+
+
+def page() -> str:
+    """The page's text: the sources, the weights that ship with `s4lib`, the chosen digits."""
+    text = (SOURCES / "index.html").read_text("utf-8")
+    style = (SOURCES / "style.css").read_text("utf-8")
+    content = json.dumps(data(), separators=(",", ":"))
+    for tag, whole in {
+        '<link rel="stylesheet" href="style.css">': f"<style>\n{style}</style>",
+        '<script type="application/json" id="data"></script>': (
+            f'<script type="application/json" id="data">{content}</script>'
+        ),
+        '<script type="module" src="page.js"></script>': (
+            f'<script type="module">\n{joined("page.js")}</script>'
+        ),
+    }.items():
+        text = text.replace(tag, whole)
+    return text
+
+
+def joined(first: str) -> str:
+    """A JavaScript module and all that it imports as one text, each module in a function.
+
+    A page that is opened from disk may not import files. So `export` becomes what the function
+    returns, and `import` takes it from there.
+    """
+    parts = {}
+
+    def add(name: str) -> None:
+        source = (SOURCES / name).read_text("utf-8")
+        for other in re.findall(IMPORT, source):
+            if other[1] not in parts:
+                add(other[1])
+        source = re.sub(IMPORT, import_from_object, source)
+        exported = re.findall(r"^export (?:function|const) (\w+)", source, re.M)
+        source = re.sub(r"^export ", "", source, flags=re.M)
+        result = f"return {{ {', '.join(exported)} }};"
+        parts[name] = f'modules["{name}"] = (() => {{\n{source}\n{result}\n}})();\n'
+
+    add(first)
+    return "const modules = {};\n\n" + "\n".join(parts.values())
+
+
+def import_from_object(statement: re.Match) -> str:
+    names, module = statement.groups()
+    return f'const {names.removeprefix("* as ")} = modules["{module}"];\n'
+
+
+def data() -> dict:
+    """What the page's scripts read: weights as float32, little-endian, and digits, in base64."""
+    state = load_weights(MNISTNet()).state_dict()
+    state = {name: value for name, value in state.items() if value.is_floating_point()}
+    weights = b"".join(value.numpy().astype("<f4").tobytes() for value in state.values())
+    images, chosen = read_digits()
+    return {
+        "mean": MNIST_MEAN,
+        "std": MNIST_STD,
+        "shapes": [[name, list(value.shape)] for name, value in state.items()],
+        "weights": base64.b64encode(weights).decode(),
+        "digits": {**chosen, "pixels": base64.b64encode(pack(images.tobytes())).decode()},
+    }
+
+
+def pack(pixels: bytes) -> bytes:
+    """The same bytes, but for zeros: they become a 0 and how many there are of them."""
+    return re.sub(rb"\0{1,255}", lambda zeros: bytes([0, len(zeros[0])]), pixels)
+
+
+# ---- the digits ----------------------------------------------------------------------------------
+
+
+def read_digits() -> tuple[np.ndarray, dict]:
+    """The chosen test digits, uint8 (N, 28, 28), and their indices, labels and kinds."""
+    chosen = json.loads((SOURCES / "digits.json").read_text("utf-8"))
+    sheet = np.asarray(Image.open(SOURCES / "digits.png"))
+    rows = len(sheet) // 28
+    images = sheet.reshape(rows, 28, ACROSS, 28).swapaxes(1, 2).reshape(-1, 28, 28)
+    return images[: len(chosen["labels"])], {k: chosen[k] for k in ("indices", "labels", "kinds")}
+
+
+def choose_digits() -> None:
+    """Choose test digits anew by the shipped weights, and save them as page/digits.png and .json.
+
+    To draw with: the first of each class that is read right, and the mistakes with the largest
+    loss. To see what a step does to others: of each class the first, and those with the largest
+    loss, of what is left.
+    """
+    dataset = load("mnist")
+    images, labels = dataset.test
+    model = load_weights(MNISTNet()).eval()
+    with torch.no_grad():
+        batches = dataset.normalise(images.float()).split(1000)
+        log_probs = torch.cat([model(batch) for batch in batches])
+    loss = -log_probs[torch.arange(len(labels)), labels]
+    right = log_probs.argmax(1) == labels
+    hardest = loss.argsort(descending=True, stable=True).tolist()
+
+    picks = {}  # index: kind
+    for digit in range(10):
+        picks |= dict.fromkeys(
+            torch.nonzero(right & (labels == digit)).flatten().tolist()[:ORDINARY], "ordinary"
+        )
+    picks |= dict.fromkeys([k for k in hardest if not right[k]][:MISTAKES], "mistakes")
+    for digit in range(10):
+        for order in (range(len(labels)), hardest):
+            left = [k for k in order if labels[k] == digit and k not in picks]
+            picks |= dict.fromkeys(left[:OTHERS], "")
+
+    indices = list(picks)
+    rows = -(-len(indices) // ACROSS)
+    sheet = np.zeros((rows * ACROSS, 28, 28), np.uint8)
+    sheet[: len(indices)] = images[indices, 0].numpy()
+    sheet = sheet.reshape(rows, ACROSS, 28, 28).swapaxes(1, 2).reshape(rows * 28, ACROSS * 28)
+    Image.fromarray(sheet).save(SOURCES / "digits.png", optimize=True)
+    chosen = {
+        "credit": "MNIST test images by Yann LeCun, Corinna Cortes and Christopher J. C. Burges, "
+        "CC BY-SA 3.0",
+        "indices": indices,
+        "labels": labels[indices].tolist(),
+        "kinds": list(picks.values()),
+    }
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(item)}" for name, item in chosen.items())
+    (SOURCES / "digits.json").write_text(f"{{\n{lines}\n}}\n", "utf-8")
+
+
+# ---- in a browser, and in a notebook -------------------------------------------------------------
+
+
+def chromium() -> str | None:
+    """The path of a Chromium or Chrome that is installed, if there is one."""
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    return next(filter(None, found), None)
+
+
+def launch(playwright):
+    """Start the installed Chromium without a window and without touching the network."""
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    return playwright.chromium.launch(executable_path=chromium(), args=arguments)
+
+
+def take_picture(source: Path, picture: Path) -> None:
+    """A picture of the page while it teaches. Raises UsageError without Chromium or Playwright."""
+    if not chromium():
+        raise UsageError("The picture needs Chromium, which is not installed.")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise UsageError("The picture needs Playwright: pip install playwright") from error
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        size = {"width": 1280, "height": 1240}
+        view = browser.new_page(viewport=size, color_scheme="light", reduced_motion="reduce")
+        view.goto(source.resolve().as_uri())
+        view.locator("#mistakes input").first.check(force=True)
+        view.click("#step")
+        view.locator('[id="layer-block1.norm1"] canvas').click(position={"x": 174, "y": 12})
+        view.mouse.move(0, 0)
+        view.evaluate("scrollTo(0, 0)")
+        view.wait_for_function("document.getElementById('others').ariaBusy === 'false'")
+        view.screenshot(path=picture)
+        browser.close()
+    Image.open(picture).convert("P", palette=Image.Palette.ADAPTIVE).save(picture, optimize=True)
+
+
+def show(height: int = 860, walkthrough: str = "../backprop/README.md"):
+    """The playground in a notebook; its picture where a viewer runs no scripts, as GitHub does.
+
+    `walkthrough` is where the page's numbers lead to.
+    """
+    from IPython.display import HTML
+
+    content = (HERE / "playground.html").read_text("utf-8")
+    content = content.replace("<html ", f'<html data-walkthrough="{html.escape(walkthrough)}" ', 1)
+    file = HERE.parent / PICTURE  # an installed package comes without it
+    picture = base64.b64encode(file.read_bytes() if file.exists() else b"").decode()
+    return HTML(f"""
+<img id="playground-picture" src="data:image/png;base64,{picture}" alt="The playground: \
+a digit, the network's layers, and the gradient" style="max-width: 100%">
+<iframe srcdoc="{html.escape(content)}" title="Playground" \
+style="width: 100%; height: {height}px; border: 0; display: none"></iframe>
+<script>
+for (const picture of document.querySelectorAll("#playground-picture")) {{
+  picture.nextElementSibling.style.display = "block";
+  picture.remove();
+}}
+</script>""")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Choose digits by the shipped weights, build the page and take its picture."""
+    parser = Parser(prog="python -m backprop.playground", description=__doc__.split("\n")[0])
+    parser.parse_args(arguments)
+    root = HERE.parent
+    try:
+        choose_digits()
+        (root / PAGE).write_text(page(), "utf-8")
+        take_picture(root / PAGE, root / PICTURE)
+    except UsageError as error:
+        parser.error(str(error))
+    print(f"wrote {PAGE} and {PICTURE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
