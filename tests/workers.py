@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -16,26 +18,13 @@ import torch.nn.functional as F
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from s4lib import UsageError, checkpoint, processes
+from s4lib import CLASSIC, MNISTNet, UsageError, fit, load
 from s4lib import __main__ as cli
-from s4lib.data import load
-from s4lib.model import MNISTNet
-from s4lib.recipes import CLASSIC
+from s4lib.runtime.distributed import all_reduce, init_distributed, parallel, per_rank, rank, shard
 from tests.faults import QUICK, few_digits
 
 LEARNS = CLASSIC.adjusted(epochs=4, batch_size=48)
 LEARNS_WELL = CLASSIC.adjusted(epochs=10, batch_size=64)
-SEEDS = range(5)
-
-
-def digits():
-    return few_digits(load("digits"))
-
-
-def gradients(model, images, labels) -> dict[str, torch.Tensor]:
-    model.zero_grad()
-    F.nll_loss(model(images), labels).backward()
-    return {name.removeprefix("module."): p.grad for name, p in model.named_parameters()}
 
 
 def network() -> MNISTNet:
@@ -44,48 +33,55 @@ def network() -> MNISTNet:
     return MNISTNet(0, 0).train()
 
 
+def gradients(model, images, labels) -> dict[str, torch.Tensor]:
+    F.nll_loss(model(images), labels).backward()
+    return {name.removeprefix("module."): p.grad for name, p in model.named_parameters()}
+
+
 def measure(folder: Path) -> None:
-    """One step's gradients, the shares, and sums."""
-    with processes.joined(torch.device("cpu")):
-        images, labels = (part[:40] for part in digits().train)
-        share = processes.share(digits().normalise(images), labels)
-        found = {
-            "gradients": gradients(processes.parallel(network()), *share),
-            "share": processes.share(torch.arange(41))[0],
-            "total": processes.total(torch.tensor(10 ** processes.rank())),
-            "all": processes.gather(processes.rank()),
-        }
-        torch.save(found, folder / f"{processes.rank()}.pt")
+    """One step's gradients, shards and sums; then a fault without a message."""
+    digits = load("digits")
+    try:
+        with init_distributed(torch.device("cpu")):
+            part = shard(digits.normalise(digits.train[0][:40]), digits.train[1][:40])
+            found = {
+                "gradients": gradients(parallel(network()), *part),
+                "evaluating": gradients(parallel(network().eval()), *part),
+                "shard": shard(torch.arange(41))[0],
+                "sums": all_reduce(10 ** rank(), torch.tensor(0.5)),
+                "ranks": per_rank(rank()),
+            }
+            raise RuntimeError("")
+    except RuntimeError as error:
+        torch.save({**found, "error": repr(error)}, folder / f"{os.environ['RANK']}.pt")
 
 
-def train(folder: Path, recipe=QUICK, dataset=digits, seed=0) -> None:
+def train(folder: Path, recipe=QUICK, dataset=few_digits, seed=0) -> None:
     """By the command line."""
-    cli.RECIPES["classic"], cli.load = recipe, lambda *_: dataset()
+    cli.RECIPES["classic"], cli.load = recipe, lambda *_: dataset(load("digits"))
     words = ["train", "--recipe", "classic", "--device", "cpu", "--seed", str(seed)]
-    words += ["--out", str(folder)]
-    if status := cli.main(words):
+    if status := cli.main([*words, "--out", str(folder)]):
         sys.exit(status)
 
 
 def learn(folder: Path) -> None:
-    train(folder, LEARNS, lambda: load("digits"))
+    train(folder, LEARNS, lambda digits: digits)
 
 
 def learn_well(folder: Path, seed: str) -> None:
-    train(folder, LEARNS_WELL, lambda: load("digits"), int(seed))
+    train(folder, LEARNS_WELL, lambda digits: digits, int(seed))
 
 
 def stop_in_second_epoch(stop) -> None:
-    """Have process 1 stop so on its 14th batch, unless it has been restarted."""
-    share, calls = processes.share, []
+    """Have process 1 stop so after its 14th batch, unless it has been restarted."""
+    steps = count(1)
+    first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
 
-    def stopping_share(*tensors):
-        calls.append(1)
-        if len(calls) == 15 and processes.rank() and not processes.restarted():  # a test between
+    def after_batch(*_):
+        if next(steps) == 14 and rank() and first:
             stop()
-        return share(*tensors)
 
-    processes.share = stopping_share
+    cli.fit = partial(fit, on_batch=after_batch)
 
 
 def killed(folder: Path) -> None:
@@ -111,7 +107,6 @@ SCENARIOS = {f.__name__: f for f in (measure, train, learn, learn_well, killed, 
 def main() -> int:
     folder, *names = sys.argv[1:]
     torch.set_num_threads(1)
-    checkpoint.EVERY = 2
     for name in names:
         scenario, *arguments = name.split("-")
         out = Path(folder, name)
