@@ -14,7 +14,7 @@ from s4lib import history, plots
 from s4lib.data import DATASETS, SHORT_NAMES, load, normalise
 from s4lib.history import per_class
 from s4lib.model import MNISTNet
-from s4lib.photos import read_digit
+from s4lib.photos import answer, read_digit, read_digits
 from s4lib.receptive_field import receptive_fields, table
 from s4lib.recipes import FAST, RECIPES
 from s4lib.runtime import Parser, UsageError
@@ -91,15 +91,15 @@ def read(args) -> int:
     seen, titles, failed = [], [], False
     for path in args.images:
         try:
-            image = read_digit(path)
+            digits = read_digits(path) if args.many else read_digit(path)[None]
         except UsageError as error:
             failed = True
             print(error, file=sys.stderr)
             continue
-        probability, digit = predict(model, normalise(image[None])).exp()[0].max(0)
-        print(f"{path}: {digit} ({100 * probability:.1f} %)")
-        seen.append(image)
-        titles.append(f"{path.name}\n{digit} ({100 * probability:.0f} %)")
+        answers = [*map(answer, predict(model, normalise(digits)))]
+        print(f"{path}: {', '.join(answers)}")
+        seen += digits
+        titles += [f"{path.name}\n{text.replace(' or ', chr(10))}" for text in answers]
     if args.show and seen:
         grid = plots.image_grid(torch.stack(seen), titles, columns=5, title="What the network saw")
         save_figure(grid, out / "seen.png")
@@ -141,6 +141,7 @@ OPTIONS = {
                 "help": "instead: train with the seeds from 0 to N - 1, and compare them"},
     "--weights": {"type": Path, "default": SHIPPED_WEIGHTS, "help": "weights.pt of a run (those "
                   "that come with s4lib)"},
+    "--many": {"action": "store_true", "help": "read every digit of a picture, row by row"},
     "--show": {"action": "store_true", "help": "draw what the network saw"},
     "--out": {"type": Path, "help": "folder to write to (below runs)"},
 }  # fmt: skip
@@ -150,8 +151,8 @@ COMMANDS = {
               "--recipe --dataset --data --device --epochs --batch-size --lr --seed --seeds --out"),
     "evaluate": (evaluate, "test weights digit by digit, and draw their mistakes",
                  "--weights --dataset --data --device --out"),
-    "predict": (read, "read photos or scans of single digits, PNG or JPEG",
-                "images --weights --show --out"),
+    "predict": (read, "read photos, scans or drawings of digits: PNG, JPEG, BMP, GIF, WebP, TIFF",
+                "images --many --weights --show --out"),
     "summary": (summary, "print the network's layers, parameters and receptive fields", ""),
 }  # fmt: skip
 

@@ -1,124 +1,187 @@
-"""From a photo or a scan of one digit to an image like MNIST's."""
+"""From a photo or a scan of a digit to an image like MNIST's, and the answer in words."""
 
-import os
-import stat
+import io
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 from torch import Tensor
 
 from s4lib.runtime import UsageError
 
-LARGEST = 100_000_000  # pixels
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+OTHERS = {b"%PDF": "a PDF", b"PK\3\4": "an archive", b"<svg": "an SVG", b"ftyphe": "an HEIC"}
 LARGEST_FILE = 200_000_000  # bytes
 MOST_SCANS = 100  # of a JPEG; progressive ones have about ten, and thousands would take hours
 WORKING_SIDE = 400  # pixels; plenty for a digit that ends up 20 pixels tall
+TEMPERATURE = 1.8  # of the shipped weights: what `python -m tests.benchmarks.photos` fits
+SURE = 0.8  # a less probable answer names the second, too
 
 
-def read_digit(path: str | os.PathLike) -> Tensor:
-    """Read a PNG or JPEG of one digit the way MNIST was made: uint8 (1, 28, 28), 255 the ink.
+def answer(log_probs: Tensor) -> str:
+    """Log-probabilities (10,) in words: `7 (99.3%)` or `not sure: 4 (61%) or 9 (35%)`."""
+    (first, second), digits = (100 * (log_probs / TEMPERATURE).softmax(0)).topk(2)
+    if first >= 100 * SURE:
+        return f"{digits[0]} ({first:.1f}%)"
+    return f"not sure: {digits[0]} ({first:.0f}%) or {digits[1]} ({second:.0f}%)"
 
-    Any size; dark on light or light on dark; colour, grey or transparent. The digit is fitted
-    into 20×20 pixels, and its centre of mass put at the centre of 28×28. Source: LeCun et al.,
-    "Gradient-based learning applied to document recognition", 1998. Raises UsageError when the
-    file can't be read, is too large or shows no digit.
+
+def read_digit(path: str | Path) -> Tensor:
+    """Read a picture of one digit the way MNIST was made: uint8 (1, 28, 28), 255 the ink.
+
+    Any size; dark on light or light on dark; colour, grey or transparent; framed or not. Source:
+    LeCun et al., "Gradient-based learning applied to document recognition", 1998. Raises UsageError
+    when the file can't be read, is too large, or shows no digit or several.
     """
+    digits = read_digits(path)
+    if len(digits) == 1:
+        return digits[0]
+    raise UsageError(f"{path} shows {len(digits)} digits, not one. --many reads each of them.")
+
+
+def read_digits(path: str | Path) -> Tensor:
+    """Every digit of a picture, row by row from the left, as `read_digit`: (N, 1, 28, 28)."""
     ink = find_ink(read_grey(path))
     if not ink.any():
         raise UsageError(f"{path} shows no digit: nothing stands out from the background.")
-    return torch.from_numpy(centre(fit_box(thicken(crop(ink)))))[None]
+    digits = [centre(fit_box(thicken(crop(digit)))) for digit in separate(ink)]
+    blobs = [ndimage.binary_erosion(digit > 127, np.ones((9, 9))).any() for digit in digits]
+    if all(blobs):  # no stroke is 9 of 28 pixels wide
+        raise UsageError(f"{path} shows nothing that looks like a digit.")
+    return torch.from_numpy(np.stack(digits)[~np.array(blobs)])[:, None]
 
 
-def read_grey(path: str | os.PathLike) -> np.ndarray:
+def read_grey(path: str | Path) -> np.ndarray:
     """The image as brightness from 0 to 1, no side longer than WORKING_SIDE, the right way up."""
+    path, content = Path(path), b""
     try:
-        check_file(path)
+        if path.stat().st_size > LARGEST_FILE or not path.is_file():
+            raise OSError(f"it is no file of at most {LARGEST_FILE:,} bytes")
+        content = path.read_bytes()
+        if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > MOST_SCANS:
+            raise OSError(f"it is a JPEG of more than {MOST_SCANS} scans")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's doubts; the size is checked here
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
-                if image.width * image.height > LARGEST:
-                    raise UsageError(
-                        f"{path} is too large ({image.width} × {image.height} pixels). "
-                        "Crop it to the digit, or scale it down."
-                    )
+            warnings.simplefilter("ignore")  # Pillow's doubts, except for those about the size
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 image.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # JPEG can decode small at once
                 ImageOps.exif_transpose(image, in_place=True)
-                if image.mode[0] in "IF":  # 16 bits a pixel
-                    grey = np.asarray(image) // 257
-                    image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+                if image.mode[0] in "IF":  # 16 bits a pixel, or fractions
+                    values = np.asarray(image) / (257 if image.mode[0] == "I" else 1 / 255)
+                    image = Image.fromarray(np.nan_to_num(values).clip(0, 255).astype(np.uint8))
                 image = image.convert("RGBA")
                 image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
-    except UsageError:
-        raise
-    except OSError as error:
-        raise UsageError(
-            f"Can't read {path} as a PNG or JPEG: {error.strerror or error}."
-        ) from error
     except Exception as error:  # whatever Pillow meets in a foreign file
-        raise UsageError(f"Can't read {path} as a PNG or JPEG: {error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, UnidentifiedImageError):
+            what = (kind for mark, kind in OTHERS.items() if mark in content[:256])
+            reason = f"it is {next(what, 'no picture')}. Save it as PNG or JPEG"
+        raise UsageError(f"Can't read {path}: {reason}.") from error
     *colours, alpha = np.moveaxis(np.asarray(image) / 255, -1, 0)
     grey = np.tensordot((0.299, 0.587, 0.114), colours, 1)  # ITU-R BT.601, as Pillow's "L"
-    if alpha.mean() > 0.5:  # a picture with holes: fill them with its usual brightness
-        behind = np.median(grey[alpha > 0.5])
-    else:  # strokes on nothing: put them on the opposite
-        behind = np.average(grey, weights=alpha + 1e-9) < 0.5
+    # Holes in a picture get its usual brightness; strokes on nothing, the opposite of theirs.
+    usual = np.median(grey[alpha >= min(0.5, alpha.max())])
+    behind = usual if alpha.mean() > 0.5 else usual < 0.5
     return grey * alpha + behind * (1 - alpha)
 
 
-def check_file(path: str | os.PathLike) -> None:
-    """Raise UsageError for what would take for ever to read: a pipe, or endless JPEG scans."""
-    mode, size = os.stat(path).st_mode, os.stat(path).st_size
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or size > LARGEST_FILE:
-        raise UsageError(f"{path} is not a PNG or JPEG of at most {LARGEST_FILE:,} bytes.")
-    if stat.S_ISREG(mode):
-        content = Path(path).read_bytes()
-        if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > MOST_SCANS:
-            raise UsageError(f"{path} is a JPEG of more than {MOST_SCANS} scans. Save it anew.")
+def find_ink(grey: np.ndarray) -> np.ndarray:
+    """How much each pixel belongs to what is written, 0 to 1; all 0 if nothing stands out."""
+    grey = ndimage.gaussian_filter(grey, max(grey.shape) / WORKING_SIDE)
+    surface = paper(grey)
+    contrast = grey - surface
+    # Texture and noise stay below this, if at least a quarter of the picture is paper.
+    floor = max(0.06, 12 * np.quantile(np.abs(contrast), 0.25))
+    if np.abs(contrast).max() <= floor:  # the surface fits badly; noise alone is less
+        grain = grey - ndimage.gaussian_filter(grey, max(1, max(grey.shape) / 100))
+        floor = max(0.06, 15 * np.quantile(np.abs(grain), 0.25))
+    rest = contrast * ~(frame(contrast > floor) | frame(contrast < -floor))
+    contrast = rest if (np.abs(rest) > floor).any() else contrast  # a digit may be all edge
+    if np.maximum(contrast - floor, 0).sum() < np.maximum(-contrast - floor, 0).sum():
+        contrast, surface = -contrast, -surface  # dark on light
+    ink = stand_out(contrast, floor)
+    if at_border(ink).any():  # a shadow, perhaps: does something narrow stand free of the edge?
+        grey, span = surface + contrast, round(0.25 * min(grey.shape)) or 1
+        narrow = grey - ndimage.grey_opening(grey, span, mode="nearest")
+        free = stand_out(narrow, max(0.06, 12 * np.quantile(narrow, 0.25)))
+        if free.any() and not at_border(free).any():
+            return free
+    return ink
 
 
 def paper(grey: np.ndarray) -> np.ndarray:
     """The brightness of the background: a quadratic surface, so that light may fall unevenly.
 
-    Least squares, starting from the border, each time without the pixels far off the surface.
+    Least squares, each time without what is far off, from the median of the border, or of a line
+    farther in where the border is a bar's: unlike that.
     """
+    lines = []
+    for side in range(4):
+        outer, inner = np.rot90(grey, side)[0], inside(np.rot90(grey, side))[0]
+        bar = (np.abs(inner - np.median(outer)) < 0.15).mean() < 0.2
+        lines.append(inner if bar else outer)
+    start = np.quantile(np.concatenate(lines), 0.5, method="lower")
+    surface = np.full_like(grey, start)
     y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in grey.shape), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    surface = np.full_like(grey, np.median(border))
+    some = (slice(None, None, max(1, max(grey.shape) // 100)),) * 2  # are plenty
     for _ in range(5):
-        near = np.abs(grey - surface) < 0.15
-        near[np.arange(len(near)) % 4 > 0] = False  # every fourth row is plenty
-        if near.sum() < 6:
-            break
-        surface = terms @ np.linalg.lstsq(terms[near], grey[near], rcond=None)[0]
+        near = np.abs(grey - surface)[some] < 0.15
+        surface = terms @ np.linalg.lstsq(terms[some][near], grey[some][near], rcond=None)[0]
     return surface
 
 
-def find_ink(grey: np.ndarray) -> np.ndarray:
-    """How much each pixel belongs to the digit, 0 to 1; all 0 if nothing stands out."""
-    contrast = ndimage.gaussian_filter(grey, max(grey.shape) / WORKING_SIDE) - paper(grey)
-    noise = 1.5 * np.median(np.abs(contrast))
-    floor = max(0.06, 4 * noise)
-    if np.maximum(contrast - floor, 0).sum() < np.maximum(-contrast - floor, 0).sum():
-        contrast = -contrast  # dark on light
+def at_border(image: np.ndarray) -> np.ndarray:
+    return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+
+
+def frame(mask: np.ndarray) -> np.ndarray:
+    """What of a mask keeps to the edge: pieces, and bars right across, which a digit may touch."""
+    bars = (mask.mean(1, keepdims=True) > 0.95) | (mask.mean(0, keepdims=True) > 0.95)
+    kept = np.zeros_like(mask)
+    for part in (mask, bars):
+        pieces, _ = ndimage.label(part, np.ones((3, 3)))
+        kept |= ~np.isin(pieces, inside(pieces)) & part
+    return mask & kept
+
+
+def inside(image: np.ndarray) -> np.ndarray:
+    """What no frame reaches: farther than a tenth of the image, and some blur, from its edges."""
+    edge = min(round(0.12 * min(image.shape) + 1.5), (min(image.shape) - 1) // 2)
+    return image[edge : len(image) - edge, edge : image.shape[1] - edge]
+
+
+def stand_out(contrast: np.ndarray, floor: float) -> np.ndarray:
+    """The ink, 0 to 1: without what is pale, what is small, what reaches in from outside."""
     if contrast.max() <= floor:
-        return np.zeros_like(grey)
+        return np.zeros_like(contrast)
     level = np.median(contrast[contrast > max(floor, 0.4 * contrast.max())])
     ink = ((contrast - 0.2 * level) / (0.6 * level)).clip(0, 1) * (contrast > floor / 2)
-    return drop_specks(ink)
-
-
-def drop_specks(ink: np.ndarray) -> np.ndarray:
-    """Without the pieces far lighter than the largest, and what reaches in from the border."""
-    pieces, count = ndimage.label(ink > 0, np.ones((3, 3)))
+    pieces, count = ndimage.label(ink, np.ones((3, 3)))
     weight = ndimage.sum_labels(ink, pieces, np.arange(count + 1))
-    on_border = np.unique(np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]))
-    weight[on_border] *= 0.1
+    weight *= ndimage.maximum(ink, pieces, np.arange(count + 1)) > 0.6
+    weight[np.unique(at_border(pieces))] *= 0.1
     return ink * (weight >= 0.05 * weight.max())[pieces]
+
+
+def separate(ink: np.ndarray) -> list[np.ndarray]:
+    """The ink of each digit, row by row from the left; what is low belongs to the nearest."""
+    boxes = ndimage.find_objects(ndimage.label(ink, np.ones((3, 3)))[0])
+    size = max(side.stop - side.start for box in boxes for side in box)
+    # Strokes are one digit's over gaps of 15% of that, one above the other of 30%.
+    near = ndimage.distance_transform_edt(ink == 0, (0.5, 1)) <= 0.075 * size
+    pieces, _ = ndimage.label(near, np.ones((3, 3)))
+    boxes = [[(side.start, side.stop) for side in box] for box in ndimage.find_objects(pieces)]
+    middle, height = np.mean(boxes, 2), np.ptp(boxes, 2)[:, 0]
+    digits = np.flatnonzero(height >= 0.5 * height.max())
+    digits = digits[middle[digits, 0].argsort()]
+    row = np.cumsum(np.diff(middle[digits, 0], prepend=0) > 0.5 * height.max())
+    digits = digits[np.lexsort((middle[digits, 1], row))]
+    nearest = np.linalg.norm(middle[:, None] - middle[digits], axis=2).argmin(1)
+    return [ink * np.isin(pieces, 1 + np.flatnonzero(nearest == i)) for i in range(len(digits))]
 
 
 def crop(ink: np.ndarray) -> np.ndarray:
@@ -126,17 +189,23 @@ def crop(ink: np.ndarray) -> np.ndarray:
     return ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
+def loops(ink: np.ndarray) -> int:
+    """How many holes there are, but for those that vanish at 20 pixels."""
+    holes = np.bincount(ndimage.label(np.pad(ink, 1) <= 0.5)[0].ravel())
+    return (holes[2:] > (max(ink.shape) / 20) ** 2).sum()
+
+
 def thicken(ink: np.ndarray, width: float = 2.0) -> np.ndarray:
-    """Widen strokes that would end up thinner than `width` of the 20 pixels: a pen's on a page."""
-    scale = 20 / max(ink.shape)
+    """Widen strokes to `width` of the 20 pixels, as far as that fills no loop and closes none."""
     depth = ndimage.distance_transform_edt(np.pad(ink, 1) > 0.5)
     # Across a stroke the distance to its edge rises and falls: on average a quarter of the width.
-    missing = width - 4 * depth[depth > 0].mean() * scale
-    radius = round(missing / scale / 2)
-    if radius < 1:
-        return ink
-    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    return ndimage.grey_dilation(np.pad(ink, radius), footprint=x * x + y * y <= radius * radius)
+    missing = width * max(ink.shape) / 20 - 4 * depth[depth > 0].mean()
+    for radius in range(round(missing / 2), 0, -1):
+        disc = np.hypot(*np.ogrid[-radius : radius + 1, -radius : radius + 1]) <= radius
+        thick = ndimage.grey_dilation(np.pad(ink, radius), footprint=disc)
+        if loops(thick) == loops(ink):
+            return thick
+    return ink
 
 
 def fit_box(ink: np.ndarray) -> np.ndarray:
@@ -151,9 +220,7 @@ def fit_box(ink: np.ndarray) -> np.ndarray:
 def centre(digit: np.ndarray) -> np.ndarray:
     """Into 28×28, the centre of mass at the centre, as far as the border allows."""
     canvas = np.zeros((28, 28), np.uint8)
-    top, left = (
-        min(max(round(14 - mass), 0), 28 - side)
-        for mass, side in zip(ndimage.center_of_mass(digit), digit.shape, strict=True)
-    )
+    corner = np.round(14 - np.array(ndimage.center_of_mass(digit)))
+    top, left = corner.clip(0, 28 - np.array(digit.shape)).astype(int)
     canvas[top : top + digit.shape[0], left : left + digit.shape[1]] = digit
     return canvas

@@ -148,6 +148,7 @@ def test_damaged_and_odd_pictures(here, capsys, rng, many):
         picture(draw(3, (60, 80), 7, ink=(0, 0, 0, 255), paper=(0, 0, 0, 0)), "PNG"),
         picture(three, "JPEG", exif=exif),
         picture(three, "JPEG", progressive=True),
+        *(picture(three, kind) for kind in ("BMP", "GIF", "WEBP", "TIFF")),
     ]
     for _ in range(many(20)):
         names = [f"{number:02}.png" for number in range(40)]
