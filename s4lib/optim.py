@@ -1,11 +1,12 @@
-"""Muon, and the optimizers and schedules that a recipe names."""
+"""Muon, and the optimizers, schedules and averages of weights that a recipe names."""
 
 from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from s4lib.recipes import Recipe
 
@@ -88,3 +89,14 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, batches: int
         anneal_strategy="linear",
         cycle_momentum=False,
     )
+
+
+def make_average(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
+    """The recipe's exponential moving average of the model's weights and buffers, if it has one.
+
+    Batch normalisation's statistics are averaged, too: they belong to the weights.
+    """
+    if not recipe.ema_decay:
+        return None
+    ema = get_ema_multi_avg_fn(recipe.ema_decay)
+    return AveragedModel(model, multi_avg_fn=ema, use_buffers=True)

@@ -24,6 +24,8 @@ NUMBERS = {  # of each, the type, and from where to where it may be
     "translate": (float, 0, 28),
     "scale": (float, 0, 0.999),
     "plain_epochs": (int, 0, math.inf),
+    "ema_decay": (float, 0, 0.999999),
+    "ema_every": (int, 1, math.inf),
 }
 CHOICES = {"optimizer": ("adam", "muon"), "interpolation": ("nearest", "bilinear", "bicubic")}
 
@@ -64,6 +66,8 @@ class Recipe:
     scale: float  # share, up to which it is shrunk or enlarged
     interpolation: str  # of the rotated image: nearest, bilinear or bicubic
     plain_epochs: int  # epochs at the end in which images stay as they are
+    ema_decay: float  # of the moving average of the weights, which is then the result; 0: none
+    ema_every: int  # steps from one update of the average to the next
 
     def __post_init__(self):
         for name, limits in NUMBERS.items():
@@ -127,6 +131,8 @@ CLASSIC = Recipe(
     scale=0,
     interpolation="nearest",
     plain_epochs=0,
+    ema_decay=0,
+    ema_every=1,
 )
 
 # Every choice was made on held-out training images: `python -m tests.benchmarks.ladder`.
@@ -145,8 +151,18 @@ FAST = replace(
 
 # Chosen on them, too; `python -m tests.benchmarks.ladder best` compares. At the end the network
 # learns what it is tested on, digits as they are (He et al., 2019, "Data Augmentation Revisited",
-# https://arxiv.org/abs/1909.09148).
-BEST = replace(FAST, name="best", epochs=19, rotation=10, translate=1, scale=0.1, plain_epochs=2)
+# https://arxiv.org/abs/1909.09148). Averaged weights need not wait for a small learning rate.
+BEST = replace(
+    FAST,
+    name="best",
+    epochs=19,
+    rotation=10,
+    translate=1,
+    scale=0.1,
+    plain_epochs=2,
+    ema_decay=0.99,
+    ema_every=4,
+)
 
 RECIPES = {recipe.name: recipe for recipe in (CLASSIC, FAST, BEST)}
 
