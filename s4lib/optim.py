@@ -91,12 +91,15 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, batches: int
     )
 
 
-def make_average(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
+def make_average(model: nn.Module, recipe: Recipe, batches: int) -> AveragedModel | None:
     """The recipe's exponential moving average of the model's weights and buffers, if it has one.
 
-    Batch normalisation's statistics are averaged, too: they belong to the weights.
+    Batch normalisation's statistics are averaged, too: they belong to the weights. The average
+    reaches back a twentieth of a run of `batches` an epoch at most, for the first weights of a
+    short run would stay in it.
     """
     if not recipe.ema_decay:
         return None
-    ema = get_ema_multi_avg_fn(recipe.ema_decay)
-    return AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
+    updates = recipe.epochs * batches // recipe.ema_every
+    decay = min(recipe.ema_decay, max(0, 1 - 20 / max(updates, 1)))
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

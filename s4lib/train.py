@@ -137,7 +137,7 @@ def fit(
     steps = len(Batches(dataset, recipe.batch_size, generator))
     optimizer = make_optimizer(model.parameters(), recipe, fused=amp.dtype != torch.float16)
     schedule = make_schedule(optimizer, recipe, steps)
-    average = make_average(model, recipe)
+    average = make_average(model, recipe, steps)
     result = average.module if average else model
     history = describe(model, dataset, recipe, seed, device, amp)
     config = identify(model, dataset, history)

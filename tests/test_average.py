@@ -11,13 +11,13 @@ from s4lib.recipes import CLASSIC
 from s4lib.runtime.checkpoint import load_weights
 from s4lib.train import evaluate, fit
 
-AVERAGED = replace(CLASSIC, epochs=2, batch_size=40, milestones=(), ema_decay=0.8, ema_every=2)
+AVERAGED = replace(CLASSIC, epochs=2, batch_size=5, milestones=(), ema_decay=0.5, ema_every=2)
 
 
 @pytest.fixture(scope="module")
 def few(digits):
     train, test = (tuple(part[:200] for part in pair) for pair in (digits.train, digits.test))
-    return replace(digits, train=train, test=test)  # five batches of 40
+    return replace(digits, train=train, test=test)  # 40 batches of 5
 
 
 def floats(model):
@@ -31,7 +31,7 @@ def test_the_result_is_the_average_of_every_second_steps_weights_and_statistics(
     def follow(step, loss):
         if step % 2 == 1:
             for name, value in floats(model).items():
-                average[name] = torch.lerp(average.get(name, value), value, 1 - 0.8)
+                average[name] = torch.lerp(average.get(name, value), value, 1 - 0.5)
 
     result, run = fit(model, few, AVERAGED, 0, "cpu", tmp_path, on_batch=follow)
     for name, value in floats(result).items():
@@ -50,7 +50,7 @@ def test_without_an_average_the_result_is_the_network_that_was_trained(few):
 
 
 def test_averaging_changes_nothing_of_the_training_itself(few):
-    runs = [fit(MNISTNet, few, replace(AVERAGED, ema_decay=d), 0, "cpu")[1] for d in (0, 0.8)]
+    runs = [fit(MNISTNet, few, replace(AVERAGED, ema_decay=d), 0, "cpu")[1] for d in (0, 0.5)]
     plain, averaged = ([epoch.train_loss for epoch in run.epochs] for run in runs)
     assert plain == averaged
 
@@ -60,7 +60,7 @@ def test_a_continued_run_averages_on(few, tmp_path):
 
     def interrupt(step, loss):
         steps.append(step)
-        if len(steps) == 8:
+        if len(steps) == 60:
             raise KeyboardInterrupt
 
     steps = []
@@ -70,6 +70,18 @@ def test_a_continued_run_averages_on(few, tmp_path):
     assert all(value.equal(kept[name]) for name, value in stopped.state_dict().items())
     continued, _ = fit(MNISTNet, few, AVERAGED, 0, "cpu", tmp_path)
     assert all(v.equal(whole.state_dict()[name]) for name, v in continued.state_dict().items())
+
+
+def test_a_short_runs_average_forgets_its_first_weights(few):
+    """Of 40 updates with a decay of 0.99, two thirds of the average would be the first weights."""
+    model, seen = MNISTNet(), []
+    long = replace(AVERAGED, ema_decay=0.99)
+    result, _ = fit(model, few, long, 0, "cpu", on_batch=lambda *_: seen.append(floats(model)))
+    far, near = (
+        sum((value - state[name]).norm() for name, value in floats(result).items())
+        for state in (seen[1], seen[-1])
+    )
+    assert near < far / 5
 
 
 def test_the_quicker_network_has_the_parameters_in_their_order():

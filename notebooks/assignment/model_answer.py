@@ -28,10 +28,10 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.features = nn.Sequential(
-            convolution(1, 12),  # (N, 12, 28, 28), an activation sees 3×3 pixels
-            convolution(12, 12),  # (N, 12, 28, 28), sees 5×5
-            nn.MaxPool2d(2),  # (N, 12, 14, 14), sees 6×6
-            convolution(12, 16),  # (N, 16, 14, 14), sees 10×10
+            convolution(1, 8),  # (N, 8, 28, 28), an activation sees 3×3 pixels
+            convolution(8, 16),  # (N, 16, 28, 28), sees 5×5
+            nn.MaxPool2d(2),  # (N, 16, 14, 14), sees 6×6
+            convolution(16, 16),  # (N, 16, 14, 14), sees 10×10
             convolution(16, 24),  # (N, 24, 14, 14), sees 14×14
             nn.MaxPool2d(2),  # (N, 24, 7, 7), sees 16×16
             convolution(24, 24, padding=0),  # (N, 24, 5, 5), sees 24×24
