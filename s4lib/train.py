@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from s4lib.data import Batches, Dataset
 from s4lib.history import Epoch, History
@@ -43,8 +44,8 @@ def train_epoch(
     amp,
     smoothing=0.0,
     on_batch: OnBatch | None = None,
-    average=None,
-    average_every=1,
+    average: AveragedModel | None = None,  # of the weights,
+    average_every: int = 1,  # updated after so many steps
 ) -> tuple[float, float]:
     """One pass over `batches`: mean loss per example, and per cent predicted correctly.
 

@@ -22,7 +22,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from s4lib.data import MNIST_MEAN, MNIST_STD, load
-from s4lib.train import choose_device
+from s4lib.runtime.device import choose_device
 
 TEST_BATCH = 1000
 
