@@ -1,11 +1,11 @@
-"""A network that meets Part 2 of the assignment with room to spare, in plain PyTorch.
+"""A network for Part 2 of the assignment, in plain PyTorch: 19,650 parameters.
 
     python notebooks/assignment/model_answer.py 0
 
-trains it by the recipe BEST; the number is the seed. Six 3×3 convolutions, each followed by batch
-normalisation and ReLU, and nothing between them but two poolings: `MNISTNet`'s transitions, which
-squeeze what a block found into 8 channels, are left out, and the parameters that this saves go
-into the convolutions.
+trains it by the recipe CONSISTENT; the number is the seed. Six 3×3 convolutions, each followed by
+batch normalisation and ReLU, and nothing between them but two poolings: `MNISTNet`'s transitions,
+which squeeze what a block found into 8 channels, are left out, and the parameters that this saves
+go into the convolutions.
 """
 
 import sys
@@ -47,7 +47,7 @@ class Net(nn.Module):
 
 
 if __name__ == "__main__":
-    from s4lib import BEST, fit, load
+    from s4lib import CONSISTENT, fit, load
 
     seed = int(sys.argv[1])
-    fit(Net, load("mnist"), BEST, seed=seed, out=f"runs/model-answer-{seed}")
+    fit(Net, load("mnist"), CONSISTENT, seed=seed, out=f"runs/model-answer-{seed}")
