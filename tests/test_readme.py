@@ -45,6 +45,18 @@ def test_the_recipes_table_is_what_their_runs_gave():
     assert "\n".join(lines) in README
 
 
+def test_consistent_is_what_its_runs_were():
+    runs = history.parse((ROOT / "notebooks/results/consistent.json").read_text())
+    assert history.table(runs) in LIBRARY_PAGE
+    assert [run.seed for run in runs] == [*range(len(runs))]
+    for run in runs:
+        assert (run.network, run.dataset) == ("MNISTNet", "MNIST")
+        recipe = {**run.recipe, "milestones": tuple(run.recipe["milestones"])}
+        assert recipe == vars(recipes.CONSISTENT)
+        assert len(run.epochs) == recipes.CONSISTENT.epochs < 20
+        assert min(epoch.test_accuracy for epoch in run.epochs[7:]) >= 99.4
+
+
 def test_the_race_table_is_what_the_race_gave():
     report = json.loads((ROOT / "notebooks/results/race.json").read_text())
     assert race.table(report["runs"]) in LIBRARY_PAGE
