@@ -57,6 +57,14 @@ def test_consistent_is_what_its_runs_were():
         assert min(epoch.test_accuracy for epoch in run.epochs[7:]) >= 99.4
 
 
+def test_the_model_answers_run_ends_as_the_page_says():
+    (run,) = history.parse((ROOT / "notebooks/results/open.json").read_text())
+    accuracies = [epoch.test_accuracy for epoch in run.epochs]
+    assert f"{run.parameters:,} parameters without" in LIBRARY_PAGE
+    assert f"ends at {accuracies[-1]:.2f}%" in LIBRARY_PAGE
+    assert f"is at {min(accuracies[5:]):.2f}% or more from the\nsixth epoch on" in LIBRARY_PAGE
+
+
 def test_the_race_table_is_what_the_race_gave():
     report = json.loads((ROOT / "notebooks/results/race.json").read_text())
     assert race.table(report["runs"]) in LIBRARY_PAGE
