@@ -1,11 +1,12 @@
-"""Muon, and the optimizers and schedules that a recipe names."""
+"""Muon, and the optimizers, schedules and averages of weights that a recipe names."""
 
 from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from s4lib.recipes import Recipe
 
@@ -88,3 +89,17 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, batches: int
         anneal_strategy="linear",
         cycle_momentum=False,
     )
+
+
+def make_average(model: nn.Module, recipe: Recipe, batches: int) -> AveragedModel | None:
+    """The recipe's exponential moving average of the model's weights and buffers, if it has one.
+
+    Batch normalisation's statistics are averaged, too: they belong to the weights. The average
+    reaches back a twentieth of a run of `batches` an epoch at most, for the first weights of a
+    short run would stay in it.
+    """
+    if not recipe.ema_decay:
+        return None
+    updates = recipe.epochs * batches // recipe.ema_every
+    decay = min(recipe.ema_decay, max(0, 1 - 20 / max(updates, 1)))
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

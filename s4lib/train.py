@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from s4lib.data import Batches, Dataset
 from s4lib.history import Epoch, History
 from s4lib.model import MNISTNet, pool_before_relu
-from s4lib.optim import make_optimizer, make_schedule
+from s4lib.optim import make_average, make_optimizer, make_schedule
 from s4lib.recipes import Recipe
 from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import Run, identify
@@ -36,7 +37,15 @@ OnBatch = Callable[[int, Tensor], None]  # called after every step with its numb
 
 
 def train_epoch(
-    model, batches, optimizer, schedule, amp, smoothing=0.0, on_batch: OnBatch | None = None
+    model,
+    batches,
+    optimizer,
+    schedule,
+    amp,
+    smoothing=0.0,
+    on_batch: OnBatch | None = None,
+    average: AveragedModel | None = None,  # of the weights,
+    average_every: int = 1,  # updated after so many steps
 ) -> tuple[float, float]:
     """One pass over `batches`: mean loss per example, and per cent predicted correctly.
 
@@ -53,6 +62,8 @@ def train_epoch(
         amp.backward(target)
         if amp.step(optimizer):
             schedule.step()
+        if average and (step + 1) % average_every == 0:
+            average.update_parameters(model)
 
         loss_sum += loss.detach() * len(labels)  # stays on the device: reading it would wait
         correct += (log_probs.argmax(1) == labels).sum()
@@ -107,7 +118,8 @@ def fit(
 
     After every epoch all that decides the rest is saved in the folder `out`, if one is given. The
     same call continues the run that it finds there, and ends with the same bits. Ctrl-C ends a
-    run early, with the network and the history of the last whole epoch.
+    run early, with the network and the history of the last whole epoch. If the recipe averages
+    the weights, those averaged are tested, saved and returned.
 
     Raises UsageError for a device that isn't here, a network with other outputs, too large a
     batch, a loss that is no longer a number, or a folder that can't be written, that another
@@ -126,13 +138,17 @@ def fit(
     steps = len(Batches(dataset, recipe.batch_size, generator))
     optimizer = make_optimizer(model.parameters(), recipe, fused=amp.dtype != torch.float16)
     schedule = make_schedule(optimizer, recipe, steps)
+    average = make_average(model, recipe, steps)
+    result = average.module if average else model
     history = describe(model, dataset, recipe, seed, device, amp)
     config = identify(model, dataset, history)
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": amp.scaler}
+    if average:
+        parts["average"] = average
     if rank():
         torch.manual_seed(seed + rank())  # dropout of its own for every process
 
-    with Run(out and Path(out), config, history, generator, **parts) as run:
+    with Run(out and Path(out), config, history, generator, result, **parts) as run:
         quick = pool_before_relu(model) if type(model) is MNISTNet else model
         trained = parallel(quick)
         for epoch in range(len(history.epochs) + 1, recipe.epochs + 1):
@@ -142,9 +158,10 @@ def fit(
             batches = Batches(dataset, recipe.batch_size, generator, augment)
             with progress(batches, on_batch) as (bar, watch):
                 loss, accuracy = train_epoch(
-                    trained, bar, optimizer, schedule, amp, recipe.label_smoothing, watch
+                    *(trained, bar, optimizer, schedule, amp, recipe.label_smoothing, watch),
+                    *(average, recipe.ema_every),
                 )
-            test_loss, correct = evaluate(model, dataset)
+            test_loss, correct = evaluate(result, dataset)
             count = len(dataset.test[1])
             seconds = time.perf_counter() - start
             history.epochs.append(
@@ -155,7 +172,7 @@ def fit(
             )
             run.save()
             print(history.epochs[-1], flush=True)
-    return model, history
+    return result, history
 
 
 def make_network(network: nn.Module | Callable[[], nn.Module]) -> nn.Module:

@@ -1,11 +1,11 @@
 """The benchmarks show what they measured."""
 
-from tests.benchmarks import race
+from tests.benchmarks import peers, race, records
 
 
 def test_the_race_shows_every_run_by_seconds_and_by_epochs():
     runs = [
-        {"way": "slow", "seconds": [100.0, 200.0], "accuracies": [98.0, 99.4]},
+        {"way": "classic", "seconds": [100.0, 200.0], "accuracies": [98.0, 99.4]},
         {"way": "fast", "seconds": [10.0], "accuracies": [99.5]},
         {"way": "fast", "seconds": [11.0], "accuracies": [99.3]},
     ]
@@ -15,4 +15,30 @@ def test_the_race_shows_every_run_by_seconds_and_by_epochs():
         assert [line.get_xdata()[-1] for line in drawn] == times
         assert [line.get_ydata()[-1] for line in drawn] == [99.4, 99.5, 99.3]
         assert goal.get_ydata()[0] == race.GOAL
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["slow", "fast"]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["classic", "fast"]
+
+
+def test_an_example_that_stays_below_the_goal_is_shown_but_not_compared():
+    first, second = {"seconds": [100.0], "MiB": 1}, {"seconds": [10.0, 20.0], "MiB": 2}
+    runs = [
+        {"way": race.ORIGINAL, **first, "accuracies": [99.4]},
+        {"way": "PyTorch's example", **second, "accuracies": [98.0, 99.2]},
+    ]
+    assert race.table(runs).splitlines()[2:] == [
+        "| the original's way | 17,498 | 1 | 1.0 | 100.0 | 1.0 | 600 | 99.40 | 1 MiB |",
+        "| PyTorch's example | 1,199,882 | 1 | 2.0 | 20.0 | | 6,000 | 99.20 | 2 MiB |",
+    ]
+
+
+def test_the_examples_are_as_large_as_their_authors_say():
+    networks = {name: peer[0]() for name, peer in peers.PEERS.items()}
+    sizes = {n: sum(p.numel() for p in net.parameters()) for n, net in networks.items()}
+    assert sizes == {"PyTorch's example": 1_199_882, "Keras's example": 34_826}
+
+
+def test_every_small_network_is_smaller_than_the_assignments_limit():
+    sizes = [sum(p.numel() for p in records.plain(*size).parameters()) for size in records.SIZES]
+    assert sizes == sorted(sizes)
+    assert 2_000 < sizes[0] < sizes[-1] < 20_000
+    answer = sum(p.numel() for p in records.Net().parameters())
+    assert answer == sizes[-1]

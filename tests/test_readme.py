@@ -45,6 +45,26 @@ def test_the_recipes_table_is_what_their_runs_gave():
     assert "\n".join(lines) in README
 
 
+def test_consistent_is_what_its_runs_were():
+    runs = history.parse((ROOT / "notebooks/results/consistent.json").read_text())
+    assert history.table(runs) in LIBRARY_PAGE
+    assert [run.seed for run in runs] == [*range(len(runs))]
+    for run in runs:
+        assert (run.network, run.dataset) == ("MNISTNet", "MNIST")
+        recipe = {**run.recipe, "milestones": tuple(run.recipe["milestones"])}
+        assert recipe == vars(recipes.CONSISTENT)
+        assert len(run.epochs) == recipes.CONSISTENT.epochs < 20
+        assert min(epoch.test_accuracy for epoch in run.epochs[7:]) >= 99.4
+
+
+def test_the_model_answers_run_ends_as_the_page_says():
+    (run,) = history.parse((ROOT / "notebooks/results/open.json").read_text())
+    accuracies = [epoch.test_accuracy for epoch in run.epochs]
+    assert f"{run.parameters:,} parameters without" in LIBRARY_PAGE
+    assert f"ends at {accuracies[-1]:.2f}%" in LIBRARY_PAGE
+    assert f"is at {min(accuracies[5:]):.2f}% or more from the\nsixth epoch on" in LIBRARY_PAGE
+
+
 def test_the_race_table_is_what_the_race_gave():
     report = json.loads((ROOT / "notebooks/results/race.json").read_text())
     assert race.table(report["runs"]) in LIBRARY_PAGE

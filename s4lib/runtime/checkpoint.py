@@ -134,13 +134,14 @@ class Run:
 
     `checkpoint.pt` holds all that decides the rest of the run, behind its SHA-256; `weights.pt`
     and `history.json` are for everyone to use. As a context it resumes from the checkpoint and
-    locks the folder. Ctrl-C ends the context, with the model and history of the last whole epoch.
+    locks the folder. Ctrl-C ends the context, with the network and history of the last whole epoch.
     """
 
-    def __init__(self, folder: Path | None, config: dict, history, generator, **parts):
+    def __init__(self, folder: Path | None, config: dict, history, generator, result, **parts):
         self.folder, self.history, self.generator = folder, history, generator
         self.config = json.dumps(config)
-        self.parts = parts  # all that has a state_dict(), one of them the `model`
+        self.result = result  # the network that is tested, and whose weights are for everyone
+        self.parts = parts  # all that has a state_dict()
         self.writes = folder is not None and rank() == 0
         self.close = contextlib.ExitStack()
 
@@ -246,7 +247,7 @@ class Run:
 
     def keep(self) -> None:
         """Hold on to the last whole epoch, and let everyone use it."""
-        self.kept = copy.deepcopy(self.parts["model"].state_dict()), [*self.history.epochs]
+        self.kept = copy.deepcopy(self.result.state_dict()), [*self.history.epochs]
         self.publish()
 
     def publish(self) -> None:
@@ -258,7 +259,7 @@ class Run:
     def __exit__(self, kind, error, trace) -> bool:
         with self.close:
             if kind is KeyboardInterrupt:
-                self.parts["model"].load_state_dict(self.kept[0])
+                self.result.load_state_dict(self.kept[0])
                 self.publish()
                 print(f"\nStopped in epoch {len(self.history.epochs) + 1}.")
         return kind is KeyboardInterrupt

@@ -20,7 +20,7 @@ from statistics import mean, stdev
 
 import torch
 
-from s4lib import BEST, CLASSIC, FAST, History, MNISTNet, Recipe, fit, load
+from s4lib import BEST, CLASSIC, CONSISTENT, FAST, History, MNISTNet, Recipe, fit, load
 
 RUNS = Path("runs", "ladder")
 
@@ -42,6 +42,7 @@ def climb(start: str, way: Way, changes: dict[str, dict | partial]) -> dict[str,
 
 
 PLAIN, DROPOUT = partial(MNISTNet, 0, 0), partial(MNISTNet)
+LITTLE = partial(MNISTNet, 0.03, 0.03)
 RUNGS = {
     "fast": climb(
         "CLASSIC, shortened",
@@ -80,6 +81,8 @@ TRIED = {
     "best": {
         "the last four epochs plain": (replace(BEST, plain_epochs=4), PLAIN),
         "±15°, ±2 pixels, ±15 %": (replace(BEST, rotation=15, translate=2, scale=0.15), PLAIN),
+        "dropout 0.03": (BEST, LITTLE),
+        "dropout 0.03, averaged weights: CONSISTENT": (CONSISTENT, LITTLE),
         "half of CLASSIC's dropout": (BEST, partial(MNISTNet, 0.05, 0.075)),
         "no label smoothing": (replace(BEST, label_smoothing=0), PLAIN),
         "Adam instead of Muon, lr 0.01": (replace(BEST, optimizer="adam", lr=0.01), PLAIN),

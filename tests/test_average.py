@@ -1,0 +1,92 @@
+"""A recipe's moving average of the weights: what it is, and that a run's result is it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from s4lib.model import MNISTNet, pool_before_relu
+from s4lib.recipes import CLASSIC
+from s4lib.runtime.checkpoint import load_weights
+from s4lib.train import evaluate, fit
+
+AVERAGED = replace(CLASSIC, epochs=2, batch_size=5, milestones=(), ema_decay=0.5, ema_every=2)
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    train, test = (tuple(part[:200] for part in pair) for pair in (digits.train, digits.test))
+    return replace(digits, train=train, test=test)  # 40 batches of 5
+
+
+def floats(model):
+    state = model.state_dict()
+    return {name: value.clone() for name, value in state.items() if value.is_floating_point()}
+
+
+def test_the_result_is_the_average_of_every_second_steps_weights_and_statistics(few, tmp_path):
+    model, average = MNISTNet(), {}
+
+    def follow(step, loss):
+        if step % 2 == 1:
+            for name, value in floats(model).items():
+                average[name] = torch.lerp(average.get(name, value), value, 1 - 0.5)
+
+    result, run = fit(model, few, AVERAGED, 0, "cpu", tmp_path, on_batch=follow)
+    for name, value in floats(result).items():
+        torch.testing.assert_close(value, average[name], msg=name)
+    assert not result.fc.weight.equal(model.fc.weight)
+    last = run.epochs[-1]
+    assert (last.test_loss, last.test_correct) == evaluate(result, few)
+    saved = load_weights(MNISTNet(), tmp_path / "weights.pt").state_dict()
+    assert all(value.equal(saved[name]) for name, value in result.state_dict().items())
+
+
+def test_without_an_average_the_result_is_the_network_that_was_trained(few):
+    model = MNISTNet()
+    result, _ = fit(model, few, replace(AVERAGED, ema_decay=0), 0, "cpu")
+    assert result is model
+
+
+def test_averaging_changes_nothing_of_the_training_itself(few):
+    runs = [fit(MNISTNet, few, replace(AVERAGED, ema_decay=d), 0, "cpu")[1] for d in (0, 0.5)]
+    plain, averaged = ([epoch.train_loss for epoch in run.epochs] for run in runs)
+    assert plain == averaged
+
+
+def test_a_continued_run_averages_on(few, tmp_path):
+    whole, _ = fit(MNISTNet, few, AVERAGED, 0, "cpu")
+
+    def interrupt(step, loss):
+        steps.append(step)
+        if len(steps) == 60:
+            raise KeyboardInterrupt
+
+    steps = []
+    stopped, run = fit(MNISTNet, few, AVERAGED, 0, "cpu", tmp_path, on_batch=interrupt)
+    assert len(run.epochs) == 1
+    kept = load_weights(MNISTNet(), tmp_path / "weights.pt").state_dict()
+    assert all(value.equal(kept[name]) for name, value in stopped.state_dict().items())
+    continued, _ = fit(MNISTNet, few, AVERAGED, 0, "cpu", tmp_path)
+    assert all(v.equal(whole.state_dict()[name]) for name, v in continued.state_dict().items())
+
+
+def test_a_short_runs_average_forgets_its_first_weights(few):
+    """Of 40 updates with a decay of 0.99, two thirds of the average would be the first weights."""
+    model, seen = MNISTNet(), []
+    long = replace(AVERAGED, ema_decay=0.99)
+    result, _ = fit(model, few, long, 0, "cpu", on_batch=lambda *_: seen.append(floats(model)))
+    far, near = (
+        sum((value - state[name]).norm() for name, value in floats(result).items())
+        for state in (seen[1], seen[-1])
+    )
+    assert near < far / 5
+
+
+def test_the_quicker_network_has_the_parameters_in_their_order():
+    """By which the average follows them."""
+    model = MNISTNet()
+    quick = pool_before_relu(model)
+    for kind in ("parameters", "buffers"):
+        pairs = zip(getattr(model, kind)(), getattr(quick, kind)(), strict=True)
+        assert all(one is other for one, other in pairs)
