@@ -226,12 +226,9 @@ def formula(cell) -> str:
     return text if cell.data_type == "f" and isinstance(text, str) else ""
 
 
-def refers(cell) -> bool:
-    """Whether a cell has a formula in which another cell, a range or a name occurs."""
-    return bool(formula(cell)) and any(
-        part.type == "OPERAND" and part.subtype == "RANGE"
-        for part in Tokenizer(formula(cell)).items
-    )
+def refers(formula: str) -> bool:
+    """Whether another cell, a range or a name occurs in a formula."""
+    return any(part.subtype == "RANGE" for part in Tokenizer(formula).items)
 
 
 def calculate(book, *changes: dict[float, float]) -> list[dict[tuple, float]]:
