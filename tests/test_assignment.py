@@ -3,6 +3,7 @@
 Every notebook in `source/` takes part, with the mistakes that `tests/mistakes/` plants in it.
 """
 
+import ast
 import csv
 import html
 import importlib
@@ -14,13 +15,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 from test_sheet import rows, write
 
 from backprop.personal import personal_numbers
 
 pytest.importorskip("nbgrader")
+import nbclient
+import nbformat
 from nbgrader.api import Gradebook
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -117,6 +119,76 @@ def test_the_release_holds_no_solution(stem):
     assert "SOLUTION" not in release
     assert "HIDDEN" not in release
     assert all(not cell.get("outputs") for cell in nbformat.reads(release, 4).cells)
+
+
+# Anywhere
+
+
+@each
+def test_the_release_imports_nothing_that_the_requirements_do_not_name(stem):
+    source = "\n".join(
+        cell.source
+        for cell in read(ASSIGNMENT / f"release/session4/{stem}.ipynb").cells
+        if cell.cell_type == "code"
+    )
+    named = {"numpy", "matplotlib", "torch", "torchvision", "IPython"}
+    named |= {"backprop", "s4lib", "notebooks", *sys.stdlib_module_names}
+    modules = [
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse(source))
+        for name in (
+            [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else [one.name for one in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    ]
+    assert {*modules} <= named
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory):
+    """A repository to clone, with what a fork has."""
+    origin = tmp_path_factory.mktemp("origin")
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in tracked.stdout.splitlines():
+        if name.startswith(("s4lib/", "backprop/", "images/backprop", "notebooks/")):
+            (origin / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, origin / name)
+    for command in ("init", "add .", "-c user.name=A -c user.email=a@b.invalid commit -m all"):
+        subprocess.run(["git", *command.split()], cwd=origin, check=True, capture_output=True)
+    return origin
+
+
+@each
+def test_the_release_runs_alone_in_an_empty_folder_without_nbgrader(stem, origin, tmp_path):
+    """Nothing fails but what is yet to be written."""
+    (tmp_path / "without/nbgrader").mkdir(parents=True)
+    (tmp_path / "without/nbgrader/__init__.py").write_text("raise ImportError")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    notebook = read(ASSIGNMENT / f"release/session4/{stem}.ipynb")
+    client = nbclient.NotebookClient(
+        notebook, allow_errors=True, resources={"metadata": {"path": str(alone)}}
+    )
+    env = {
+        "S4_REPOSITORY": str(origin),
+        "S4_ROOT": str(alone),
+        "PYTHONPATH": str(tmp_path / "without"),
+    }
+    client.execute(env={**os.environ, **SMALL, **env})
+
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
+    assert (alone / "session4/s4lib").is_dir()
+    assert {o.ename for o in outputs if o.output_type == "error"} == {"NotImplementedError"}
+    assert [o.text for o in outputs if o.get("name") == "stderr"] == []
 
 
 # A course
