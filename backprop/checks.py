@@ -88,7 +88,7 @@ def ask(function, names, trials, want, **right) -> np.ndarray:
     when theirs take or return something else, it runs as it stands.
     """
     answers = []
-    for stand_ins in (right, {}):
+    for stand_ins in (right, {}) if right else ({},):
         try:
             with (
                 patch.dict(getattr(function, "__globals__", {}), stand_ins),
@@ -468,5 +468,4 @@ def check_batch_gradients(batch_gradients, student=None) -> None:
             lambda i, t, w: network.gradients(i.mean(axis=0), t.mean(axis=0), w), asked
         ),
     }
-    right = without()
-    compare(names, ask(batch_gradients, names, asked, want, **right), want, slips)
+    compare(names, ask(batch_gradients, names, asked, want, **RIGHT), want, slips)

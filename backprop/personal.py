@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from backprop.network import INPUTS, RATES, TARGETS, WEIGHTS
-from s4lib import UsageError
 
 
 class Numbers(NamedTuple):
@@ -34,6 +33,8 @@ def personal_numbers(student: str | int | None = None) -> Numbers:
         return CLASS
     key = "".join(filter(str.isalnum, str(student).casefold())).lstrip("0")
     if not key or isinstance(student, float):
+        from s4lib.runtime import UsageError  # late: it brings PyTorch, which takes seconds
+
         raise UsageError(f"a student number is text or a whole number, such as 4711, not {student}")
 
     # RandomState, because NumPy promises that it will draw the same numbers for ever.

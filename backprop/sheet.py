@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import openpyxl
-from openpyxl.formula import Tokenizer
+from openpyxl.formula.tokenizer import Tokenizer, TokenizerError
 from openpyxl.utils import get_column_letter, range_boundaries
 
 from backprop import network, office
@@ -26,7 +26,6 @@ from backprop.checks import GRADIENT_SLIPS, pass_back
 from backprop.formulas import label
 from backprop.network import ERRORS, GRADIENTS, RATES, UNITS
 from backprop.personal import CLASS, Numbers, personal_numbers
-from s4lib import Parser, UsageError
 
 POINTS = {"forward pass": 1.0, "errors": 0.5, "gradients": 2.0, "trainings": 1.5, "chart": 1.0}
 STEPS = 50  # of a training, at least
@@ -40,18 +39,22 @@ RIGHT, MISSING = "right", "missing"
 PASTED = "right, but does not follow when the inputs change: a number was pasted or typed"
 
 
+class WorkbookError(ValueError):
+    """Why a file can't be graded, in a line."""
+
+
 def check_workbook(path: Path, student=None) -> float:
-    """Print what is right in the workbook at `path`; returns its points, of 6."""
+    """Print what is right in the workbook at `path`, and return its points, of 6."""
     try:
         lines, points = grade(path, personal_numbers(student))
-    except UsageError as problem:
-        lines, points = [f"✗ {path.name}: {problem}"], 0.0
-    print(*lines, f"{points:g} of {sum(POINTS.values()):g} points", sep="\n")
+    except WorkbookError as problem:
+        lines, points = [f"✗ {problem}", "0 points"], 0.0
+    print(*lines, sep="\n")
     return points
 
 
 def grade(path: Path, numbers: Numbers) -> tuple[list[str], float]:
-    """The report on a workbook and its points; raises a UsageError if it can't be read."""
+    """The report on a workbook and its points; raises a WorkbookError if it can't be read."""
     cells, drawn = Cells(path, numbers), curves_drawn(path)
     asked = {"forward pass": UNITS, "errors": ERRORS, "gradients": GRADIENTS}
     states = {
@@ -74,7 +77,8 @@ def grade(path: Path, numbers: Numbers) -> tuple[list[str], float]:
             lines += cells.slips()
     if {*states["forward pass"].values()} == {MISSING} and numbers != CLASS:
         lines.append("None of your numbers is there: are these the class's, or somebody else's?")
-    return lines, round(points, 2)
+    points = round(points, 2)
+    return [*lines, f"{points:g} of {sum(POINTS.values()):g} points"], points
 
 
 class Cells:
@@ -91,11 +95,12 @@ class Cells:
         if office.program():
             try:
                 before, after = calculate(book, {}, change)
-            except (RuntimeError, OSError):
+            except Exception:  # whatever a strange file makes openpyxl or LibreOffice raise
                 self.notes.append("LibreOffice can't calculate it: the values in the file count.")
         before = before or values(load(path, data_only=True))
         if not before:
-            raise UsageError("no results are in it: open it in a spreadsheet program and save it.")
+            what = "no results are in it: open it in a spreadsheet program and save it."
+            raise WorkbookError(f"{path.name}: {what}")
 
         self.places = sorted(before)
         self.before = np.array([before[where] for where in self.places])
@@ -182,18 +187,17 @@ def load(path: Path, data_only: bool = False) -> openpyxl.Workbook:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(part.file_size for part in archive.infolist())
-        if size > LARGEST:
-            raise UsageError(f"unpacked it has {size / 1e6:,.0f} MB, more than {LARGEST / 1e6:g}.")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return openpyxl.load_workbook(path, data_only=data_only, keep_links=False)
+        if size < LARGEST:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return openpyxl.load_workbook(path, data_only=data_only, keep_links=False)
+        problem = f"unpacked it has {size / 1e6:,.0f} MB, more than {LARGEST / 1e6:g}."
     except FileNotFoundError:
-        raise UsageError("there is no such file. Save your workbook under this name.") from None
-    except UsageError:
-        raise
-    except Exception as problem:  # whatever a damaged or malicious file makes openpyxl raise
-        reason = str(problem).splitlines() or [type(problem).__name__]
-        raise UsageError(f"this is no workbook: {reason[0]}. Save it as .xlsx.") from None
+        problem = "there is no such file. Save your workbook under this name."
+    except Exception as error:  # whatever a damaged or malicious file makes openpyxl raise
+        reason = str(error).splitlines() or [type(error).__name__]
+        problem = f"this is no workbook: {reason[0]}. Save it as .xlsx."
+    raise WorkbookError(f"{path.name}: {problem}")
 
 
 def every_cell(book) -> list:
@@ -208,10 +212,13 @@ def place(cell) -> tuple[str, int, int]:
 
 def number(value) -> float | None:
     """A cell's value as a number: also one that is text, also with a decimal comma."""
-    if isinstance(value, str):
-        value = value.strip().replace(",", ".")
-        value = float(value) if re.fullmatch(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", value, re.I) else None
-    return float(value) if type(value) in (int, float) and np.isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        value = float(value.strip().replace(",", ".") if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
+        return None
+    return value if np.isfinite(value) else None
 
 
 def values(book) -> dict[tuple, float]:
@@ -228,7 +235,15 @@ def formula(cell) -> str:
 
 def refers(formula: str) -> bool:
     """Whether another cell, a range or a name occurs in a formula."""
-    return any(part.subtype == "RANGE" for part in Tokenizer(formula).items)
+    try:
+        return any(part.subtype == "RANGE" for part in Tokenizer(formula).items)
+    except TokenizerError:
+        return False
+
+
+def stays_inside(formula: str) -> bool:
+    """Whether a formula, of the length that Excel allows, reaches nothing but the workbook."""
+    return len(formula) <= 8192 and not OUTSIDE.search(formula)
 
 
 def calculate(book, *changes: dict[float, float]) -> list[dict[tuple, float]]:
@@ -246,12 +261,12 @@ def changed_copy(book, change: dict[float, float]) -> openpyxl.Workbook:
     new = openpyxl.Workbook()
     new.remove(new.active)
     for name, defined in book.defined_names.items():
-        if not OUTSIDE.search(defined.attr_text or ""):
+        if stays_inside(defined.attr_text or ""):
             new.defined_names[name] = copy(defined)
     for sheet in book.worksheets:
         page = new.create_sheet(sheet.title)
         for cell in sheet._cells.values():
-            if not OUTSIDE.search(formula(cell)):
+            if stays_inside(formula(cell)):
                 value = change.get(number(cell.value), cell.value)
                 page.cell(cell.row, cell.column).value = value
         for table in sheet.tables.values():
@@ -266,7 +281,9 @@ def curves_drawn(path: Path) -> int:
         for part in archive.namelist():
             if re.fullmatch(r"xl/charts/chart\d*\.xml", part):
                 text = archive.read(part).decode(errors="replace")
-                drawn |= {*re.findall(r"<(?:\w+:)?(?:val|yVal)>.{,200}?<(?:\w+:)?f>([^<]+)<", text)}
+                drawn |= {
+                    *re.findall(r"<(?:\w+:)?(?:val|yVal)>.{,200}?<(?:\w+:)?f>([^<]+)<", text, re.S)
+                }
 
     def length(reference):
         try:
@@ -280,14 +297,15 @@ def curves_drawn(path: Path) -> int:
 
 def main(arguments: list[str]) -> int:
     """`python -m backprop check`: 0 for a workbook with all points, 1 for another, 2 for none."""
-    parser = Parser(prog="python -m backprop check", description=grade.__doc__)
+    from s4lib.runtime import Parser  # late: notebooks do without it, and without PyTorch
+
+    parser = Parser(prog="python -m backprop check", description=__doc__.splitlines()[0])
     parser.add_argument("workbook", type=Path, help="the student's .xlsx file")
     parser.add_argument("--student", metavar="NUMBER", help="whose numbers (default: the class's)")
     chosen = parser.parse_args(arguments)
     try:
         lines, points = grade(chosen.workbook, personal_numbers(chosen.student))
-    except UsageError as problem:
-        parser.error(f"{chosen.workbook}: {problem}")
-    most = sum(POINTS.values())
-    print(*lines, f"{points:g} of {most:g} points", sep="\n")
-    return 0 if points == most else 1
+    except ValueError as problem:
+        parser.error(str(problem))
+    print(*lines, sep="\n")
+    return 0 if points == sum(POINTS.values()) else 1

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from backprop import checks, network
 from backprop.checks import AnswerError, compare, pass_back, pass_forward
 from backprop.personal import CLASS, personal_numbers
-from s4lib import UsageError
+from s4lib.runtime import UsageError
 from tests.mistakes.part1_backpropagation import MISTAKES
 
 SOURCE = Path(__file__).parents[1] / "notebooks/assignment/source/session4"
