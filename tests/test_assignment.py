@@ -209,11 +209,17 @@ def nbgrader(course, *arguments, **env) -> subprocess.CompletedProcess:
 
 
 def hand_in(course, student, notebooks) -> Path:
-    """Put notebooks, {stem: notebook}, where nbgrader collects them."""
+    """Put notebooks, {stem: notebook}, where nbgrader collects them, and what else they need.
+
+    Mistakes of a notebook may have a function `files(folder)` that writes that.
+    """
     folder = course / "submitted" / student / "session4"
     folder.mkdir(parents=True)
     for stem, notebook in notebooks.items():
         nbformat.write(notebook, folder / f"{stem}.ipynb")
+        files = getattr(importlib.import_module(f"tests.mistakes.{stem}"), "files", None)
+        if files:
+            files(folder)
     return folder
 
 
@@ -263,12 +269,19 @@ def course(tmp_path_factory):
     folder = hand_in(course, "solution", {stem: solved(stem) for stem in STEMS})
     write(folder / "workbook.xlsx", rows, personal_numbers(STUDENT))
     shutil.copytree(course / "release", course / "submitted/untouched")
+    for name in ("s4lib", "backprop"):  # in place of the course's own code, all is well
+        (course / "submitted/untouched/session4" / name).mkdir()
+        for module in ("__init__", "checks", "sheet", "personal"):
+            forged = course / "submitted/untouched/session4" / name / f"{module}.py"
+            forged.write_text("def __getattr__(name):\n    return lambda *_: (1, 2, 3)")
     for number in range(PLANTED):
         hand_in(course, f"mistakes{number}", {stem: planted(stem, number) for stem in STEMS})
     for name, code in HOSTILE.items():
         answers = marked(solved(STEMS[0]))
-        changed = {"errors": answers["errors"].source + code}
-        hand_in(course, name, {STEMS[0]: solved(STEMS[0], changed)})
+        notebook = solved(STEMS[0], {"errors": answers["errors"].source + code})
+        if name == "noisy":  # has also lost a check
+            notebook.cells.remove(marked(notebook)["check-update"])
+        hand_in(course, name, {STEMS[0]: notebook})
     return course
 
 
@@ -384,8 +397,8 @@ def test_feedback_and_grades_come_out(course, graded):
 @each
 def test_validation_tells_a_student_what_is_missing(course, stem):
     whole, stub = (
-        nbgrader(course, "validate", f"submitted/{student}/session4/{stem}.ipynb")
-        for student in ("solution", "untouched")
+        nbgrader(course, "validate", f"{folder}/session4/{stem}.ipynb")
+        for folder in ("submitted/solution", "release")
     )
     assert "Success! Your notebook passes all the tests." in whole.stdout
     count = len(points(stem)) + len(points(stem, automatic=False))

@@ -195,6 +195,13 @@ def test_every_hint_is_planted():
     assert [hint for hint in every if not any(words in hint for words in planted)] == []
 
 
+def test_the_readme_shows_what_a_check_prints(capsys):
+    readme = (SOURCE.parents[1] / "README.md").read_text()
+    with pytest.raises(AnswerError) as caught:
+        checks.check_hidden_gradients(lambda *numbers: pass_back(*numbers, back="5678")[:4])
+    assert f"```\n{capsys.readouterr().out}{caught.value}\n```" in readme
+
+
 def test_the_table_says_how_far_off(capsys):
     with pytest.raises(AnswerError, match="✗ b: off by one"):
         compare(["a", "b"], [[1, 2], [3, 4.0]], [[1, 3], [3, 5]], {"off by one": [[2, 2], [4, 4]]})
