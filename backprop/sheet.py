@@ -22,10 +22,10 @@ from openpyxl.formula.tokenizer import Tokenizer, TokenizerError
 from openpyxl.utils import get_column_letter, range_boundaries
 
 from backprop import network, office
-from backprop.checks import GRADIENT_SLIPS, pass_back
 from backprop.formulas import label
 from backprop.network import ERRORS, GRADIENTS, RATES, UNITS
 from backprop.personal import CLASS, Numbers, personal_numbers
+from backprop.slips import GRADIENT_SLIPS, pass_back
 
 POINTS = {"forward pass": 1.0, "errors": 0.5, "gradients": 2.0, "trainings": 1.5, "chart": 1.0}
 STEPS = 50  # of a training, at least

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from backprop import checks, network
-from backprop.checks import AnswerError, compare, pass_back, pass_forward
+from backprop import checks, network, slips
+from backprop.checks import AnswerError, compare
 from backprop.personal import CLASS, personal_numbers
+from backprop.slips import pass_back, pass_forward
 from s4lib.runtime import UsageError
 from tests.mistakes.part1_backpropagation import MISTAKES
 
@@ -180,6 +181,7 @@ def test_own_functions_of_another_form_will_do_too():
 )
 @given(student=students)
 @settings(max_examples=3, deadline=None)
+@pytest.mark.filterwarnings("ignore:No artists")
 def test_every_slip_is_named(cell, there, instead, hint, student):
     source = cells()[cell]
     assert source.count(there) == 1
@@ -190,7 +192,7 @@ def test_every_slip_is_named(cell, there, instead, hint, student):
 
 
 def test_every_hint_is_planted():
-    every = (*checks.FORWARD_SLIPS, *checks.GRADIENT_SLIPS, *checks.BIAS_SLIPS)
+    every = (*slips.FORWARD_SLIPS, *slips.GRADIENT_SLIPS, *slips.BIAS_SLIPS)
     planted = [hint.split(": ")[-1] for *_, hint in MISTAKES]
     assert [hint for hint in every if not any(words in hint for words in planted)] == []
 
@@ -228,6 +230,7 @@ def test_what_is_no_answer_is_refused_in_one_line(answer):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:this would cost")
 def test_warnings_do_not_reach_stderr(capfd):
     def forward(inputs, weights, biases=(0, 0)):
         warnings.warn("this would cost all points", stacklevel=1)

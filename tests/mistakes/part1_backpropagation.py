@@ -128,7 +128,7 @@ MISTAKES = [
         "    for _ in range(steps):\n        weights = weights + move",
         "every step takes the start's gradients",
     ),
-    ("train", "[2]]", "[2], 0]", "should return 21 numbers, E_total after 0 steps"),
+    ("train", "[2]]", "[2], 0]", "should return 6 numbers, E_total, step 0"),
     (
         "graph",
         ', label=f"η = {rate}"',
