@@ -95,11 +95,13 @@ def test_points_add_up_and_every_check_is_below_its_answer(stem):
         if name != "check-workbook":
             assert names[names.index(name) - 1] == name.removeprefix("check-")
     every = {**points(stem), **points(stem, automatic=False)}
-    (said,) = re.findall(r"^# .*\((\d+) points\)$", notebook.cells[0].source, re.M)
-    assert sum(every.values()) == int(said)
+    most, by_people = sum(every.values()), sum(points(stem, automatic=False).values())
+    assert notebook.cells[0].source.splitlines()[0].endswith(f" ({most} points)")
+    row = rf"^\|.*{stem}\.ipynb.*\| {most} \| {by_people} \|$"
+    assert re.search(row, (ASSIGNMENT / "README.md").read_text(), re.M)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    in_headings = re.findall(r"^##.* ★* ?\((?:(\d+) \+ )?(\d+) points?\)$", text, re.M)
-    assert in_headings
+    in_headings = re.findall(r"^##.* \((?:(\d+) \+ )?(\d+) points?\)$", text, re.M)
+    assert sum(int(one or 0) for pair in in_headings for one in pair) == most
     assert all(not cell.get("outputs") for cell in notebook.cells)
 
 

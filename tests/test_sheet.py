@@ -2,6 +2,8 @@
 
 import http.server
 import re
+import shutil
+import subprocess
 import threading
 import zipfile
 from pathlib import Path
@@ -135,6 +137,22 @@ def test_everything_is_found_in_any_layout(where, each_way, tmp_path, capsys):
 
 def test_the_course_s_own_workbook_is_right(tmp_path, capsys):
     assert cli.main(["check", str(PROJECT / "backprop/backpropagation.xlsx")]) == 0
+
+
+@pytest.mark.parametrize("program", ["LibreOffice", "Gnumeric"])
+def test_files_that_other_programs_saved(program, tmp_path, capsys, monkeypatch):
+    path = write(tmp_path / "w.xlsx", sheets)
+    (tmp_path / "saved").mkdir()
+    if program == "LibreOffice" and office.program():
+        office.convert("xlsx", [path], tmp_path / "saved")
+    elif program == "Gnumeric" and shutil.which("ssconvert"):
+        kind = ["-T", "Gnumeric_Excel:xlsx2"]
+        command = ["ssconvert", *kind, str(path), str(tmp_path / "saved/w.xlsx")]
+        subprocess.run(command, check=True, capture_output=True)
+    else:
+        pytest.skip(f"{program} is not installed")
+    monkeypatch.setattr(office, "program", lambda: None)
+    assert checked(tmp_path / "saved/w.xlsx", capsys)[0] == ALL
 
 
 def test_german_numbers_are_numbers(kept, tmp_path, capsys):
