@@ -253,7 +253,7 @@ def calculate(book, *changes: dict[float, float]) -> list[dict[tuple, float]]:
         for path, change in zip(paths, changes, strict=True):
             changed_copy(book, change).save(path)
         made = office.convert("xlsx", paths, Path(folder, "calculated"), timeout=100)
-        return [values(openpyxl.load_workbook(path, data_only=True)) for path in made]
+        return [values(load(path, data_only=True)) for path in made]
 
 
 def changed_copy(book, change: dict[float, float]) -> openpyxl.Workbook:
