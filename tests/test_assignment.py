@@ -225,11 +225,11 @@ def hand_in(course, student, notebooks) -> Path:
     return folder
 
 
-STDERR = """
+NOISY = """
 import sys, warnings
 print("noise", file=sys.stderr)
-_right = errors
-def errors(*numbers):
+_right = bias_gradients
+def bias_gradients(*numbers):
     warnings.warn("more noise")
     print("noise", file=sys.stderr)
     return _right(*numbers)
@@ -245,7 +245,7 @@ os.chdir("/")
 """
 HANGS = """
 import time
-def errors(*numbers):
+def bias_gradients(*numbers):
     while True:
         time.sleep(1)
 """
@@ -253,7 +253,7 @@ EXITS = """
 import os
 os._exit(3)
 """
-HOSTILE = {"elsewhere": ELSEWHERE, "exits": EXITS, "hangs": HANGS, "noisy": STDERR}
+HOSTILE = {"elsewhere": ELSEWHERE, "exits": EXITS, "hangs": HANGS, "noisy": NOISY}
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +269,7 @@ def course(tmp_path_factory):
     assert done.returncode == 0, done.stderr
 
     folder = hand_in(course, "solution", {stem: solved(stem) for stem in STEMS})
-    write(folder / "workbook.xlsx", rows, personal_numbers(STUDENT))
+    write(folder / "workbook.xlsx", rows, personal_numbers(STUDENT), steps=50)
     shutil.copytree(course / "release", course / "submitted/untouched")
     for name in ("s4lib", "backprop"):  # in place of the course's own code, all is well
         (course / "submitted/untouched/session4" / name).mkdir()
@@ -280,7 +280,7 @@ def course(tmp_path_factory):
         hand_in(course, f"mistakes{number}", {stem: planted(stem, number) for stem in STEMS})
     for name, code in HOSTILE.items():
         answers = marked(solved(STEMS[0]))
-        notebook = solved(STEMS[0], {"errors": answers["errors"].source + code})
+        notebook = solved(STEMS[0], {"bias-gradients": answers["bias-gradients"].source + code})
         if name == "noisy":  # has also lost a check
             notebook.cells.remove(marked(notebook)["check-update"])
         hand_in(course, name, {STEMS[0]: notebook})
@@ -303,7 +303,7 @@ def graded(course):
     most = nbgrader(
         course, "autograde", "session4", "--force", "--CourseDirectory.student_id_exclude=hangs"
     )
-    hangs = nbgrader(course, "autograde", "session4", "--student=hangs", "--Execute.timeout=3")
+    hangs = nbgrader(course, "autograde", "session4", "--student=hangs", "--Execute.timeout=10")
     feedback = nbgrader(course, "generate_feedback", "session4")
     export = nbgrader(course, "export", "--to=grades.csv")
     said = {"autograde": most, "hangs": hangs, "feedback": feedback, "export": export}
@@ -377,7 +377,7 @@ def test_hostile_submissions_cost_their_students_alone(graded):
     full = points(STEMS[0]) | {"check-workbook": 0}
     assert automatic(scores["noisy"], STEMS[0]) == full
     assert automatic(scores["elsewhere"], STEMS[0]) == full
-    assert automatic(scores["hangs"], STEMS[0]) == full | {"check-errors": 0}
+    assert automatic(scores["hangs"], STEMS[0]) == full | {"check-bias-gradients": 0}
     assert said["hangs"].returncode == 0, said["hangs"].stderr
 
     assert said["autograde"].returncode == 1
