@@ -106,6 +106,10 @@ class Cells:
         self.before = np.array([before[where] for where in self.places])
         self.after = np.array([after.get(where, np.nan) for where in self.places])
         self.recalculated = bool(after)
+        self.lines = {}  # rows and columns, as indices of their cells
+        for index, (sheet, row, column) in enumerate(self.places):
+            for line in (sheet, "row", row), (sheet, "column", column):
+                self.lines.setdefault(line, []).append(index)
         self.start = network.train(1, 0, *numbers)[0]  # a row with every symbol's value
         self.then = network.train(1, 0, *self.changed)[0]
 
@@ -137,21 +141,13 @@ class Cells:
         """The same of a training's errors, in a row or a column, with or without gaps."""
         now = network.train(rate, STEPS, *self.numbers)["E_total"]
         then = network.train(rate, STEPS, *self.changed)["E_total"]
-        best = max(
-            (self._along(line, now[1:]) for line in self._lines(now[1])), key=len, default=[]
-        )
+        first = {*self.find(now[1])}
+        lines = (line for line in self.lines.values() if not first.isdisjoint(line))
+        best = max((self._along(line, now[1:]) for line in lines), key=len, default=[])
         if len(best) < STEPS:
             return f"right up to step {len(best)}, of {STEPS}" if best else MISSING
         live = all(self.follows(*one) for one in zip(best, now[1:], then[1:], strict=True))
         return RIGHT if live else PASTED
-
-    def _lines(self, value: float):
-        """The columns and rows with a value in them, as lists of indices."""
-        for index in self.find(value):
-            sheet, row, column = self.places[index]
-            across = [k for k, one in enumerate(self.places) if one[:2] == (sheet, row)]
-            down = [k for k, one in enumerate(self.places) if one[::2] == (sheet, column)]
-            yield from (across, down)
 
     def _along(self, line: list[int], curve: np.ndarray) -> list[int]:
         """The cells of a line that have the values of a curve, one after the other."""
@@ -174,7 +170,7 @@ class Cells:
                 names = ", ".join(label(GRADIENTS[k]) for k in spots)
                 sheet, row, column = self.places[next(iter(spots.values()))]
                 where = f"{sheet}!{get_column_letter(column)}{row}"
-                lines.append(f"    {names}, as in {where}: {hint}")
+                lines.append(f"    {where} looks like {names} with a slip: {hint}")
                 missing = [k for k in missing if k not in spots]
         return lines
 
