@@ -89,7 +89,8 @@ def layer_at_work(name: str, before: Tensor, after: Tensor, args, kwargs) -> str
     """Which of `LAYERS` a call of the function `name` is."""
     if "dropout" in name:
         rate = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
-        training = args[2] if len(args) > 2 else kwargs.get("training", True)
+        named = kwargs.get("training", kwargs.get("train", True))
+        training = args[2] if len(args) > 2 else named
         return "dropout" if rate > 0 and training else None
     maps = before.shape[:2].numel()
     if before.dim() > 2 and before.numel() > maps == after.numel():  # however that is called
@@ -135,6 +136,10 @@ def check_runs(network: Network, runs: Sequence[History]) -> list[Requirement]:
     text = " and ".join(f"{name} with {count:,} parameters" for name, count in trained)
     lines = [Requirement(trained == [model], f"trained: {text}", f"Train {model[0]} anew")]
 
+    seeds = [run.seed for run in runs]
+    if len({*seeds}) < len(seeds):
+        text = f"{len(seeds)} runs of only {len({*seeds})} different seeds"
+        lines.append(Requirement(False, text, "Give each run a seed of its own"))
     planned = max(run.recipe["epochs"] for run in runs)
     text = f"{planned} epochs, {'not ' * (planned >= EPOCHS)}fewer than {EPOCHS}"
     lines.append(Requirement(planned < EPOCHS, text, "Try recipe.adjusted(epochs=19)"))

@@ -25,7 +25,9 @@ def import_network(target: str) -> tuple[Path, Callable[[], nn.Module]]:
         raise UsageError(f"There is no Python file {path}. Give FILE.py, or FILE.py:Name.")
     spec = importlib.util.spec_from_file_location(f"checked.{path.stem}", path)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.parent))  # as when it is started, for what lies beside it
+    sys.path.insert(
+        0, str(path.absolute().parent)
+    )  # as when it is started, for what lies beside it
     with errors_of(path):
         spec.loader.exec_module(module)
 
