@@ -133,7 +133,7 @@ def test_the_release_imports_nothing_that_the_requirements_do_not_name(stem):
         for cell in read(ASSIGNMENT / f"release/session4/{stem}.ipynb").cells
         if cell.cell_type == "code"
     )
-    named = {"numpy", "matplotlib", "torch", "torchvision", "IPython"}
+    named = {"numpy", "scipy", "matplotlib", "torch", "torchvision", "IPython"}
     named |= {"backprop", "s4lib", "notebooks", *sys.stdlib_module_names}
     modules = [
         name.partition(".")[0]
@@ -171,7 +171,7 @@ def origin(tmp_path_factory):
 
 @each
 def test_the_release_runs_alone_in_an_empty_folder_without_nbgrader(stem, origin, tmp_path):
-    """Nothing fails but what is yet to be written."""
+    """Nothing fails but what is yet to be written, and what needs that."""
     (tmp_path / "without/nbgrader").mkdir(parents=True)
     (tmp_path / "without/nbgrader/__init__.py").write_text("raise ImportError")
     alone = tmp_path / "alone"
@@ -189,7 +189,8 @@ def test_the_release_runs_alone_in_an_empty_folder_without_nbgrader(stem, origin
 
     outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
     assert (alone / "session4/s4lib").is_dir()
-    assert {o.ename for o in outputs if o.output_type == "error"} == {"NotImplementedError"}
+    failed = {o.ename for o in outputs if o.output_type == "error"}
+    assert {"NotImplementedError"} <= failed <= {"NotImplementedError", "NameError"}
     assert [o.text for o in outputs if o.get("name") == "stderr"] == []
 
 

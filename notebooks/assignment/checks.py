@@ -330,7 +330,7 @@ def check_run(network, folder: str | Path) -> float:
 
     Its weights are tested if the data set is at hand.
     """
-    folder = Path(folder)
+    network, folder = make_network(network), Path(folder)
     history = assignment.read_history(folder)
     with redirect_stderr(sys.stdout):
         *lines, accuracy = assignment.check_runs(network, [history])
