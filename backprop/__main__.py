@@ -1,9 +1,12 @@
-"""`python -m backprop` builds workbook, playground and pictures; `--check` only compares."""
+"""`python -m backprop` builds workbook, playground and pictures; `--check` only compares.
+
+`python -m backprop check sheet.xlsx` grades a student's workbook.
+"""
 
 import sys
 from pathlib import Path
 
-from backprop import build
+from backprop import build, sheet
 from s4lib.runtime import Parser
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -18,6 +21,9 @@ def home(project: Path = PROJECT) -> Path:
 
 def main(arguments: list[str] | None = None, folder: Path | None = None) -> int:
     """Run the command; 0 if all is well, 1 if a file is not current, 2 for a user's mistake."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["check"]:
+        return sheet.main(arguments[1:])
     parser = Parser(prog="python -m backprop", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only tell if the files are current")
     chosen = parser.parse_args(arguments)

@@ -11,6 +11,7 @@ import torch
 from torchsummary import summary as print_summary
 
 from s4lib import history, plots
+from s4lib.check import check_assignment, finished_run
 from s4lib.data import DATASETS, SHORT_NAMES, load, normalise
 from s4lib.history import per_class
 from s4lib.model import MNISTNet
@@ -21,6 +22,7 @@ from s4lib.runtime import Parser, UsageError
 from s4lib.runtime.checkpoint import SHIPPED_WEIGHTS, atomic_write, load_weights, make_dir
 from s4lib.runtime.device import choose_device
 from s4lib.runtime.distributed import init_distributed, rank
+from s4lib.runtime.source import errors_of, import_network
 from s4lib.train import fit, predict
 
 INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
@@ -117,6 +119,25 @@ def summary(_) -> int:
     return 0
 
 
+def check(args) -> int:
+    path, network = import_network(args.network)
+    dataset = load(args.dataset, args.data)
+    recipe = RECIPES[args.recipe or "best"]
+    kind = SHORT_NAMES[dataset.name]
+    folders = []
+    with errors_of(path):
+        for seed in range(args.seeds or 1):
+            out = Path("runs", path.stem, f"{recipe.name}-{kind}-{seed}")
+            if args.out:
+                out = args.out / out.name if args.seeds else args.out
+            _, run = finished_run(network, dataset, recipe, seed, args.device, out)
+            if len(run.epochs) < run.recipe["epochs"]:
+                print("The same command continues the run.")
+                return INTERRUPTED
+            folders.append(out)
+        return 0 if check_assignment(network, folders, dataset) else 1
+
+
 def save_figure(figure, path: Path) -> None:
     """As a PNG, and print where it is."""
     buffer = io.BytesIO()
@@ -133,7 +154,11 @@ def whole_number(text: str, least: int = 0) -> int:
 
 OPTIONS = {
     "images": {"type": Path, "nargs": "+", "metavar": "IMAGE"},
-    "--recipe": {"choices": RECIPES, "help": "hyperparameters (fast; on the digits 20 epochs)"},
+    "network": {"metavar": "FILE.py[:Name]", "help": "where the network is defined, and the class "
+                "or function without arguments that makes it; the file is executed: check only "
+                "what you would run yourself"},
+    "--recipe": {"choices": RECIPES, "help": "hyperparameters (fast; on the digits 20 epochs; "
+                 "of check best)"},
     "--dataset": {"choices": DATASETS, "default": "auto", "help": "mnist; digits, which come with "
                   "scikit-learn; or auto: MNIST if it can be had (auto)"},
     "--data": {"type": Path, "help": "folder of MNIST ($S4_DATA, else ./data)"},
@@ -143,7 +168,7 @@ OPTIONS = {
     "--lr": {"type": float, "help": "the highest learning rate (the recipe's)"},
     "--seed": {"type": whole_number, "default": 0, "help": "fixes all that is random (0)"},
     "--seeds": {"type": partial(whole_number, least=1), "metavar": "N",
-                "help": "instead: train with the seeds from 0 to N - 1, and compare them"},
+                "help": "train with each of the seeds from 0 to N - 1, in a folder of its own"},
     "--weights": {"type": Path, "default": SHIPPED_WEIGHTS, "help": "weights.pt of a run (those "
                   "that come with s4lib)"},
     "--many": {"action": "store_true", "help": "read every digit of a picture, row by row"},
@@ -158,6 +183,9 @@ COMMANDS = {
                  "--weights --dataset --data --device --out"),
     "predict": (read, "read photos, scans or drawings of digits: PNG, JPEG, BMP, GIF, WebP, TIFF",
                 "images --many --weights --show --out"),
+    "check": (check, "say whether a network of yours meets the assignment: execute FILE.py, train, "
+              "or find a finished run in the folder, and test its weights",
+              "network --recipe --dataset --data --device --seeds --out"),
     "summary": (summary, "print the network's layers, parameters and receptive fields", ""),
 }  # fmt: skip
 

@@ -53,7 +53,11 @@ class Watch(TorchFunctionMode):
             if name in ARGUMENTS:
                 values = dict(zip(ARGUMENTS[name], args, strict=False)) | kwargs
                 after.seen = self.add(name, after, jump, field, values)
-            elif size > 1 and after.shape[:2].numel() == after.numel() == before[0].shape[1]:
+            elif (
+                before[0].dim() == 4
+                and size > 1
+                and after.numel() == after.shape[:2].numel() == before[0].shape[1]
+            ):
                 # One number is left of every channel: however that is called, it saw the whole map.
                 after.seen = self.add(name, after, jump, field, {"kernel_size": size, "stride": 1})
             elif after.dim() == 4 and (after.shape[-1] == size or name == "pad"):

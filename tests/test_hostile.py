@@ -24,12 +24,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from s4lib.checkpoint import SHIPPED_WEIGHTS, SLOTS, newest, pack
 from strokes import draw
 from torchvision.datasets import MNIST
 
 from s4lib import UsageError, checkpoint, data
 from s4lib import __main__ as cli
-from s4lib.checkpoint import SHIPPED_WEIGHTS, SLOTS, newest, pack
 from s4lib.recipes import CLASSIC, Recipe, settings
 from s4lib.train import fit
 from tests.faults import QUICK, few_digits

@@ -157,6 +157,14 @@ def test_what_shrinks_the_map_unseen_is_named(shrink, name):
     assert f"After conv2 the map becomes 13×13, not 26×26, by {name}" in str(error.value)
 
 
+def test_what_comes_after_the_averaging_looks_at_no_map():
+    class Drops(Functional):
+        def forward(self, x):
+            return self.fc(F.dropout(F.relu(self.maps(x).mean((2, 3))), 0.1, self.training))
+
+    assert receptive_fields(Drops()) == receptive_fields(Functional())
+
+
 def test_rows_and_columns_must_be_treated_alike():
     with pytest.raises(UsageError, match="0 treats rows and columns differently"):
         receptive_fields(nn.Sequential(nn.Conv2d(1, 1, (1, 7))))

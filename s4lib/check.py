@@ -1,0 +1,227 @@
+"""Whether a network, and how it was trained, meets the assignment."""
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.overrides import TorchFunctionMode
+
+from s4lib.data import Dataset, load
+from s4lib.history import History
+from s4lib.recipes import Recipe
+from s4lib.runtime import UsageError
+from s4lib.runtime.checkpoint import load_weights
+from s4lib.train import evaluate, fit, make_network
+
+PARAMETERS, EPOCHS = 20_000, 20  # there must be fewer
+GOAL, LAST = 99.4, 5  # per cent of the test images, in each of so many epochs at the end
+WHOLE = ("MNIST", 10_000)  # the data set and its test images
+SLACK = 5  # of these, which another device may predict otherwise
+
+LAYERS = {  # the modules that are meant, and how to get one to work
+    "batch normalisation": (_BatchNorm, "Put nn.BatchNorm2d(channels) after a convolution"),
+    "dropout": (_DropoutNd, "Put nn.Dropout(p), with p > 0, before the fully connected layer"),
+    "global average pooling": (
+        (nn.AdaptiveAvgPool2d, nn.AvgPool2d),
+        "Let nn.AdaptiveAvgPool2d(1) average the last map, larger than 1×1",
+    ),
+    "fully connected layer": (nn.Linear, "End with nn.Linear(channels, 10), not a convolution"),
+}
+
+Network = nn.Module | Callable[[], nn.Module]
+
+
+class Requirement(NamedTuple):
+    """One line of the checklist."""
+
+    met: bool
+    text: str  # with the figure
+    advice: str = ""  # what to try while it is not met
+
+    def __str__(self) -> str:
+        return f"✓ {self.text}" if self.met else f"✗ {self.text}. {self.advice}."
+
+
+def check_assignment(
+    network: Network, runs: Sequence[History | str | Path], dataset: Dataset | None = None
+) -> bool:
+    """Print what the assignment requires, with a reason for every ✗; return whether all is met.
+
+    Each of `runs` is a history, or the folder of a run, whose saved weights are then tested on
+    `dataset`, `load()` if there is none. Raises UsageError for a folder that holds no such run.
+    """
+    histories = [run if isinstance(run, History) else read_history(run) for run in runs]
+    lines = [*check_network(network), *check_runs(network, histories)]
+    for folder, history in zip(runs, histories, strict=True):
+        if folder is not history:
+            dataset = dataset or load()
+            lines.append(check_weights(network, Path(folder), history, dataset))
+    print(*lines, sep="\n")
+    return all(line.met for line in lines)
+
+
+class Watch(TorchFunctionMode):
+    """Follows a map through every function of PyTorch's, whether a layer calls it or `forward`.
+
+    Every tensor on its way remembers which of `LAYERS` it has come through, so that in the end
+    only what the output depends on counts.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        parts = [part if isinstance(part, list | tuple) else [part] for part in args]
+        inputs = [one for part in [*parts, kwargs.values()] for one in part]
+        inputs = [one for one in inputs if isinstance(one, Tensor)]
+        after = output[0] if isinstance(output, tuple) and output else output
+        if inputs and isinstance(after, Tensor):
+            layer = layer_at_work(func.__name__, inputs[0], after, args, kwargs)
+            after.through = {layer}.union(*(getattr(one, "through", ()) for one in inputs))
+        return output
+
+
+def layer_at_work(name: str, before: Tensor, after: Tensor, args, kwargs) -> str | None:
+    """Which of `LAYERS` a call of the function `name` is."""
+    if "dropout" in name:
+        rate = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
+        named = kwargs.get("training", kwargs.get("train", True))
+        training = args[2] if len(args) > 2 else named
+        return "dropout" if rate > 0 and training else None
+    maps = before.shape[:2].numel()
+    if before.dim() > 2 and before.numel() > maps == after.numel():  # however that is called
+        means = before.flatten(2).mean(2).flatten()
+        return "global average pooling" if torch.allclose(after.flatten(), means) else None
+    return {"batch_norm": "batch normalisation", "linear": "fully connected layer"}.get(name)
+
+
+@torch.no_grad()
+def layers_at_work(model: nn.Module) -> set[str]:
+    """Which of `LAYERS` the output of `model` depends on, in the mode that it is in."""
+    with torch.random.fork_rng(devices=[]), Watch():
+        return getattr(model(torch.randn(16, 1, 28, 28)), "through", set())
+
+
+def check_network(network: Network) -> list[Requirement]:
+    """The network's size, and the layers at work in it."""
+    model = copy.deepcopy(make_network(network)).cpu()
+    size = identity(model)[1]
+    text = f"{size:,} parameters, {'not ' * (size >= PARAMETERS)}fewer than {PARAMETERS:,}"
+    advice = f"Save {size - PARAMETERS + 1:,}: take fewer channels"
+    lines = [Requirement(size < PARAMETERS, text, advice)]
+    working = layers_at_work(model.train())
+    for layer, (modules, advice) in LAYERS.items():
+        there = [name for name, module in model.named_modules() if isinstance(module, modules)]
+        text = f"{'no ' * (layer not in working)}{layer} at work"
+        if there and layer not in working:
+            text += f", although {there[0]} is there: {model.get_submodule(there[0])}"
+            advice = f"Let the output depend on it. {advice}"
+        lines.append(Requirement(layer in working, text, advice))
+    if "dropout" in layers_at_work(model.eval()):
+        advice = "Use nn.Dropout(p), or F.dropout(x, p, self.training)"
+        lines.append(Requirement(False, "dropout at work in testing, too", advice))
+    return lines
+
+
+def check_runs(network: Network, runs: Sequence[History]) -> list[Requirement]:
+    """What was trained, for how long, on what, and what came of it."""
+    if not runs:
+        return [Requirement(False, "no run yet", "Train: model, history = fit(Net, load(), BEST)")]
+    model = identity(make_network(network))
+    trained = sorted({(run.network, run.parameters) for run in runs})
+    text = " and ".join(f"{name} with {count:,} parameters" for name, count in trained)
+    lines = [Requirement(trained == [model], f"trained: {text}", f"Train {model[0]} anew")]
+
+    seeds = [run.seed for run in runs]
+    if len({*seeds}) < len(seeds):
+        text = f"{len(seeds)} runs of only {len({*seeds})} different seeds"
+        lines.append(Requirement(False, text, "Give each run a seed of its own"))
+    planned = max(run.recipe["epochs"] for run in runs)
+    text = f"{planned} epochs, {'not ' * (planned >= EPOCHS)}fewer than {EPOCHS}"
+    lines.append(Requirement(planned < EPOCHS, text, "Try recipe.adjusted(epochs=19)"))
+    for run in runs:
+        if [epoch.epoch for epoch in run.epochs] != [*range(1, run.recipe["epochs"] + 1)]:
+            text = f"seed {run.seed} has {len(run.epochs)} of {run.recipe['epochs']} epochs"
+            lines.append(Requirement(False, text, "The same call of fit continues the run"))
+
+    sets = sorted({(run.dataset, epoch.test_images) for run in runs for epoch in run.epochs})
+    text = " and ".join(f"{name} with {count:,} test images" for name, count in sets)
+    lines.append(Requirement(sets == [WHOLE], f"data: {text}", 'Take all of MNIST: load("mnist")'))
+    return [*lines, check_accuracy(runs)]
+
+
+def check_accuracy(runs: Sequence[History]) -> Requirement:
+    """Whether every run is at `GOAL` in each of its last epochs."""
+    last = [(epoch, run.seed) for run in runs for epoch in run.epochs[-LAST:]]
+    if len(last) < LAST * len(runs):
+        text = f"too few epochs to show whether {GOAL} % lasts for {LAST}"
+        return Requirement(False, text, "Train by the recipe BEST, 19 epochs")
+    below = sum(100 * epoch.test_correct < GOAL * epoch.test_images for epoch, _ in last)
+    lowest, seed = min(last, key=lambda one: one[0].test_correct / one[0].test_images)
+    accuracy = 100 * lowest.test_correct / lowest.test_images
+    text = f"{accuracy:.2f} % in epoch {lowest.epoch} of seed {seed}, the lowest of the last {LAST}"
+    left = PARAMETERS - 1 - max(run.parameters for run in runs)
+    return Requirement(
+        not below,
+        f"{text}: {GOAL} % is the goal" + f", missed in {below} of {len(last)}" * bool(below),
+        "Try the recipe BEST, or wider layers" + f": {left:,} parameters are left" * (left > 0),
+    )
+
+
+def check_weights(
+    network: Network, folder: Path, history: History, dataset: Dataset
+) -> Requirement:
+    """Whether the weights in `folder` predict as many test images as its history says."""
+    model = load_run(network, folder)
+    if history.dataset != dataset.name:
+        text = f"{folder}: its weights are for {history.dataset}, and here is {dataset.name}"
+        return Requirement(False, text, "Check where the data set is")
+    correct, said = evaluate(model, dataset)[1], history.epochs[-1].test_correct
+    text = f"{folder}: the weights predict {correct:,} correctly, its history says {said:,}"
+    advice = "Keep both files of one run together, and train a changed network anew"
+    return Requirement(abs(correct - said) <= SLACK, text, advice)
+
+
+def identity(model: nn.Module) -> tuple[str, int]:
+    """Name and number of parameters, as a history has them."""
+    return type(model).__name__, sum(parameter.numel() for parameter in model.parameters())
+
+
+def finished_run(
+    network: Network, dataset: Dataset, recipe: Recipe, seed: int, device: str, folder: Path
+) -> tuple[nn.Module, History]:
+    """The finished run in `folder`, whatever its recipe; without one, `fit` makes or continues it.
+
+    Raises UsageError for a run of another network, and as `fit` does.
+    """
+    if (folder / "history.json").exists():
+        history = read_history(folder)
+        if len(history.epochs) == history.recipe["epochs"]:
+            return load_run(network, folder), history
+    return fit(network, dataset, recipe, seed, device, folder)
+
+
+def load_run(network: Network, folder: Path) -> nn.Module:
+    """The network with the weights in `folder`. Raises UsageError if they are another's."""
+    try:
+        return load_weights(copy.deepcopy(make_network(network)).cpu(), folder / "weights.pt")
+    except UsageError as error:
+        raise UsageError(f"{error}\nTo train anew, delete {folder}, or choose another.") from error
+
+
+def read_history(folder: str | Path) -> History:
+    """The history of the run in `folder`. Raises UsageError if there is none."""
+    try:
+        history = History.from_json(Path(folder, "history.json").read_text(encoding="utf-8"))
+        numbers = [history.seed, history.parameters, history.recipe["epochs"]]
+        for epoch in history.epochs:
+            numbers += epoch.epoch, epoch.test_correct, epoch.test_images or None
+        if not history.epochs or {*map(type, numbers)} != {int}:
+            raise ValueError
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UsageError(f"{folder} holds no history of a run. Train into it first.") from error
+    return history

@@ -1,0 +1,68 @@
+"""A network from a file of the user's, which is executed for it."""
+
+import contextlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from torch import nn
+
+from s4lib.runtime import UsageError
+
+
+def import_network(target: str) -> tuple[Path, Callable[[], nn.Module]]:
+    """The file of FILE.py or FILE.py:Name, and the class or function there that makes a network.
+
+    Without a name, it is the only network that the file defines. Executes the file. Raises
+    UsageError for an error in it, or if there is no such class or function.
+    """
+    before, _, name = target.rpartition(":")
+    path, name = (Path(before), name) if name.isidentifier() and before else (Path(target), "")
+    if path.suffix != ".py" or not path.is_file():
+        raise UsageError(f"There is no Python file {path}. Give FILE.py, or FILE.py:Name.")
+    spec = importlib.util.spec_from_file_location(f"checked.{path.stem}", path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    sys.path.insert(
+        0, str(path.absolute().parent)
+    )  # as when it is started, for what lies beside it
+    with errors_of(path):
+        spec.loader.exec_module(module)
+
+    kinds = [one for one in vars(module).values() if inspect.isclass(one)]
+    here = [one.__name__ for one in kinds if one.__module__ == spec.name]
+    here = [one for one in here if issubclass(getattr(module, one), nn.Module)]
+    if not name and len(here) != 1:
+        found = f"{len(here)} networks, {', '.join(here)}" if here else "no network"
+        raise UsageError(f"{path} defines {found}. Say what to check: {path}:Name")
+    make = getattr(module, name or here[0], None)
+    try:
+        inspect.signature(make).bind()
+        if isinstance(make, nn.Module):
+            raise TypeError("it is a network itself, whose weights no seed can fix")
+    except TypeError as error:
+        raise UsageError(
+            f"{path}: {name or here[0]} is no class or function without arguments that makes a "
+            f"network: {error}."
+        ) from error
+    return path, make
+
+
+@contextlib.contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Turns an error whose origin is in the file `path` into a UsageError with the line."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
+        if isinstance(error, SyntaxError) and Path(error.filename or "") == path.absolute():
+            lines.append(error.lineno)
+        if not lines:
+            raise
+        reason = str(getattr(error, "msg", error)).strip().split("\n")[0]
+        raise UsageError(f"{path}, line {lines[-1]}: {type(error).__name__}: {reason}") from error

@@ -1,0 +1,408 @@
+"""The assignment as a course lives it, with nbgrader itself: released, handed in, graded, returned.
+
+Every notebook in `source/` takes part, with the mistakes that `tests/mistakes/` plants in it.
+"""
+
+import ast
+import csv
+import html
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_sheet import rows, write
+
+from backprop.personal import personal_numbers
+
+pytest.importorskip("nbgrader")
+import nbclient
+import nbformat
+from nbgrader.api import Gradebook
+
+PROJECT = Path(__file__).resolve().parents[1]
+ASSIGNMENT = PROJECT / "notebooks/assignment"
+SOURCES = sorted((ASSIGNMENT / "source/session4").glob("*.ipynb"))
+STEMS = [path.stem for path in SOURCES]
+STUDENT = "4711"
+SMALL = {"S4_DATASET": "digits", "S4_EPOCHS": "1", "OMP_NUM_THREADS": "1", "S4_REPOSITORY": ""}
+PLANTED = 2  # mistakes in each answer, each in a submission of its own
+
+each = pytest.mark.parametrize("stem", STEMS)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def marked(notebook) -> dict:
+    """The cells of a notebook that nbgrader knows, by grade_id."""
+    cells = (cell for cell in notebook.cells if "nbgrader" in cell.metadata)
+    return {cell.metadata.nbgrader.grade_id: cell for cell in cells}
+
+
+def points(stem, automatic=True) -> dict[str, float]:
+    """The points of the cells that are graded by a check, or of those that people read."""
+    found = marked(read(ASSIGNMENT / f"source/session4/{stem}.ipynb"))
+    return {
+        name: cell.metadata.nbgrader.points
+        for name, cell in found.items()
+        if cell.metadata.nbgrader.grade and cell.metadata.nbgrader.solution != automatic
+    }
+
+
+def mistakes(stem) -> list[list[tuple]]:
+    """The planted mistakes: of each answer the first, then of each the second, …"""
+    planted = importlib.import_module(f"tests.mistakes.{stem}").MISTAKES
+    rounds = [{} for _ in range(PLANTED)]
+    for mistake in planted:
+        free = [one for one in rounds if mistake[0] not in one]
+        if free:
+            free[0][mistake[0]] = mistake
+    return [[*one.values()] for one in rounds]
+
+
+# What is handed out
+
+
+def solved(stem, changed=None):
+    """A release with all answers filled in; `changed`, {grade_id: source}, with other ones."""
+    notebook = read(ASSIGNMENT / f"release/session4/{stem}.ipynb")
+    answers = marked(read(ASSIGNMENT / f"source/session4/{stem}.ipynb"))
+    for name, cell in marked(notebook).items():
+        if cell.metadata.nbgrader.solution:
+            lines = answers[name].source.splitlines()
+            cell.source = "\n".join(line for line in lines if "### " not in line)
+            cell.source = (changed or {}).get(name, cell.source)
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source = cell.source.replace('student = ""', f'student = "{STUDENT}"')
+    return notebook
+
+
+@each
+def test_points_add_up_and_every_check_is_below_its_answer(stem):
+    notebook = read(ASSIGNMENT / f"source/session4/{stem}.ipynb")
+    names = [*marked(notebook)]
+    assert len(names) == sum("nbgrader" in cell.metadata for cell in notebook.cells)
+    for name in points(stem):
+        assert name.startswith("check-")
+        if name != "check-workbook":
+            assert names[names.index(name) - 1] == name.removeprefix("check-")
+    every = {**points(stem), **points(stem, automatic=False)}
+    most, by_people = sum(every.values()), sum(points(stem, automatic=False).values())
+    assert notebook.cells[0].source.splitlines()[0].endswith(f" ({most} points)")
+    row = rf"^\|.*{stem}\.ipynb.*\| {most} \| {by_people} \|$"
+    assert re.search(row, (ASSIGNMENT / "README.md").read_text(), re.M)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    in_headings = re.findall(r"^##.* \((?:(\d+) \+ )?(\d+) points?\)$", text, re.M)
+    assert sum(int(one or 0) for pair in in_headings for one in pair) == most
+    assert all(not cell.get("outputs") for cell in notebook.cells)
+
+
+def test_all_three_set_up_in_the_same_way():
+    assert len({marked(read(path))["setup"].source for path in SOURCES}) == 1
+
+
+@each
+def test_the_release_holds_no_solution(stem):
+    release = (ASSIGNMENT / f"release/session4/{stem}.ipynb").read_text()
+    text = "\n".join(cell.source for cell in nbformat.reads(release, 4).cells)
+    there = {line.strip() for line in text.splitlines()}
+    for cell in read(ASSIGNMENT / f"source/session4/{stem}.ipynb").cells:
+        for solution in re.findall(r"### BEGIN SOLUTION\n(.*?)### END", cell.source, re.S):
+            for line in filter(None, map(str.strip, solution.splitlines())):
+                assert line not in there
+    assert "SOLUTION" not in release
+    assert "HIDDEN" not in release
+    assert all(not cell.get("outputs") for cell in nbformat.reads(release, 4).cells)
+
+
+# Anywhere
+
+
+@each
+def test_the_release_imports_nothing_that_the_requirements_do_not_name(stem):
+    source = "\n".join(
+        cell.source
+        for cell in read(ASSIGNMENT / f"release/session4/{stem}.ipynb").cells
+        if cell.cell_type == "code"
+    )
+    named = {"numpy", "scipy", "matplotlib", "torch", "torchvision", "IPython"}
+    named |= {"backprop", "s4lib", "notebooks", *sys.stdlib_module_names}
+    modules = [
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse(source))
+        for name in (
+            [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else [one.name for one in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+    ]
+    assert {*modules} <= named
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory):
+    """A repository to clone, with what a fork has."""
+    origin = tmp_path_factory.mktemp("origin")
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in tracked.stdout.splitlines():
+        if name.startswith(("s4lib/", "backprop/", "images/backprop", "notebooks/")):
+            (origin / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, origin / name)
+    for command in ("init", "add .", "-c user.name=A -c user.email=a@b.invalid commit -m all"):
+        subprocess.run(["git", *command.split()], cwd=origin, check=True, capture_output=True)
+    return origin
+
+
+@each
+def test_the_release_runs_alone_in_an_empty_folder_without_nbgrader(stem, origin, tmp_path):
+    """Nothing fails but what is yet to be written, and what needs that."""
+    (tmp_path / "without/nbgrader").mkdir(parents=True)
+    (tmp_path / "without/nbgrader/__init__.py").write_text("raise ImportError")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    notebook = read(ASSIGNMENT / f"release/session4/{stem}.ipynb")
+    client = nbclient.NotebookClient(
+        notebook, allow_errors=True, resources={"metadata": {"path": str(alone)}}
+    )
+    env = {
+        "S4_REPOSITORY": str(origin),
+        "S4_ROOT": str(alone),
+        "PYTHONPATH": str(tmp_path / "without"),
+    }
+    client.execute(env={**os.environ, **SMALL, **env})
+
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
+    assert (alone / "session4/s4lib").is_dir()
+    failed = {o.ename for o in outputs if o.output_type == "error"}
+    assert {"NotImplementedError"} <= failed <= {"NotImplementedError", "NameError"}
+    assert [o.text for o in outputs if o.get("name") == "stderr"] == []
+
+
+# A course
+
+
+def nbgrader(course, *arguments, **env) -> subprocess.CompletedProcess:
+    """Run nbgrader in a course's folder, as somebody would who has not activated anything."""
+    paths = os.pathsep.join(
+        path for path in os.environ["PATH"].split(os.pathsep) if not Path(path, "alembic").exists()
+    )
+    return subprocess.run(
+        [sys.executable, "-m", "nbgrader", *arguments],
+        cwd=course,
+        env={**os.environ, **SMALL, "PATH": paths, **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+def hand_in(course, student, notebooks) -> Path:
+    """Put notebooks, {stem: notebook}, where nbgrader collects them, and what else they need.
+
+    Mistakes of a notebook may have a function `files(folder)` that writes that.
+    """
+    folder = course / "submitted" / student / "session4"
+    folder.mkdir(parents=True)
+    for stem, notebook in notebooks.items():
+        nbformat.write(notebook, folder / f"{stem}.ipynb")
+        files = getattr(importlib.import_module(f"tests.mistakes.{stem}"), "files", None)
+        if files:
+            files(folder)
+    return folder
+
+
+NOISY = """
+import sys, warnings
+print("noise", file=sys.stderr)
+_right = bias_gradients
+def bias_gradients(*numbers):
+    warnings.warn("more noise")
+    print("noise", file=sys.stderr)
+    return _right(*numbers)
+"""
+ELSEWHERE = """
+import os
+from pathlib import Path
+for name in ("solution", "untouched"):
+    folder = Path("../..", name, "session4")
+    folder.mkdir(parents=True, exist_ok=True)
+    Path(folder, "part1_backpropagation.ipynb").write_text("{}")
+os.chdir("/")
+"""
+HANGS = """
+import time
+def bias_gradients(*numbers):
+    while True:
+        time.sleep(1)
+"""
+EXITS = """
+import os
+os._exit(3)
+"""
+HOSTILE = {"elsewhere": ELSEWHERE, "exits": EXITS, "hangs": HANGS, "noisy": NOISY}
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A course's folder beside the project's code, all the way to the feedback."""
+    home = tmp_path_factory.mktemp("project")
+    for name in ("s4lib", "backprop", "notebooks", "images"):
+        (home / name).symlink_to(PROJECT / name)
+    course = home / "course"
+    shutil.copytree(ASSIGNMENT / "source", course / "source")
+    shutil.copy(ASSIGNMENT / "nbgrader_config.py", course)
+    done = nbgrader(course, "generate_assignment", "session4", "--create")
+    assert done.returncode == 0, done.stderr
+
+    folder = hand_in(course, "solution", {stem: solved(stem) for stem in STEMS})
+    write(folder / "workbook.xlsx", rows, personal_numbers(STUDENT), steps=50)
+    shutil.copytree(course / "release", course / "submitted/untouched")
+    for name in ("s4lib", "backprop"):  # in place of the course's own code, all is well
+        (course / "submitted/untouched/session4" / name).mkdir()
+        for module in ("__init__", "checks", "sheet", "personal"):
+            forged = course / "submitted/untouched/session4" / name / f"{module}.py"
+            forged.write_text("def __getattr__(name):\n    return lambda *_: (1, 2, 3)")
+    for number in range(PLANTED):
+        hand_in(course, f"mistakes{number}", {stem: planted(stem, number) for stem in STEMS})
+    for name, code in HOSTILE.items():
+        answers = marked(solved(STEMS[0]))
+        notebook = solved(STEMS[0], {"bias-gradients": answers["bias-gradients"].source + code})
+        if name == "noisy":  # has also lost a check
+            notebook.cells.remove(marked(notebook)["check-update"])
+        hand_in(course, name, {STEMS[0]: notebook})
+    return course
+
+
+def planted(stem, number):
+    """The solution with one round of mistakes in it."""
+    changed = {}
+    for name, there, instead, _ in mistakes(stem)[number]:
+        source = marked(solved(stem))[name].source
+        assert source.count(there) == 1
+        changed[name] = source.replace(there, instead)
+    return solved(stem, changed)
+
+
+@pytest.fixture(scope="module")
+def graded(course):
+    """What the two runs of autograding said, and {student: {stem: {grade_id: points}}}."""
+    most = nbgrader(
+        course, "autograde", "session4", "--force", "--CourseDirectory.student_id_exclude=hangs"
+    )
+    hangs = nbgrader(course, "autograde", "session4", "--student=hangs", "--Execute.timeout=10")
+    feedback = nbgrader(course, "generate_feedback", "session4")
+    export = nbgrader(course, "export", "--to=grades.csv")
+    said = {"autograde": most, "hangs": hangs, "feedback": feedback, "export": export}
+
+    scores = {}
+    with Gradebook(f"sqlite:///{course}/gradebook.db") as book:
+        for submission in book.assignment_submissions("session4"):
+            of_student = scores.setdefault(submission.student.id, {})
+            for notebook in submission.notebooks:
+                of_student[notebook.name] = {g.name: g.auto_score for g in notebook.grades}
+    return said, scores
+
+
+def automatic(scores, stem):
+    """The points that checks gave."""
+    return {name: scores[stem][name] for name in points(stem)}
+
+
+def feedback(course, student, stem) -> str:
+    """The words of the page that a student gets back."""
+    page = (course / "feedback" / student / "session4" / f"{stem}.html").read_text()
+    return html.unescape(re.sub("<[^>]+>", "", page))
+
+
+@each
+def test_the_release_is_current(course, stem):
+    made, committed = (
+        json.loads((folder / f"release/session4/{stem}.ipynb").read_text())
+        for folder in (course, ASSIGNMENT)
+    )
+    command = "cd notebooks/assignment && nbgrader generate_assignment session4 --force"
+    assert made == committed, f"make the release again: {command}"
+
+
+@each
+def test_the_solution_gets_every_automatic_point(graded, stem):
+    assert automatic(graded[1]["solution"], stem) == points(stem)
+
+
+@each
+def test_the_untouched_release_gets_none(graded, stem):
+    scores = graded[1]["untouched"][stem]
+    assert set(scores) == {*points(stem), *points(stem, automatic=False)}
+    assert set(scores.values()) == {0}
+
+
+@each
+def test_written_answers_wait_for_people(graded, stem):
+    scores = graded[1]["solution"][stem]
+    assert {scores[name] for name in points(stem, automatic=False)} <= {None}
+
+
+@each
+@pytest.mark.parametrize("number", range(PLANTED))
+def test_each_mistake_costs_its_cell_s_points_and_gets_its_hint(course, graded, stem, number):
+    lost = {f"check-{name}": hint for name, _, _, hint in mistakes(stem)[number]}
+    want = {name: 0 if name in lost else most for name, most in points(stem).items()}
+    if "check-workbook" in want:
+        want["check-workbook"] = 0  # none was handed in
+    assert automatic(graded[1][f"mistakes{number}"], stem) == want
+    said = feedback(course, f"mistakes{number}", stem)
+    assert [hint for hint in lost.values() if hint not in said] == []
+
+
+def test_ten_mistakes_are_planted_at_least():
+    assert all(sum(map(len, mistakes(stem))) >= 10 for stem in STEMS[:1])
+
+
+def test_hostile_submissions_cost_their_students_alone(graded):
+    said, scores = graded
+    full = points(STEMS[0]) | {"check-workbook": 0}
+    assert automatic(scores["noisy"], STEMS[0]) == full
+    assert automatic(scores["elsewhere"], STEMS[0]) == full
+    assert automatic(scores["hangs"], STEMS[0]) == full | {"check-bias-gradients": 0}
+    assert said["hangs"].returncode == 0, said["hangs"].stderr
+
+    assert said["autograde"].returncode == 1
+    failed = re.findall(r"Removing failed assignment: .*/(\w+)/session4", said["autograde"].stderr)
+    assert failed == ["exits"]
+    assert set(scores["exits"][STEMS[0]].values()) <= {None, 0}
+
+
+def test_feedback_and_grades_come_out(course, graded):
+    said, _ = graded
+    assert said["feedback"].returncode == said["export"].returncode == 0
+    with (course / "grades.csv").open() as file:
+        exported = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
+    want = sum(sum(points(stem).values()) for stem in STEMS)
+    assert exported["solution"] == want
+    assert exported["untouched"] == 0
+
+
+@each
+def test_validation_tells_a_student_what_is_missing(course, stem):
+    whole, stub = (
+        nbgrader(course, "validate", f"{folder}/session4/{stem}.ipynb")
+        for folder in ("submitted/solution", "release")
+    )
+    assert "Success! Your notebook passes all the tests." in whole.stdout
+    count = len(points(stem)) + len(points(stem, automatic=False))
+    assert f"VALIDATION FAILED ON {count} CELL(S)!" in stub.stdout

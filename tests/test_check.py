@@ -1,0 +1,500 @@
+"""Each requirement is found missing when it is, and only then; a run's claims are tested."""
+
+import copy
+import json
+import shutil
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import s4lib.check
+from s4lib import BEST, CLASSIC, History, UsageError, check_assignment, fit
+from s4lib import __main__ as cli
+from s4lib.check import check_network, check_runs, finished_run, read_history
+from s4lib.history import Epoch
+from s4lib.recipes import RECIPES
+
+QUICK = replace(CLASSIC, epochs=2, batch_size=64)
+
+
+class Net(nn.Module):
+    """Small, and with all that is required; a test takes parts out."""
+
+    def __init__(self, p=0.1, width=8):
+        super().__init__()
+        self.conv = nn.Conv2d(1, width, 3, stride=4)
+        self.norm = nn.BatchNorm2d(width)
+        self.drop = nn.Dropout(p)
+        self.gap = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(width, 10)
+
+    def forward(self, x):
+        x = self.gap(F.relu(self.norm(self.conv(x))))
+        return F.log_softmax(self.fc(self.drop(x).flatten(1)), dim=1)
+
+
+class Functional(nn.Module):
+    """The same without a module for any of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.randn(8, 1, 3, 3))
+        self.weight = nn.Parameter(torch.randn(10, 8))
+        self.register_buffer("mean", torch.zeros(8))
+        self.register_buffer("var", torch.ones(8))
+
+    def forward(self, x):
+        x = F.conv2d(x, self.kernel, stride=4)
+        x = F.batch_norm(x, self.mean, self.var, training=self.training)
+        x = F.dropout(F.relu(x), 0.1, self.training)
+        return F.log_softmax(F.linear(self.average(x), self.weight), dim=1)
+
+    def average(self, x):
+        return x.mean((2, 3))
+
+
+def unmet(lines) -> list[str]:
+    return [str(line) for line in lines if not line.met]
+
+
+def history(seed=0, accuracy=99.5, epochs=19, planned=None, **changed) -> History:
+    """A run of `Net` on all of MNIST that has `accuracy` in every epoch."""
+    correct = round(100 * accuracy)
+    each = [Epoch(k + 1, 0.01, 0.1, 99, 0.03, accuracy, correct, 10_000, 9) for k in range(epochs)]
+    recipe = {**asdict(BEST), "epochs": planned or epochs}
+    facts = {"network": "Net", "parameters": 186, "dataset": "MNIST", **changed}
+    return History(
+        recipe=recipe, seed=seed, device="cpu", precision="float32", epochs=each, **facts
+    )
+
+
+# The network
+
+
+@pytest.mark.parametrize("network", [Net, Net(), Functional, Functional()])
+def test_all_that_is_required_is_seen_at_work(network):
+    assert not unmet(check_network(network))
+
+
+def test_the_limit_of_parameters_is_exact():
+    class Padded(Net):
+        def __init__(self, total):
+            super().__init__()
+            self.pad = nn.Parameter(torch.zeros(total - 186))
+
+    assert not unmet(check_network(Padded(19_999)))
+    (line,) = unmet(check_network(Padded(20_000)))
+    assert line.startswith("✗ 20,000 parameters, not fewer than 20,000. Save 1: ")
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ("norm", "batch normalisation"),
+        ("drop", "dropout"),
+        ("gap", "global average pooling"),
+    ],
+)
+def test_a_layer_that_is_not_there_is_missed(part, kind):
+    net = Net()
+    setattr(net, part, nn.AdaptiveMaxPool2d(1) if part == "gap" else nn.Identity())
+    (line,) = unmet(check_network(net))
+    assert line.startswith(f"✗ no {kind} at work. ")
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ("norm", "batch normalisation"),
+        ("drop", "dropout"),
+        ("gap", "global average pooling"),
+        ("fc", "fully connected layer"),
+    ],
+)
+@pytest.mark.parametrize("computed", [False, True])
+def test_a_layer_that_the_output_does_not_depend_on_is_missed(part, kind, computed):
+    class Idle(Net):
+        def forward(self, x):
+            x = F.relu(self.norm(self.conv(x)) if part != "norm" else self.conv(x))
+            if computed:
+                y = x.mean((2, 3)) if part == "fc" else x
+                getattr(self, part)(y)  # and its result is forgotten
+            x = self.gap(x) if part != "gap" else x.amax((2, 3), keepdim=True)
+            x = self.drop(x) if part != "drop" else x
+            x = self.fc(x.flatten(1)) if part != "fc" else x.flatten(1).repeat(1, 2)[:, :10]
+            return F.log_softmax(x, dim=1)
+
+    (line,) = unmet(check_network(Idle()))
+    assert line.startswith(f"✗ no {kind} at work, although {part} is there: ")
+    assert "Let the output depend on it" in line
+
+
+def test_dropout_of_nothing_is_missed_and_said():
+    (line,) = unmet(check_network(Net(p=0)))
+    assert line.startswith("✗ no dropout at work, although drop is there: Dropout(p=0")
+    assert "with p > 0" in line
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        lambda x, training: F.dropout(x, 0.1, training),
+        lambda x, training: F.dropout(x, p=0.1, training=training),
+        lambda x, training: F.dropout(x, training=training),
+        lambda x, training: F.dropout(x, 0.1, training, inplace=True),
+        lambda x, training: F.dropout2d(x, 0.1, training),
+        lambda x, training: torch.dropout(x, 0.1, training),
+        lambda x, training: torch.dropout(x, p=0.1, train=training),
+        lambda x, training: F.alpha_dropout(x, 0.1, training),
+    ],
+)
+def test_dropout_is_seen_in_every_form_and_must_rest_in_testing(drop):
+    class Dropping(Net):
+        always = False
+
+        def forward(self, x):
+            x = drop(F.relu(self.norm(self.conv(x))), self.training or self.always)
+            return F.log_softmax(self.fc(self.gap(x).flatten(1)), dim=1)
+
+    net = Dropping()
+    net.drop = None
+    assert not unmet(check_network(net))
+    net.always = True
+    (line,) = unmet(check_network(net))
+    assert line.startswith("✗ dropout at work in testing, too. ")
+
+
+@pytest.mark.parametrize(
+    "average",
+    [
+        lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
+        lambda x: F.adaptive_avg_pool2d(input=x, output_size=1).flatten(1),
+        lambda x: F.avg_pool2d(x, 7).squeeze(3).squeeze(2),
+        lambda x: nn.AvgPool2d(7)(x).flatten(1),
+        lambda x: x.flatten(2).mean(-1),
+        lambda x: x.mean(3).mean(2),
+        lambda x: torch.mean(x, dim=(2, 3)),
+    ],
+)
+def test_averaging_is_seen_in_every_form(average):
+    net = Functional()
+    net.average = average
+    assert not unmet(check_network(net))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda x: x.amax((2, 3)),
+        lambda x: F.adaptive_max_pool2d(x, 1).flatten(1),
+        lambda x: x[:, :, 3, 3],
+        lambda x: F.adaptive_avg_pool2d(x[:, :, 3:4, 3:4], 1).flatten(1),  # of a map of 1×1
+        lambda x: F.adaptive_avg_pool2d(x[:, :2], 2).flatten(1),
+    ],
+)
+def test_what_only_looks_like_averaging_is_not_taken_for_it(other):
+    net = Functional()
+    net.average = other
+    (line,) = unmet(check_network(net))
+    assert line.startswith("✗ no global average pooling at work")
+
+
+def test_a_convolution_in_place_of_the_fully_connected_layer_does_not_count():
+    net = Net()
+    net.fc = nn.Sequential(nn.Unflatten(1, (8, 1, 1)), nn.Conv2d(8, 10, 1), nn.Flatten())
+    (line,) = unmet(check_network(net))
+    assert line.startswith("✗ no fully connected layer at work. ")
+
+
+def test_the_network_is_left_as_it_was():
+    net = Net().eval()
+    before, random = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    check_network(net)
+    assert not net.training
+    assert torch.equal(random, torch.get_rng_state())
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+# Its runs
+
+
+def test_a_run_that_meets_everything(capsys):
+    assert check_assignment(Net, [history(0, 99.4), history(1), history(2)])
+    out = capsys.readouterr().out
+    assert "✗" not in out
+    assert "✓ 99.40 % in epoch 15 of seed 0, the lowest of the last 5: 99.4 % is the goal" in out
+
+
+@pytest.mark.parametrize(
+    ("runs", "line"),
+    [
+        ([], "✗ no run yet. "),
+        ([history(epochs=20)], "✗ 20 epochs, not fewer than 20. "),
+        ([history(0), history(1, epochs=25)], "✗ 25 epochs, not fewer than 20. "),
+        ([history(epochs=12, planned=19)], "✗ seed 0 has 12 of 19 epochs. "),
+        ([history(epochs=4)], "✗ too few epochs to show whether 99.4 % lasts for 5. "),
+        ([history(0), history(1), history(1)], "✗ 3 runs of only 2 different seeds. "),
+        ([history(network="Other", parameters=9)], "✗ trained: Other with 9 parameters. Train Net"),
+        (
+            [history(0), history(1, dataset="MNIST, 5,000 training images held out")],
+            "✗ data: MNIST with 10,000 test images and MNIST, 5,000 training images held out with",
+        ),
+    ],
+)
+def test_a_run_that_misses_one_thing(runs, line):
+    (found,) = unmet(check_runs(Net, runs))
+    assert found.startswith(line)
+
+
+def test_a_run_on_the_digits_is_not_one_on_mnist():
+    run = history(dataset="scikit-learn digits")
+    run.epochs = [replace(one, test_correct=360, test_images=360) for one in run.epochs]
+    (line,) = unmet(check_runs(Net, [run]))
+    assert line.startswith("✗ data: scikit-learn digits with 360 test images. Take all of MNIST")
+
+
+@pytest.mark.parametrize("epoch", [15, 17, 19])
+def test_one_epoch_of_one_seed_below_the_goal_is_enough(epoch):
+    low = history(2)
+    low.epochs[epoch - 1] = replace(low.epochs[epoch - 1], test_correct=9939)
+    (line,) = unmet(check_runs(Net, [history(0), history(1), low]))
+    assert line.startswith(f"✗ 99.39 % in epoch {epoch} of seed 2, ")
+    assert "missed in 1 of 15" in line
+    assert "19,813 parameters are left" in line
+    low.epochs[epoch - 1] = replace(low.epochs[epoch - 1], test_correct=9940)
+    assert not unmet(check_runs(Net, [history(0), history(1), low]))
+
+
+def test_an_epoch_before_the_last_five_does_not_count():
+    run = history()
+    run.epochs[13] = replace(run.epochs[13], test_correct=9000)
+    assert not unmet(check_runs(Net, [run]))
+
+
+# Saved runs
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    pairs = [tuple(part[:count] for part in pair) for pair, count in
+             ((digits.train, 200), (digits.test, 50))]  # fmt: skip
+    return replace(digits, train=pairs[0], test=pairs[1])
+
+
+@pytest.fixture(scope="module")
+def trained(few, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    fit(Net, few, QUICK, 0, "cpu", folder)
+    return folder
+
+
+@pytest.fixture
+def saved(trained, tmp_path):
+    """The folder of a finished run, as it is handed in."""
+    return shutil.copytree(trained, tmp_path / "run", ignore=lambda *_: ["checkpoint.pt", ".lock"])
+
+
+def change(folder: Path, **values) -> None:
+    """Have the history of a run claim something else of its last epoch."""
+    path = folder / "history.json"
+    content = json.loads(path.read_text())
+    content["epochs"][-1] |= values
+    path.write_text(json.dumps(content))
+
+
+def test_weights_must_give_what_the_history_claims(saved, few, capsys):
+    correct = read_history(saved).epochs[-1].test_correct
+    assert not check_assignment(Net, [saved], few)
+    said = capsys.readouterr().out
+    assert f"✓ {saved}: the weights predict {correct} correctly, its history says {correct}" in said
+
+    change(saved, test_correct=correct + 5)  # as on another device
+    check_assignment(Net, [saved], few)
+    assert f"✓ {saved}" in capsys.readouterr().out
+    change(saved, test_correct=correct + 6)
+    check_assignment(Net, [saved], few)
+    assert (
+        f"✗ {saved}: the weights predict {correct} correctly, its history says {correct + 6}"
+        in (capsys.readouterr().out)
+    )
+
+
+def test_weights_are_not_tested_on_another_data_set(saved, few, capsys):
+    check_assignment(Net, [saved], replace(few, name="others"))
+    assert f"✗ {saved}: its weights are for scikit-learn digits, and here is others" in (
+        capsys.readouterr().out
+    )
+
+
+def test_weights_of_another_network_are_refused(saved, few):
+    with pytest.raises(UsageError, match=r"weights of another network.*\nTo train anew, delete "):
+        check_assignment(lambda: Net(width=9), [saved], few)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        b'{"epochs": []}',
+        json.dumps({**asdict(history()), "epochs": []}).encode(),
+        json.dumps({**asdict(history()), "recipe": {}}).encode(),
+        json.dumps({**asdict(history()), "recipe": None}).encode(),
+        json.dumps({**asdict(history()), "parameters": "186"}).encode(),
+        json.dumps(asdict(history())).replace("9950", "[]").encode(),
+        json.dumps(asdict(history())).replace("10000", "0").encode(),
+    ],
+)
+def test_what_is_no_history_is_refused(saved, few, content):
+    (saved / "history.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"holds no history of a run"):
+        check_assignment(Net, [saved], few)
+
+
+def test_a_finished_run_is_not_trained_again(saved, few, monkeypatch):
+    monkeypatch.setattr(s4lib.check, "fit", None)
+    model, run = finished_run(Net, few, BEST, 3, "cpu", saved)
+    assert (run.seed, len(run.epochs)) == (0, 2)
+    weights = torch.load(saved / "weights.pt", weights_only=True)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+def test_an_unfinished_run_is_continued(few, trained, tmp_path):
+    steps = iter(range(5))  # of three an epoch
+    with pytest.raises(StopIteration):
+        fit(Net, few, QUICK, 0, "cpu", tmp_path / "part", on_batch=lambda *_: next(steps))
+    assert len(read_history(tmp_path / "part").epochs) == 1
+    model, run = finished_run(Net, few, QUICK, 0, "cpu", tmp_path / "part")
+    assert len(run.epochs) == 2
+    whole = torch.load(trained / "weights.pt", weights_only=True)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, whole[name]), name
+
+
+# The command
+
+
+NET = '''
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, stride=4)
+        self.norm = nn.BatchNorm2d(8)
+        self.drop = nn.Dropout(0.1)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x):
+        x = F.relu(self.norm(self.conv(x))).mean((2, 3))
+        return F.log_softmax(self.fc(self.drop(x)), dim=1)
+'''  # fmt: skip
+
+
+@pytest.fixture
+def command(here, few, monkeypatch, capsys):
+    """`python -m s4lib check`, on few digits and for two epochs, in an empty folder."""
+    monkeypatch.setattr(cli, "load", lambda *_: few)
+    monkeypatch.setitem(RECIPES, "best", replace(QUICK, name="best"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def run(*words, source=NET):
+        Path("net.py").write_text(source)
+        try:
+            status = cli.main(["check", *map(str, words)])
+        except SystemExit as stop:
+            status = stop.code
+        said = capsys.readouterr()
+        return status, said.out, said.err.split("\r")[-1]
+
+    return run
+
+
+def test_the_command_trains_once_and_tests_after(command, monkeypatch):
+    status, out, _ = command("net.py", "--seeds", 2)
+    assert status == 1
+    assert "Epoch 2:" in out
+    assert "✓ 186 parameters" in out
+    assert "✗ data: scikit-learn digits with 50 test images" in out
+    for seed in (0, 1):
+        assert f"✓ {Path('runs', 'net', f'best-digits-{seed}')}: the weights predict" in out
+    monkeypatch.setattr(s4lib.check, "fit", None)
+    assert "Epoch" not in command("net.py:Net", "--seeds", 2)[1]
+    status, out, _ = command("net.py", "--out", Path("runs", "net", "best-digits-1"))
+    assert (status, out.count("the weights predict")) == (1, 1)
+
+
+def test_exit_status_0_only_if_all_is_met(command, few, monkeypatch):
+    monkeypatch.setattr(cli, "load", lambda *_: replace(few, name="MNIST"))
+    command("net.py", "--out", "run")
+    run = read_history("run")
+    claim = run.epochs[-1].test_correct
+    monkeypatch.setattr(s4lib.check, "WHOLE", ("MNIST", 50))
+    monkeypatch.setattr(s4lib.check, "LAST", 1)
+    monkeypatch.setattr(s4lib.check, "GOAL", 2.0 * claim)
+    status, out, _ = command("net.py", "--out", "run")
+    assert (status, "✗" in out) == (0, False)
+    monkeypatch.setattr(s4lib.check, "GOAL", 2.0 * claim + 0.1)
+    assert command("net.py", "--out", "run")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (NET.replace("nn.Dropout(0.1)", "nn.Dropout(7)"), "net.py, line 11: ValueError: dropout"),
+        (NET.replace("(8, 10)", "(9, 10)"), "net.py, line 16: RuntimeError: mat1 and mat2 shapes"),
+        (NET.replace("super().__init__()", "super("), "net.py, line 8: SyntaxError: "),
+        (NET + "\nraise SystemExit(0)", "net.py, line 18: SystemExit: 0"),
+        (NET + "\nimport nothing_like_it", "net.py, line 18: ModuleNotFoundError: No module"),
+        (NET.replace("self):", "self, width):", 1), "net.py: Net is no class or function without"),
+        (NET + "\nclass Other(Net): pass", "net.py defines 2 networks, Net, Other. Say what to"),
+        ("", "net.py defines no network. Say what to check: net.py:Name"),
+        (NET.replace("F.log_softmax(self.fc(self.drop(x)), dim=1)", "self.fc(self.drop(x))"),
+         "The network's outputs are no log-probabilities"),
+    ],
+)  # fmt: skip
+def test_errors_in_the_file_are_told_in_a_line_or_two(command, source, message):
+    status, out, err = command("net.py", source=source)
+    assert status == 2
+    assert err.startswith(message), err
+    assert err.count("\n") <= 3
+    assert "✓" not in out
+
+
+def test_a_function_can_make_the_network_and_the_file_import_its_neighbours(command):
+    Path("widths.py").write_text("wide = 12")
+    source = NET.replace("8", "wide") + "\nfrom widths import wide\ndef make(): return Net()\n"
+    _, out, err = command("net.py:make", source=source)
+    assert "✓ 274 parameters" in out, err
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nothing.py", "There is no Python file nothing.py. Give FILE.py, or FILE.py:Name."),
+        ("net.txt", "There is no Python file net.txt."),
+        ("net.py:Nothing", "net.py: Nothing is no class or function without arguments"),
+        ("net.py:made", "net.py: made is no class or function without arguments that makes a netw"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused(command, target, message):
+    status, _, err = command(target, source=NET + "\nmade = Net()")
+    assert status == 2
+    assert err.startswith(message), err
+
+
+def test_help_says_that_the_file_is_executed(command):
+    status, out, _ = command("--help")
+    assert status == 0
+    assert "the file is executed: check only what you would run yourself" in " ".join(out.split())
