@@ -55,7 +55,7 @@ def atomic_write(path: Path, content: bytes) -> None:
 
 
 def read(path: str | os.PathLike, model: nn.Module) -> bytes:
-    """The bytes of a file. Raises UsageError if it can't be read or is far too large for `model`."""
+    """The bytes of a file. Raises UsageError if it can't be read or is too large for `model`."""
     path = Path(path)
     most = LARGEST + 4 * sum(value.nbytes for value in model.state_dict().values())  # with Adam's
     try:
@@ -275,8 +275,13 @@ def identify(model: nn.Module, dataset, history) -> dict:
     kinds = dict.fromkeys(kind for module in foreign for kind in type(module).__mro__)
     methods = [method for kind in kinds if not kind.__module__.startswith("torch.")
                for method in vars(kind).values() if hasattr(method, "__code__")]  # fmt: skip
-    settings = [{name: value for name, value in vars(module).items() if name != "training"
-                 and isinstance(value, int | float | str | tuple)} for module in foreign]  # fmt: skip
+    plain = int | float | str | tuple
+    settings = [
+        {name: value for name, value in vars(module).items() if isinstance(value, plain)}
+        for module in foreign
+    ]
+    for one in settings:
+        one.pop("training", None)
     layers = repr((model, settings, [bytecode(method.__code__) for method in methods]))
     scale = repr((round(dataset.mean, 9), round(dataset.std, 9)))  # threads decide the last bits
     pixels = (part.cpu().contiguous().numpy().data for part in (*dataset.train, *dataset.test))
