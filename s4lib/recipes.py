@@ -35,7 +35,7 @@ def check_number(name: str, value, kind: type, low: float, high: float) -> None:
     types = (int,) if kind is int else (int, float)
     if type(value) not in types or not low <= value <= high or value == math.inf:
         what = "a whole number" if kind is int else "a number"
-        to = f"from {low:g} on" if high == math.inf else f"from {low:g} to {high:g}"
+        to = f"from {low} on" if high == math.inf else f"from {low} to {high}"
         raise UsageError(f"{name} must be {what} {to}, not {value!r}.")
 
 
@@ -178,5 +178,5 @@ def settings(recipe="classic", dataset="auto", epochs=None, seed=0) -> tuple[Rec
     epochs = RECIPES[recipe].epochs if epochs in (None, "") else epochs
     numbers = [int(n) if str(n).isdecimal() else n for n in (epochs, seed)]
     check_number("epochs", numbers[0], int, 1, math.inf)
-    check_number("seed", numbers[1], int, 0, math.inf)
+    check_number("seed", numbers[1], int, 0, 2**63 - 1)
     return RECIPES[recipe].adjusted(epochs=numbers[0]), dataset, numbers[1]

@@ -122,8 +122,8 @@ def test_the_environment_goes_before_a_notebooks_parameters(monkeypatch):
         ({"epochs": 0}, "epochs must be a whole number from 1 on, not 0."),
         ({"epochs": 1.5}, "epochs must be a whole number from 1 on, not 1.5."),
         ({"epochs": True}, "epochs must be a whole number from 1 on, not True."),
-        ({"seed": -1}, "seed must be a whole number from 0 on, not -1."),
-        ({"seed": "x"}, "seed must be a whole number from 0 on, not 'x'."),
+        ({"seed": -1}, "seed must be a whole number from 0 to 9223372036854775807, not -1."),
+        ({"seed": "x"}, "seed must be a whole number from 0 to 9223372036854775807, not 'x'."),
     ],
 )
 def test_wrong_parameters_are_told_the_choices_in_one_line(wrong, message):
