@@ -390,6 +390,8 @@ def test_hostile_submissions_cost_their_students_alone(graded):
 def test_feedback_and_grades_come_out(course, graded):
     said, _ = graded
     assert said["feedback"].returncode == said["export"].returncode == 0
+    page = (course / f"feedback/solution/session4/{STEMS[0]}.html").read_text()
+    assert page.count("data:image/png") == 2  # the network and the error graph
     with (course / "grades.csv").open() as file:
         exported = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
     want = sum(sum(points(stem).values()) for stem in STEMS)
