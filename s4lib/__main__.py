@@ -206,7 +206,9 @@ def main(argv: list[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
     try:
-        return args.run(args)
+        status = args.run(args)
+        sys.stdout.flush()  # a pipe that nobody reads any more is noticed here, not at the exit
+        return status
     except UsageError as error:
         print(error, file=sys.stderr)
     except BrokenPipeError:  # as in `summary | head`: nobody reads on, and nothing is wrong

@@ -252,3 +252,15 @@ def test_as_a_program(here):
     program.stdout.close()
     assert program.stderr.read() == ""
     assert program.wait() == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no head")
+def test_a_pipe_that_is_closed_early_is_no_mistake(here):
+    """As by `summary | head -1`, whose head is gone before the summary is printed."""
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "s4lib", "summary"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    with open(write, "wb", 0) as pipe:
+        done = subprocess.run(words, stdout=pipe, stderr=subprocess.PIPE, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
