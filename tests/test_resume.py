@@ -3,12 +3,14 @@
 `pytest --long` kills training at 500 moments rather than 20.
 """
 
+import errno
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -325,18 +327,18 @@ def test_a_full_disk_stops_with_a_line_and_loses_nothing(few, never, tmp_path, m
 
 
 @pytest.fixture
-def nobody(tmp_path, monkeypatch):
+def nobody(monkeypatch):
     """A working folder of someone's who must mind permissions, even if root runs the tests."""
-    monkeypatch.chdir(tmp_path)
-    if os.geteuid():
-        yield
-        return
-    tmp_path.chmod(0o777)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
+        Path(folder).chmod(0o777)
+        monkeypatch.chdir(folder)
+        os.seteuid(user or 65534)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+            monkeypatch.undo()
 
 
 @needs_posix
@@ -384,6 +386,15 @@ def test_two_processes_do_not_train_into_one_folder(few, never, tmp_path):
     holder.communicate()
     train(few, folder)  # the lock has died with its process
     assert alike(end(never), end(folder))
+
+
+def test_where_a_disk_knows_no_locks_it_trains_without(few, tmp_path, monkeypatch):
+    def no_locks(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", no_locks)
+    _, run = train(few, tmp_path, replace(QUICK, epochs=1))
+    assert len(run.epochs) == 1
 
 
 def test_a_run_that_ends_badly_gives_its_folder_free(few, tmp_path):
