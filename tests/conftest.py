@@ -18,6 +18,13 @@ def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="kill and attack for longer")
 
 
+@pytest.fixture(autouse=True)
+def plain_parameters(monkeypatch):
+    """Notebooks in the same session get theirs from the environment (notebooks/conftest.py)."""
+    for name in ("RECIPE", "DATASET", "EPOCHS", "SEED", "SLIDERS"):
+        monkeypatch.delenv(f"S4_{name}", raising=False)
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty working folder."""
