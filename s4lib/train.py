@@ -178,13 +178,13 @@ def fit(
 def make_network(network: nn.Module | Callable[[], nn.Module]) -> nn.Module:
     """The network itself. Raises UsageError if it is none and makes none."""
     model = network if isinstance(network, nn.Module) or not callable(network) else network()
-    if isinstance(model, nn.Module) and not any(True for _ in model.parameters()):
-        raise UsageError(f"{type(model).__name__} has no parameters: there is nothing to train.")
     if not isinstance(model, nn.Module):
         raise UsageError(
             "The first argument of fit must be an nn.Module, or a class or function without "
             f"arguments that makes one, not {type(model).__name__}."
         )
+    if not any(True for _ in model.parameters()):
+        raise UsageError(f"{type(model).__name__} has no parameters: there is nothing to train.")
     return model
 
 

@@ -275,13 +275,14 @@ def identify(model: nn.Module, dataset, history) -> dict:
     kinds = dict.fromkeys(kind for module in foreign for kind in type(module).__mro__)
     methods = [method for kind in kinds if not kind.__module__.startswith("torch.")
                for method in vars(kind).values() if hasattr(method, "__code__")]  # fmt: skip
-    plain = int | float | str | tuple
     settings = [
-        {name: value for name, value in vars(module).items() if isinstance(value, plain)}
+        {
+            name: value
+            for name, value in vars(module).items()
+            if name != "training" and isinstance(value, int | float | str | tuple)
+        }
         for module in foreign
     ]
-    for one in settings:
-        one.pop("training", None)
     layers = repr((model, settings, [bytecode(method.__code__) for method in methods]))
     scale = repr((round(dataset.mean, 9), round(dataset.std, 9)))  # threads decide the last bits
     pixels = (part.cpu().contiguous().numpy().data for part in (*dataset.train, *dataset.test))
