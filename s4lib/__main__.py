@@ -43,7 +43,7 @@ def train(args) -> int:
         recipe = RECIPES[args.recipe or "fast"]
         if kind == "digits" and not args.recipe:
             recipe = FAST.adjusted(epochs=20)  # of few images
-        recipe = recipe.adjusted(args.epochs, args.batch_size, args.lr)
+        recipe = recipe.adjusted(epochs=args.epochs, batch_size=args.batch_size, lr=args.lr)
         runs = []
         for seed in range(args.seeds) if args.seeds else [args.seed]:
             out = Path("runs", f"{recipe.name}-{kind}-{seed}")

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 import torch
@@ -13,24 +13,18 @@ from s4lib.augment import random_affine
 from s4lib.data import DATASETS
 from s4lib.runtime import UsageError
 
-NUMBERS = {  # of each, the type, and from where to where it may be
-    "epochs": (int, 1, math.inf),
-    "batch_size": (int, 1, math.inf),
-    "lr": (float, 1e-12, math.inf),
-    "warm_up": (float, 1e-12, 0.999),
-    "gamma": (float, 1e-12, 1),
-    "label_smoothing": (float, 0, 1),
-    "rotation": (float, 0, 180),
-    "translate": (float, 0, 28),
-    "scale": (float, 0, 0.999),
-    "plain_epochs": (int, 0, math.inf),
-    "ema_decay": (float, 0, 0.999999),
-    "ema_every": (int, 1, math.inf),
-}
-CHOICES = {"optimizer": ("adam", "muon"), "interpolation": ("nearest", "bilinear", "bicubic")}
+
+def number(low: float, high: float = math.inf, **default):
+    """A field for numbers in that range."""
+    return field(metadata={"limits": (low, high)}, **default)
 
 
-def check_number(name: str, value, kind: type, low: float, high: float) -> None:
+def choice(default: str, *others: str):
+    """A field for one of these words."""
+    return field(metadata={"choices": (default, *others)}, default=default)
+
+
+def check_number(name: str, value, kind: type, low: float, high: float = math.inf) -> None:
     """Raises UsageError unless `value` is a number of that kind in that range."""
     types = (int,) if kind is int else (int, float)
     if type(value) not in types or not low <= value <= high or value == math.inf:
@@ -53,46 +47,45 @@ class Recipe:
     """
 
     name: str
-    epochs: int
-    batch_size: int
-    lr: float  # the highest
-    optimizer: str  # adam, or muon: Muon for the convolutions and Adam for all else
-    warm_up: float | None  # share of the run in which lr climbs, to fall to 0 in the rest; or
-    milestones: tuple[float, ...]  # None, and after so many epochs lr is multiplied by gamma
-    gamma: float
-    label_smoothing: float  # share of the target that is spread over all ten digits
-    rotation: float  # degrees, up to which an image is rotated either way
-    translate: float  # pixels, up to which it is moved along either axis
-    scale: float  # share, up to which it is shrunk or enlarged
-    interpolation: str  # of the rotated image: nearest, bilinear or bicubic
-    plain_epochs: int  # epochs at the end in which images stay as they are
-    ema_decay: float  # of the moving average of the weights, which is then the result; 0: none
-    ema_every: int  # steps from one update of the average to the next
+    epochs: int = number(1)
+    batch_size: int = number(1)
+    lr: float = number(1e-12)  # the highest
+    optimizer: str = choice("adam", "muon")  # Muon: for the convolutions, and Adam for all else
+    # lr climbs in a share `warm_up` of the run, and falls to 0 in the rest; without one, it is
+    # multiplied by `gamma` after each of `milestones`, in epochs.
+    warm_up: float | None = number(1e-12, 0.999, default=None)
+    milestones: tuple[float, ...] = ()
+    gamma: float = number(1e-12, 1, default=0.1)
+    label_smoothing: float = number(0, 1, default=0)  # share of the target, over all ten digits
+    rotation: float = number(0, 180, default=0)  # degrees, up to which an image is rotated
+    translate: float = number(0, 28, default=0)  # pixels, up to which it is moved along an axis
+    scale: float = number(0, 0.999, default=0)  # share, up to which it is shrunk or enlarged
+    interpolation: str = choice("nearest", "bilinear", "bicubic")  # of the rotated image
+    plain_epochs: int = number(0, default=0)  # at the end, in which images stay as they are
+    # With a decay the result is the moving average of the weights, updated every so many steps.
+    ema_decay: float = number(0, 0.999999, default=0)
+    ema_every: int = number(1, default=1)
 
     def __post_init__(self):
-        for name, limits in NUMBERS.items():
-            if (name, getattr(self, name)) != ("warm_up", None):
-                check_number(name, getattr(self, name), *limits)
-        for name, choices in CHOICES.items():
-            check_choice(name, getattr(self, name), choices)
-        if not isinstance(self.milestones, tuple):
-            raise UsageError(f"milestones must be a tuple, not {self.milestones!r}.")
-        for milestone in self.milestones:
-            check_number("Each of milestones", milestone, float, 1e-12, math.inf)
-        if [*self.milestones] != sorted(self.milestones):
-            raise UsageError(f"milestones must be in ascending order, not {self.milestones!r}.")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if "choices" in one.metadata:
+                check_choice(one.name, value, one.metadata["choices"])
+            elif "limits" in one.metadata and not (value is None and one.default is None):
+                check_number(one.name, value, one.type, *one.metadata["limits"])
+        milestones = self.milestones if isinstance(self.milestones, tuple) else ()
+        for milestone in milestones:
+            check_number("Each of milestones", milestone, float, 1e-12)
+        if self.milestones != tuple(sorted(milestones)):
+            raise UsageError(f"milestones must be a tuple that ascends, not {self.milestones!r}.")
 
-    def adjusted(
-        self, epochs: int | None = None, batch_size: int | None = None, lr: float | None = None
-    ) -> "Recipe":
-        """This recipe with some of its numbers replaced.
+    def adjusted(self, **changes) -> "Recipe":
+        """This recipe with other values; None leaves one as it is.
 
         A shorter run has earlier milestones, and fewer plain epochs.
         """
-        given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
-        recipe = replace(
-            self, **{name: value for name, value in given.items() if value is not None}
-        )
+        changes = {name: value for name, value in changes.items() if value is not None}
+        recipe = replace(self, **changes)
         if recipe.epochs >= self.epochs:
             return recipe
         share = recipe.epochs / self.epochs
@@ -116,24 +109,7 @@ class Recipe:
 
 
 # The original's recipe; how far to rotate was chosen on held-out training images.
-CLASSIC = Recipe(
-    name="classic",
-    epochs=19,
-    batch_size=128,
-    lr=0.01,
-    optimizer="adam",
-    warm_up=None,
-    milestones=(10, 15),
-    gamma=0.1,
-    label_smoothing=0,
-    rotation=7,
-    translate=0,
-    scale=0,
-    interpolation="nearest",
-    plain_epochs=0,
-    ema_decay=0,
-    ema_every=1,
-)
+CLASSIC = Recipe("classic", epochs=19, batch_size=128, lr=0.01, milestones=(10, 15), rotation=7)
 
 # Every choice was made on held-out training images: `python -m tests.benchmarks.ladder`.
 FAST = replace(
@@ -167,16 +143,12 @@ def settings(recipe="classic", dataset="auto", epochs=None, seed=0) -> tuple[Rec
     The environment's S4_RECIPE, S4_DATASET, S4_EPOCHS and S4_SEED go before. No epochs are the
     recipe's own. Raises UsageError for anything else.
     """
+    given = {"RECIPE": recipe, "DATASET": dataset, "EPOCHS": epochs, "SEED": seed}
     recipe, dataset, epochs, seed = (
-        os.environ.get(f"S4_{name}") or value
-        for name, value in zip(
-            ("RECIPE", "DATASET", "EPOCHS", "SEED"), (recipe, dataset, epochs, seed), strict=True
-        )
+        os.environ.get(f"S4_{name}") or value for name, value in given.items()
     )
     check_choice("recipe", recipe, RECIPES)
     check_choice("data set", dataset, DATASETS)
-    epochs = RECIPES[recipe].epochs if epochs in (None, "") else epochs
-    numbers = [int(n) if str(n).isdecimal() else n for n in (epochs, seed)]
-    check_number("epochs", numbers[0], int, 1, math.inf)
-    check_number("seed", numbers[1], int, 0, 2**63 - 1)
-    return RECIPES[recipe].adjusted(epochs=numbers[0]), dataset, numbers[1]
+    epochs, seed = (int(n) if str(n).isdecimal() else n for n in (epochs, seed))
+    check_number("seed", seed, int, 0, 2**63 - 1)
+    return RECIPES[recipe].adjusted(epochs=None if epochs == "" else epochs), dataset, seed
