@@ -16,7 +16,7 @@ from s4lib.history import History
 from s4lib.recipes import Recipe
 from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import load_weights
-from s4lib.train import evaluate, fit, make_network
+from s4lib.train import evaluate, fit, identity, make_network
 
 PARAMETERS, EPOCHS = 20_000, 20  # there must be fewer
 GOAL, LAST = 99.4, 5  # per cent of the test images, in each of so many epochs at the end
@@ -184,11 +184,6 @@ def check_weights(
     text = f"{folder}: the weights predict {correct:,} correctly, its history says {said:,}"
     advice = "Keep both files of one run together, and train a changed network anew"
     return Requirement(abs(correct - said) <= SLACK, text, advice)
-
-
-def identity(model: nn.Module) -> tuple[str, int]:
-    """Name and number of parameters, as a history has them."""
-    return type(model).__name__, sum(parameter.numel() for parameter in model.parameters())
 
 
 def finished_run(

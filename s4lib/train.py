@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from s4lib.data import Batches, Dataset
 from s4lib.history import Epoch, History
@@ -16,13 +15,8 @@ from s4lib.model import MNISTNet, pool_before_relu
 from s4lib.optim import make_average, make_optimizer, make_schedule
 from s4lib.recipes import Recipe
 from s4lib.runtime import UsageError
-from s4lib.runtime.checkpoint import Run, identify
-from s4lib.runtime.device import (
-    MixedPrecision,
-    choose_device,
-    choose_precision,
-    keep_freed_memory,
-)
+from s4lib.runtime.checkpoint import Run
+from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision, keep_freed_memory
 from s4lib.runtime.distributed import (
     all_reduce,
     broadcast_buffers,
@@ -37,15 +31,7 @@ OnBatch = Callable[[int, Tensor], None]  # called after every step with its numb
 
 
 def train_epoch(
-    model,
-    batches,
-    optimizer,
-    schedule,
-    amp,
-    smoothing=0.0,
-    on_batch: OnBatch | None = None,
-    average: AveragedModel | None = None,  # of the weights,
-    average_every: int = 1,  # updated after so many steps
+    model, batches, optimizer, schedule, amp, smoothing=0.0, on_batch: OnBatch | None = None
 ) -> tuple[float, float]:
     """One pass over `batches`: mean loss per example, and per cent predicted correctly.
 
@@ -62,8 +48,6 @@ def train_epoch(
         amp.backward(target)
         if amp.step(optimizer):
             schedule.step()
-        if average and (step + 1) % average_every == 0:
-            average.update_parameters(model)
 
         loss_sum += loss.detach() * len(labels)  # stays on the device: reading it would wait
         correct += (log_probs.argmax(1) == labels).sum()
@@ -135,41 +119,36 @@ def fit(
     model = make_network(network).to(device)
     check_output(model, dataset)  # and lazy layers get their shapes
     model = model.to(memory_format=torch.channels_last)
-    steps = len(Batches(dataset, recipe.batch_size, generator))
+    batches = Batches(dataset, recipe.batch_size, generator)
     optimizer = make_optimizer(model.parameters(), recipe, fused=amp.dtype != torch.float16)
-    schedule = make_schedule(optimizer, recipe, steps)
-    average = make_average(model, recipe, steps)
+    schedule = make_schedule(optimizer, recipe, len(batches))
+    average = make_average(model, recipe, len(batches))
     result = average.module if average else model
     history = describe(model, dataset, recipe, seed, device, amp)
-    config = identify(model, dataset, history)
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": amp.scaler}
-    if average:
-        parts["average"] = average
     if rank():
         torch.manual_seed(seed + rank())  # dropout of its own for every process
 
-    with Run(out and Path(out), config, history, generator, result, **parts) as run:
-        quick = pool_before_relu(model) if type(model) is MNISTNet else model
-        trained = parallel(quick)
+    def after_batch(step, loss):
+        if average and (step + 1) % recipe.ema_every == 0:
+            average.update_parameters(model)
+        if on_batch:
+            on_batch(step, loss)
+
+    with Run(out, dataset, history, generator, result, average=average, **parts) as run:
+        network = parallel(pool_before_relu(model) if type(model) is MNISTNet else model)
         for epoch in range(len(history.epochs) + 1, recipe.epochs + 1):
             print(f"Epoch {epoch}:", flush=True)
             start, lr = time.perf_counter(), schedule.get_last_lr()[0]
-            augment = recipe.augmentation(generator, epoch)
-            batches = Batches(dataset, recipe.batch_size, generator, augment)
-            with progress(batches, on_batch) as (bar, watch):
-                loss, accuracy = train_epoch(
-                    *(trained, bar, optimizer, schedule, amp, recipe.label_smoothing, watch),
-                    *(average, recipe.ema_every),
+            batches.augment = recipe.augmentation(generator, epoch)
+            with progress(batches, after_batch) as (bar, watch):
+                trained = train_epoch(
+                    network, bar, optimizer, schedule, amp, recipe.label_smoothing, watch
                 )
-            test_loss, correct = evaluate(result, dataset)
-            count = len(dataset.test[1])
-            seconds = time.perf_counter() - start
-            history.epochs.append(
-                Epoch(
-                    *(epoch, lr, loss, accuracy),
-                    *(test_loss, 100 * correct / count, correct, count, seconds),
-                )
-            )
+            loss, correct = evaluate(result, dataset)
+            count, seconds = len(dataset.test[1]), time.perf_counter() - start
+            tested = loss, 100 * correct / count, correct, count
+            history.epochs.append(Epoch(epoch, lr, *trained, *tested, seconds))
             run.save()
             print(history.epochs[-1], flush=True)
     return result, history
@@ -208,11 +187,15 @@ def check_output(model: nn.Module, dataset: Dataset) -> None:
         )
 
 
+def identity(model: nn.Module) -> tuple[str, int]:
+    """Name and number of parameters, as a history has them."""
+    return type(model).__name__, sum(parameter.numel() for parameter in model.parameters())
+
+
 def describe(model, dataset, recipe, seed, device, amp) -> History:
     """A history without epochs, whose facts begin the log."""
     where = str(device) if world_size() == 1 else f"{device} × {world_size()}"
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    name = type(model).__name__
+    name, parameters = identity(model)
     print(
         f"{name}, {parameters:,} parameters, by the recipe {recipe.name} on {dataset.name}: "
         f"{len(dataset.train[1]):,} training and {len(dataset.test[1]):,} test images, "

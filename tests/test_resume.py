@@ -352,6 +352,10 @@ def test_a_folder_that_can_not_be_written_stops_with_a_line(few, never, nobody):
     with pytest.raises(UsageError, match=r"Can't write into run.below \(Permission denied\)"):
         train(few, folder / "below")
     folder.chmod(0o755)
+    (folder / ".lock").touch(0o444)  # somebody else's
+    with pytest.raises(UsageError, match=r"Can't write run..lock \(Permission denied\)"):
+        train(few, folder)
+    (folder / ".lock").unlink()
     read_only = at_step(STEPS + 1, lambda: folder.chmod(0o555))
     with pytest.raises(UsageError, match=r"Can't write run.checkpoint.pt \(Permission denied\)"):
         train(few, folder, on_batch=read_only)

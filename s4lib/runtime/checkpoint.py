@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from s4lib.runtime import UsageError
-from s4lib.runtime.distributed import per_rank, rank
+from s4lib.runtime.distributed import per_rank, rank, world_size
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights.pt"
 LARGEST = 2**28  # bytes beside those of the weights, of which MNISTNet has 70,000
@@ -137,12 +137,14 @@ class Run:
     locks the folder. Ctrl-C ends the context, with the network and history of the last whole epoch.
     """
 
-    def __init__(self, folder: Path | None, config: dict, history, generator, result, **parts):
-        self.folder, self.history, self.generator = folder, history, generator
-        self.config = json.dumps(config)
+    def __init__(self, folder: str | Path | None, dataset, history, generator, result, **parts):
+        self.folder = Path(folder) if folder else None
+        self.history, self.generator = history, generator
         self.result = result  # the network that is tested, and whose weights are for everyone
-        self.parts = parts  # all that has a state_dict()
-        self.writes = folder is not None and rank() == 0
+        self.parts = {name: part for name, part in parts.items() if part is not None}
+        self.writes = self.folder is not None and rank() == 0
+        shared = self.folder is not None or world_size() > 1
+        self.config = json.dumps(identify(parts["model"], dataset, history) if shared else {})
         self.close = contextlib.ExitStack()
 
     def __enter__(self) -> "Run":
@@ -159,7 +161,8 @@ class Run:
                     left.unlink()
             if self.folder is not None:
                 self.resume()
-            self.keep()
+            self.kept = copy.deepcopy(self.state_dict())  # the last whole epoch
+            self.publish()
             self.close = self.close.pop_all()
         return self
 
@@ -171,6 +174,11 @@ class Run:
             raise UsageError(
                 f"Another process is at work in {self.folder}. Wait for its end, or choose "
                 "another folder with --out."
+            ) from error
+        except PermissionError as error:
+            raise UsageError(
+                f"Can't write {self.folder / '.lock'} ({error.strerror}). Choose another folder "
+                "with --out."
             ) from error
         except (OSError, NotImplementedError):
             pass  # some file systems know no locks
@@ -207,7 +215,7 @@ class Run:
             )
 
     def state_dict(self) -> dict:
-        """All processes must ask for it."""
+        """What the parts, with data and dropout, need to go on. All processes must ask for it."""
         return {
             "config": self.config,
             "history": self.history.to_json(),
@@ -238,28 +246,24 @@ class Run:
                 f"{kept or 'nothing is kept'}.\n"
                 f"Try a smaller lr than {self.history.recipe['lr']}."
             )
-        if self.folder is not None:
-            content = pack(self.state_dict())
-            if self.writes:
-                digest = hashlib.sha256(content).digest()
-                atomic_write(self.folder / "checkpoint.pt", digest + content)
-        self.keep()
-
-    def keep(self) -> None:
-        """Hold on to the last whole epoch, and let everyone use it."""
-        self.kept = copy.deepcopy(self.result.state_dict()), [*self.history.epochs]
+        state = copy.deepcopy(self.state_dict())
+        if self.writes:
+            content = pack(state)
+            digest = hashlib.sha256(content).digest()
+            atomic_write(self.folder / "checkpoint.pt", digest + content)
+        self.kept = state
         self.publish()
 
     def publish(self) -> None:
-        weights, self.history.epochs = self.kept[0], [*self.kept[1]]
+        """Let everyone use the last whole epoch."""
         if self.writes and self.history.epochs:
-            save_weights(self.folder / "weights.pt", weights)
+            save_weights(self.folder / "weights.pt", self.result.state_dict())
             atomic_write(self.folder / "history.json", self.history.to_json().encode())
 
     def __exit__(self, kind, error, trace) -> bool:
         with self.close:
             if kind is KeyboardInterrupt:
-                self.result.load_state_dict(self.kept[0])
+                self.load_state_dict(self.kept)
                 self.publish()
                 print(f"\nStopped in epoch {len(self.history.epochs) + 1}.")
         return kind is KeyboardInterrupt
@@ -285,7 +289,7 @@ def identify(model: nn.Module, dataset, history) -> dict:
     ]
     layers = repr((model, settings, [bytecode(method.__code__) for method in methods]))
     scale = repr((round(dataset.mean, 9), round(dataset.std, 9)))  # threads decide the last bits
-    pixels = (part.cpu().contiguous().numpy().data for part in (*dataset.train, *dataset.test))
+    pixels = [part.cpu().numpy().tobytes() for part in (*dataset.train, *dataset.test)]
     return {
         **history.recipe,
         "network": history.network,
@@ -306,8 +310,5 @@ def bytecode(code) -> tuple:
     return code.co_code, code.co_names, consts
 
 
-def fingerprint(*contents: bytes | memoryview) -> str:
-    digest = hashlib.sha256()
-    for content in contents:
-        digest.update(content)
-    return digest.hexdigest()[:12]
+def fingerprint(*contents: bytes) -> str:
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:12]
