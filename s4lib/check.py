@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
-from torch.overrides import TorchFunctionMode
 
 from s4lib.data import Dataset, load
 from s4lib.history import History
+from s4lib.receptive_field import Follower
 from s4lib.recipes import Recipe
 from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import load_weights
@@ -65,33 +65,23 @@ def check_assignment(
     return all(line.met for line in lines)
 
 
-class Watch(TorchFunctionMode):
-    """Follows a map through every function of PyTorch's, whether a layer calls it or `forward`.
+class Through(Follower):
+    """Every tensor on its way remembers which of `LAYERS` it has come through.
 
-    Every tensor on its way remembers which of `LAYERS` it has come through, so that in the end
-    only what the output depends on counts.
+    So in the end only what the output depends on counts.
     """
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        parts = [part if isinstance(part, list | tuple) else [part] for part in args]
-        inputs = [one for part in [*parts, kwargs.values()] for one in part]
-        inputs = [one for one in inputs if isinstance(one, Tensor)]
-        after = output[0] if isinstance(output, tuple) and output else output
-        if inputs and isinstance(after, Tensor):
-            layer = layer_at_work(func.__name__, inputs[0], after, args, kwargs)
-            after.through = {layer}.union(*(getattr(one, "through", ()) for one in inputs))
-        return output
+    def see(self, name: str, inputs: list[Tensor], after: Tensor, args, kwargs) -> None:
+        layer = layer_at_work(name, inputs[0], after, args, kwargs)
+        after.through = {layer}.union(*(getattr(one, "through", ()) for one in inputs))
 
 
 def layer_at_work(name: str, before: Tensor, after: Tensor, args, kwargs) -> str | None:
     """Which of `LAYERS` a call of the function `name` is."""
     if "dropout" in name:
-        rate = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
-        named = kwargs.get("training", kwargs.get("train", True))
-        training = args[2] if len(args) > 2 else named
-        return "dropout" if rate > 0 and training else None
+        values = {"p": 0.5, **dict(zip(("input", "p", "training"), args, strict=False)), **kwargs}
+        training = values.get("training", values.get("train", True))
+        return "dropout" if values["p"] > 0 and training else None
     maps = before.shape[:2].numel()
     if before.dim() > 2 and before.numel() > maps == after.numel():  # however that is called
         means = before.flatten(2).mean(2).flatten()
@@ -102,7 +92,7 @@ def layer_at_work(name: str, before: Tensor, after: Tensor, args, kwargs) -> str
 @torch.no_grad()
 def layers_at_work(model: nn.Module) -> set[str]:
     """Which of `LAYERS` the output of `model` depends on, in the mode that it is in."""
-    with torch.random.fork_rng(devices=[]), Watch():
+    with torch.random.fork_rng(devices=[]), Through():
         return getattr(model(torch.randn(16, 1, 28, 28)), "through", set())
 
 

@@ -1,10 +1,10 @@
 """From kernel, stride and padding to output size, jump and receptive field, for every layer."""
 
-from contextlib import ExitStack
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from s4lib.runtime import UsageError
@@ -28,52 +28,73 @@ class Row(NamedTuple):
     receptive_field: int  # side of the square that one activation can see
 
 
-class Watch(TorchFunctionMode):
-    """Follows a map through every function of PyTorch's, whether a layer calls it or `forward`.
+class Follower(TorchFunctionMode):
+    """Tells `see` of every function of PyTorch's that is called, by a layer or in `forward`.
 
-    Every tensor on its way remembers its jump j and its field. A kernel of k taps that are d
-    pixels apart sees k - 1 taps more than its input did: field += (k - 1) d j; then j is
-    multiplied by the stride. Where paths meet, the largest field counts.
+    A subclass notes on each output what is known of its inputs.
     """
 
-    def __init__(self):
-        super().__init__()
-        self.rows, self.modules = [], []  # the modules that are being computed, with their names
-
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        name, kwargs = func.__name__, kwargs or {}
+        kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        parts = [part for arg in args for part in (arg if isinstance(arg, list | tuple) else [arg])]
-        before = [part for part in parts if hasattr(part, "seen")]
-        after = output[0] if isinstance(output, tuple) else output
-        if before and isinstance(after, Tensor):
-            jump, field = max((part.seen for part in before), key=lambda seen: seen[1])
-            size = before[0].shape[-1]
-            name = name.removesuffix("_with_indices")
-            if name in ARGUMENTS:
-                values = dict(zip(ARGUMENTS[name], args, strict=False)) | kwargs
-                after.seen = self.add(name, after, jump, field, values)
-            elif (
-                before[0].dim() == 4
-                and size > 1
-                and after.numel() == after.shape[:2].numel() == before[0].shape[1]
-            ):
-                # One number is left of every channel: however that is called, it saw the whole map.
-                after.seen = self.add(name, after, jump, field, {"kernel_size": size, "stride": 1})
-            elif after.dim() == 4 and (after.shape[-1] == size or name == "pad"):
-                after.seen = jump, field
-            elif after.dim() == 4:
-                raise UsageError(
-                    f"After {self.rows[-1].layer if self.rows else 'the image'} the map becomes "
-                    f"{after.shape[-1]}×{after.shape[-1]}, not {size}×{size}, by {name}, whose "
-                    "receptive field isn't known here. Use a convolution or a pooling."
-                )
+        values = [*args, *kwargs.values()]
+        values += [
+            one for several in values if isinstance(several, list | tuple) for one in several
+        ]
+        inputs = [value for value in values if isinstance(value, Tensor)]
+        after = output[0] if isinstance(output, tuple) and output else output
+        if inputs and isinstance(after, Tensor):
+            self.see(func.__name__.removesuffix("_with_indices"), inputs, after, args, kwargs)
         return output
+
+
+class Fields(Follower):
+    """Every tensor on its way remembers its jump j and its field.
+
+    A kernel of k taps that are d pixels apart sees k - 1 taps more than its input did: field +=
+    (k - 1) d j; then j is multiplied by the stride. Where paths meet, the largest field counts.
+    """
+
+    def __init__(self, names: dict[nn.Module, str]):
+        super().__init__()
+        self.names = names
+        self.rows, self.modules = [], []  # the modules that are being computed
+
+    def enter(self, module, *_):
+        self.modules.append(module)
+
+    def leave(self, *_):
+        self.modules.pop()
+
+    def see(self, name: str, inputs: list[Tensor], after: Tensor, args, kwargs) -> None:
+        before = [one for one in inputs if hasattr(one, "seen")]
+        if not before:
+            return
+        jump, field = max((one.seen for one in before), key=lambda seen: seen[1])
+        size = before[0].shape[-1]
+        if name in ARGUMENTS:
+            values = dict(zip(ARGUMENTS[name], args, strict=False)) | kwargs
+            after.seen = self.add(name, after, jump, field, values)
+        elif (
+            before[0].dim() == 4
+            and size > 1
+            and after.numel() == after.shape[:2].numel() == before[0].shape[1]
+        ):
+            # One number is left of every channel: however that is called, it saw the whole map.
+            after.seen = self.add(name, after, jump, field, {"kernel_size": size, "stride": 1})
+        elif after.dim() == 4 and (after.shape[-1] == size or name == "pad"):
+            after.seen = jump, field
+        elif after.dim() == 4:
+            raise UsageError(
+                f"After {self.rows[-1].layer if self.rows else 'the image'} the map becomes "
+                f"{after.shape[-1]}×{after.shape[-1]}, not {size}×{size}, by {name}, whose "
+                "receptive field isn't known here. Use a convolution or a pooling."
+            )
 
     def add(self, name: str, after: Tensor, jump: int, field: int, values: dict) -> tuple[int, int]:
         """Note a row, and return the new jump and field."""
-        module, layer = self.modules[-1]
-        if any(module.children()) or not layer:  # called in `forward`
+        layer = self.names.get(self.modules[-1], "")
+        if any(self.modules[-1].children()) or not layer:  # called in `forward`
             layer = f"{layer}.{name}".lstrip(".")
         kernel = values["weight"].shape[-2:] if "weight" in values else values["kernel_size"]
         kernel = side(layer, kernel)
@@ -102,27 +123,18 @@ def receptive_fields(model: nn.Module, size: int = 28) -> list[Row]:
 
     Raises UsageError for what changes the map's size otherwise.
     """
-    watch, training = Watch(), model.training
-    with ExitStack() as stack:
-        for name, module in model.named_modules():
-
-            def enter(module, _inputs, name=name):
-                watch.modules.append((module, name))
-
-            def leave(*_):
-                watch.modules.pop()
-
-            for hook in (
-                module.register_forward_pre_hook(enter),
-                module.register_forward_hook(leave, always_call=True),
-            ):
-                stack.callback(hook.remove)
-        image = torch.zeros(1, 1, size, size).to(next(model.parameters(), torch.zeros(1)))
-        image.seen = 1, 1
-        stack.enter_context(watch)
+    fields = Fields({module: name for name, module in model.named_modules()})
+    image = torch.zeros(1, 1, size, size).to(next(model.parameters(), torch.zeros(1)))
+    image.seen = 1, 1
+    training = model.training
+    with (
+        register_module_forward_pre_hook(fields.enter),
+        register_module_forward_hook(fields.leave, always_call=True),
+        fields,
+    ):
         model.eval()(image)
     model.train(training)
-    return watch.rows
+    return fields.rows
 
 
 def table(rows: list[Row]) -> str:
