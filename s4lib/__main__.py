@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -45,10 +46,7 @@ def train(args) -> int:
             recipe = FAST.adjusted(epochs=20)  # of few images
         recipe = recipe.adjusted(epochs=args.epochs, batch_size=args.batch_size, lr=args.lr)
         runs = []
-        for seed in range(args.seeds) if args.seeds else [args.seed]:
-            out = Path("runs", f"{recipe.name}-{kind}-{seed}")
-            if args.out:
-                out = args.out / out.name if args.seeds else args.out
+        for seed, out in seeds_and_folders(args, f"{recipe.name}-{kind}"):
             _, run = fit(NETWORKS[recipe.name], dataset, recipe, seed, str(device), out)
             if rank() == 0 and run.epochs:
                 save_figure(plots.model_loss([run]), out / "modelloss.png")
@@ -126,16 +124,20 @@ def check(args) -> int:
     kind = SHORT_NAMES[dataset.name]
     folders = []
     with errors_of(path):
-        for seed in range(args.seeds or 1):
-            out = Path("runs", path.stem, f"{recipe.name}-{kind}-{seed}")
-            if args.out:
-                out = args.out / out.name if args.seeds else args.out
+        for seed, out in seeds_and_folders(args, f"{recipe.name}-{kind}", path.stem):
             _, run = finished_run(network, dataset, recipe, seed, args.device, out)
             if len(run.epochs) < run.recipe["epochs"]:
                 print("The same command continues the run.")
                 return INTERRUPTED
             folders.append(out)
         return 0 if check_assignment(network, folders, dataset) else 1
+
+
+def seeds_and_folders(args, name: str, *below: str) -> Iterator[tuple[int, Path]]:
+    """Each seed that is asked for, and the folder of its run."""
+    for seed in range(args.seeds) if args.seeds else [args.seed]:
+        out = (args.out or Path("runs", *below)) / f"{name}-{seed}"
+        yield seed, args.out if args.out and not args.seeds else out
 
 
 def save_figure(figure, path: Path) -> None:
@@ -185,7 +187,7 @@ COMMANDS = {
                 "images --many --weights --show --out"),
     "check": (check, "say whether a network of yours meets the assignment: execute FILE.py, train, "
               "or find a finished run in the folder, and test its weights",
-              "network --recipe --dataset --data --device --seeds --out"),
+              "network --recipe --dataset --data --device --seed --seeds --out"),
     "summary": (summary, "print the network's layers, parameters and receptive fields", ""),
 }  # fmt: skip
 

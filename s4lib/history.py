@@ -102,10 +102,8 @@ def table(runs: list[History], original: dict[int, float] | None = None, goal: f
         accuracies = [epoch.test_accuracy for epoch in epochs]
         number = epochs[0].epoch
         theirs = [f"{original[number]:.2f}" if number in original else ""] if original else []
-        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(runs) > 1 else ""
         reached = sum(accuracy >= goal for accuracy in accuracies)
-        mean = f"{statistics.mean(accuracies):.2f}{spread}"
-        rows.append([str(number), *theirs, mean, f"{reached} of {len(runs)}"])
+        rows.append([str(number), *theirs, spread(accuracies), f"{reached} of {len(runs)}"])
     return markdown(header, rows)
 
 
@@ -114,14 +112,19 @@ def summary(runs: list[History]) -> str:
     from scipy import stats  # a second of import that training doesn't need
 
     last = [run.epochs[-1].test_accuracy for run in runs]
-    mean, spread, within = statistics.mean(last), "", "?"
+    mean, within = statistics.mean(last), "?"
     if len(last) > 1:
-        spread = f" ± {statistics.stdev(last):.2f}"
         half = stats.sem(last) * stats.t.ppf(0.975, len(last) - 1)
         within = f"{mean - half:.2f} to {mean + half:.2f}"
     header = ["recipe", "epochs", "seeds", "last epoch", "lowest", "mean within (95 %)"]
     row = [runs[0].recipe["name"].upper(), str(len(runs[0].epochs)), str(len(last))]
-    return markdown(header, [[*row, f"{mean:.2f}{spread}", f"{min(last):.2f}", within]])
+    return markdown(header, [[*row, spread(last), f"{min(last):.2f}", within]])
+
+
+def spread(values: list[float]) -> str:
+    """Their mean and, of several, their standard deviation."""
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation}"
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

@@ -38,9 +38,7 @@ class Follower(TorchFunctionMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         values = [*args, *kwargs.values()]
-        values += [
-            one for several in values if isinstance(several, list | tuple) for one in several
-        ]
+        values += [one for part in values if isinstance(part, list | tuple) for one in part]
         inputs = [value for value in values if isinstance(value, Tensor)]
         after = output[0] if isinstance(output, tuple) and output else output
         if inputs and isinstance(after, Tensor):

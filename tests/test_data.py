@@ -64,7 +64,7 @@ def test_packed_files_in_a_read_only_folder_are_read(tiny_mnist, monkeypatch):
     def refuse(*_):
         raise PermissionError(30, "Read-only file system")
 
-    monkeypatch.setattr(download.os, "replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     assert load("mnist", tiny_mnist).train[0].shape == (40, 1, 28, 28)
     assert not (tiny_mnist / "MNIST" / "raw" / NAMES[0]).exists()
 

@@ -22,6 +22,7 @@ from s4lib.runtime.distributed import per_rank, rank, world_size
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights.pt"
 LARGEST = 2**28  # bytes beside those of the weights, of which MNISTNet has 70,000
+ELSEWHERE = "choose another folder with --out."
 
 
 class DivergedError(UsageError):
@@ -43,15 +44,14 @@ def atomic_write(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException as error:
+    except OSError as error:
+        raise UsageError(
+            f"Can't write {path} ({error.strerror}). What was saved before is whole: "
+            "make room, or mend that, and run again."
+        ) from error
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError):
-            raise UsageError(
-                f"Can't write {path} ({error.strerror}). What was saved before is whole: "
-                "make room, or mend that, and run again."
-            ) from error
-        raise
 
 
 def read(path: str | os.PathLike, model: nn.Module) -> bytes:
@@ -110,9 +110,7 @@ def make_dir(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise UsageError(
-            f"Can't write into {folder} ({error.strerror}). Choose another folder with --out."
-        ) from error
+        raise UsageError(f"Can't write into {folder} ({error.strerror}): {ELSEWHERE}") from error
 
 
 def random_state(device: torch.device) -> Tensor:
@@ -168,18 +166,15 @@ class Run:
 
     def lock(self) -> None:
         """Keep other processes from writing into the folder, as long as this one lives."""
+        path = self.folder / ".lock"
         try:
-            self.close.enter_context(FileLock(self.folder / ".lock", timeout=0))
+            self.close.enter_context(FileLock(path, timeout=0))
         except Timeout as error:
             raise UsageError(
-                f"Another process is at work in {self.folder}. Wait for its end, or choose "
-                "another folder with --out."
+                f"Another process is at work in {self.folder}. Wait for its end, or {ELSEWHERE}"
             ) from error
         except PermissionError as error:
-            raise UsageError(
-                f"Can't write {self.folder / '.lock'} ({error.strerror}). Choose another folder "
-                "with --out."
-            ) from error
+            raise UsageError(f"Can't write {path} ({error.strerror}): {ELSEWHERE}") from error
         except (OSError, NotImplementedError):
             pass  # some file systems know no locks
 
@@ -188,30 +183,26 @@ class Run:
         if not path.exists():
             for name in ("weights.pt", "history.json"):
                 if (self.folder / name).exists():
-                    raise UsageError(
-                        f"{self.folder} holds a {name} of another run, which would be lost. "
-                        "Choose another folder with --out."
-                    )
+                    lost = f"{self.folder} holds a {name} of another run, which would be lost"
+                    raise UsageError(f"{lost}: {ELSEWHERE}")
             return
         content = read(path, self.parts["model"])
         if hashlib.sha256(content[32:]).digest() != content[:32]:
-            raise UsageError(
-                f"{path} is damaged. Delete {self.folder} to train anew, or choose another "
-                "folder with --out."
-            )
+            anew = f"Delete {self.folder} to train anew, or {ELSEWHERE}"
+            raise UsageError(f"{path} is damaged. {anew}")
         try:
             state = unpack(content[32:])
             saved, own = json.loads(state["config"]), json.loads(self.config)
-            changed = [f"{key} {saved.get(key)}, not {own[key]}" for key in own
-                       if saved.get(key) != own[key]]  # fmt: skip
+            changed = [key for key in own if saved.get(key) != own[key]]
             if not changed:
                 self.load_state_dict(state)
         except Exception as error:  # a foreign file may hold anything
-            raise UsageError(f"{path} is no checkpoint. Choose another folder.") from error
+            raise UsageError(f"{path} is no checkpoint: {ELSEWHERE}") from error
         if changed:
+            changes = "; ".join(f"{key} {saved.get(key)}, not {own[key]}" for key in changed)
             raise UsageError(
-                f"{self.folder} holds a run with {'; '.join(changed)}.\n"
-                "Give the same settings to continue it, or choose another folder with --out."
+                f"{self.folder} holds a run with {changes}.\n"
+                f"Give the same settings to continue it, or {ELSEWHERE}"
             )
 
     def state_dict(self) -> dict:

@@ -1,16 +1,16 @@
 """MNIST's files: checked, unpacked, downloaded."""
 
 import contextlib
-import hashlib
 import io
-import os
 import shutil
 import socket
 from pathlib import Path
 
 from torchvision.datasets import MNIST
+from torchvision.datasets.utils import check_integrity
 
 from s4lib.runtime import UsageError
+from s4lib.runtime.checkpoint import atomic_write
 
 PACKED_MD5 = dict(MNIST.resources)
 UNPACKED_MD5 = {  # torchvision checks the packed files when it downloads, and these never
@@ -29,10 +29,7 @@ def check_files(raw: Path) -> None:
     """
     for name, md5 in {**UNPACKED_MD5, **PACKED_MD5}.items():
         path = raw / name
-        if not path.exists():
-            continue
-        right = path.is_file() and path.stat().st_size <= LARGEST_FILE
-        if not right or hashlib.md5(path.read_bytes()).hexdigest() != md5:
+        if path.exists() and (path.stat().st_size > LARGEST_FILE or not check_integrity(path, md5)):
             raise UsageError(
                 f"{path} is damaged: its checksum is not MNIST's.\n"
                 "Delete it and run again: it will be unpacked or downloaded afresh."
@@ -51,21 +48,11 @@ def fetch_mnist(raw: Path, scratch: Path) -> Path:
     for name in PACKED_MD5:
         if (raw / name).exists():
             shutil.copy(raw / name, fetched)
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(20)  # seconds of silence; torchvision sets no limit
-    try:
-        download(scratch)
-    finally:
-        socket.setdefaulttimeout(timeout)
-    with contextlib.suppress(OSError):
+    download(scratch)
+    with contextlib.suppress(OSError, UsageError):
         raw.mkdir(parents=True, exist_ok=True)
         for name in UNPACKED_MD5:
-            part = raw / f"{name}.{os.getpid()}.part"  # another process may be at it, too
-            try:
-                shutil.copy(fetched / name, part)
-                os.replace(part, raw / name)
-            finally:
-                part.unlink(missing_ok=True)
+            atomic_write(raw / name, (fetched / name).read_bytes())
     return fetched
 
 
@@ -74,12 +61,16 @@ def download(scratch: Path) -> None:
 
     torchvision's own loop over the mirrors ends when one falls silent in the middle of a file.
     """
-    mirrors = MNIST.mirrors
-    for mirror in mirrors:
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # older versions tell of every try
-                type("MNIST", (MNIST,), {"mirrors": [mirror]})(scratch, download=True)
-            return
-        except (OSError, RuntimeError):
-            if mirror == mirrors[-1]:
-                raise
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)  # seconds of silence; torchvision sets no limit
+    try:
+        for mirror in MNIST.mirrors:
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):  # older versions tell of every try
+                    type("MNIST", (MNIST,), {"mirrors": [mirror]})(scratch, download=True)
+                return
+            except (OSError, RuntimeError):
+                if mirror == MNIST.mirrors[-1]:
+                    raise
+    finally:
+        socket.setdefaulttimeout(timeout)

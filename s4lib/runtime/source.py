@@ -1,8 +1,8 @@
 """A network from a file of the user's, which is executed for it."""
 
 import contextlib
-import importlib.util
 import inspect
+import runpy
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,21 +23,17 @@ def import_network(target: str) -> tuple[Path, Callable[[], nn.Module]]:
     path, name = (Path(before), name) if name.isidentifier() and before else (Path(target), "")
     if path.suffix != ".py" or not path.is_file():
         raise UsageError(f"There is no Python file {path}. Give FILE.py, or FILE.py:Name.")
-    spec = importlib.util.spec_from_file_location(f"checked.{path.stem}", path)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    sys.path.insert(
-        0, str(path.absolute().parent)
-    )  # as when it is started, for what lies beside it
+    sys.path.insert(0, str(path.absolute().parent))  # for what lies beside it, as when it is run
+    module = f"checked.{path.stem}"
     with errors_of(path):
-        spec.loader.exec_module(module)
+        defined = runpy.run_path(str(path.absolute()), run_name=module)
 
-    kinds = [one for one in vars(module).values() if inspect.isclass(one)]
-    here = [one.__name__ for one in kinds if one.__module__ == spec.name]
-    here = [one for one in here if issubclass(getattr(module, one), nn.Module)]
+    classes = [one for one in defined.values() if inspect.isclass(one) and one.__module__ == module]
+    here = [one.__name__ for one in classes if issubclass(one, nn.Module)]
     if not name and len(here) != 1:
         found = f"{len(here)} networks, {', '.join(here)}" if here else "no network"
         raise UsageError(f"{path} defines {found}. Say what to check: {path}:Name")
-    make = getattr(module, name or here[0], None)
+    make = defined.get(name or here[0])
     try:
         inspect.signature(make).bind()
         if isinstance(make, nn.Module):
