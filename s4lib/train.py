@@ -15,7 +15,7 @@ from s4lib.model import MNISTNet, pool_before_relu
 from s4lib.optim import make_average, make_optimizer, make_schedule
 from s4lib.recipes import Recipe
 from s4lib.runtime import UsageError
-from s4lib.runtime.checkpoint import Run
+from s4lib.runtime.checkpoint import resumable
 from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision, keep_freed_memory
 from s4lib.runtime.distributed import (
     all_reduce,
@@ -135,7 +135,7 @@ def fit(
         if on_batch:
             on_batch(step, loss)
 
-    with Run(out, dataset, history, generator, result, average=average, **parts) as run:
+    with resumable(out, dataset, history, generator, result, average=average, **parts) as run:
         network = parallel(pool_before_relu(model) if type(model) is MNISTNet else model)
         for epoch in range(len(history.epochs) + 1, recipe.epochs + 1):
             print(f"Epoch {epoch}:", flush=True)

@@ -75,7 +75,7 @@ def test_the_first_epoch_has_the_stored_bits(mnist, amx, request, monkeypatch):
         measured.extend(run.history.epochs)
         raise Enough
 
-    monkeypatch.setattr(s4lib.train.Run, "save", stop)
+    monkeypatch.setattr("s4lib.runtime.checkpoint.Run.save", stop)
     with pytest.raises(Enough):
         fit(MNISTNet, mnist, CLASSIC, 0, "cpu")
     (epoch,) = measured

@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,58 +128,63 @@ def set_random_state(device: torch.device, state: Tensor) -> None:
         (torch.mps if device.type == "mps" else torch).set_rng_state(state)
 
 
+@contextlib.contextmanager
+def resumable(folder: str | Path | None, *facts, **parts) -> Iterator["Run"]:
+    """A `Run`, resumed from its folder, which is locked as long as the context lasts.
+
+    Ctrl-C ends the context, with the network and history of the last whole epoch. Raises
+    UsageError if the folder can't be written, another process is at work in it, it holds another
+    run, or its checkpoint is damaged.
+    """
+    run = Run(Path(folder) if folder else None, *facts, **parts)
+    if len({*per_rank(run.config)}) > 1:
+        raise UsageError("The processes do not agree on the run: start all alike.")
+    with lock(run.folder) if run.writes else contextlib.nullcontext():
+        if run.folder is not None:
+            run.resume()
+        run.kept = copy.deepcopy(run.state_dict())
+        run.publish()
+        try:
+            yield run
+        except KeyboardInterrupt:
+            run.load_state_dict(run.kept)
+            run.publish()
+            print(f"\nStopped in epoch {len(run.history.epochs) + 1}.")
+
+
+def lock(folder: Path) -> contextlib.AbstractContextManager:
+    """Makes the folder, and keeps other processes from writing into it while this one does."""
+    make_dir(folder)
+    try:
+        return FileLock(folder / ".lock").acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError(
+            f"Another process is at work in {folder}. Wait for its end, or {ELSEWHERE}"
+        ) from error
+    except PermissionError as error:
+        raise UsageError(f"Can't write {folder / '.lock'}: {ELSEWHERE}") from error
+    except (OSError, NotImplementedError):
+        return contextlib.nullcontext()  # some file systems know no locks
+
+
 class Run:
     """A training run, and the folder that keeps it; None keeps it in memory alone.
 
     `checkpoint.pt` holds all that decides the rest of the run, behind its SHA-256; `weights.pt`
-    and `history.json` are for everyone to use. As a context it resumes from the checkpoint and
-    locks the folder. Ctrl-C ends the context, with the network and history of the last whole epoch.
+    and `history.json` are for everyone to use.
     """
 
-    def __init__(self, folder: str | Path | None, dataset, history, generator, result, **parts):
-        self.folder = Path(folder) if folder else None
-        self.history, self.generator = history, generator
+    def __init__(self, folder: Path | None, dataset, history, generator, result, **parts):
+        self.folder, self.history, self.generator = folder, history, generator
         self.result = result  # the network that is tested, and whose weights are for everyone
         self.parts = {name: part for name, part in parts.items() if part is not None}
-        self.writes = self.folder is not None and rank() == 0
-        shared = self.folder is not None or world_size() > 1
-        self.config = json.dumps(identify(parts["model"], dataset, history) if shared else {})
-        self.close = contextlib.ExitStack()
-
-    def __enter__(self) -> "Run":
-        """Raises UsageError if the folder can't be written, another process is at work in it, it
-        holds another run, or its checkpoint is damaged.
-        """
-        if len({*per_rank(self.config)}) > 1:
-            raise UsageError("The processes do not agree on the run: start all alike.")
-        with self.close:
-            if self.writes:
-                make_dir(self.folder)
-                self.lock()
-                for left in self.folder.glob("*.part"):  # by a killed process
-                    left.unlink()
-            if self.folder is not None:
-                self.resume()
-            self.kept = copy.deepcopy(self.state_dict())  # the last whole epoch
-            self.publish()
-            self.close = self.close.pop_all()
-        return self
-
-    def lock(self) -> None:
-        """Keep other processes from writing into the folder, as long as this one lives."""
-        path = self.folder / ".lock"
-        try:
-            self.close.enter_context(FileLock(path, timeout=0))
-        except Timeout as error:
-            raise UsageError(
-                f"Another process is at work in {self.folder}. Wait for its end, or {ELSEWHERE}"
-            ) from error
-        except PermissionError as error:
-            raise UsageError(f"Can't write {path} ({error.strerror}): {ELSEWHERE}") from error
-        except (OSError, NotImplementedError):
-            pass  # some file systems know no locks
+        self.writes = folder is not None and rank() == 0
+        compared = folder is not None or world_size() > 1
+        self.config = json.dumps(identify(parts["model"], dataset, history) if compared else {})
 
     def resume(self) -> None:
+        for left in self.folder.glob("*.part"):  # by a killed process
+            left.unlink(missing_ok=True)
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             for name in ("weights.pt", "history.json"):
@@ -231,11 +237,10 @@ class Run:
         last = self.history.epochs[-1]
         if not math.isfinite(last.train_loss + last.test_loss):
             self.history.epochs.pop()
-            kept = f"the weights of epoch {last.epoch - 1} are kept" if last.epoch > 1 else ""
+            kept = f"the weights of epoch {last.epoch - 1} are" if last.epoch > 1 else "nothing is"
             raise DivergedError(
-                f"Stopped in epoch {last.epoch}: the loss is no longer a finite number; "
-                f"{kept or 'nothing is kept'}.\n"
-                f"Try a smaller lr than {self.history.recipe['lr']}."
+                f"Stopped in epoch {last.epoch}: the loss is no longer a finite number; {kept} "
+                f"kept.\nTry a smaller lr than {self.history.recipe['lr']}."
             )
         state = copy.deepcopy(self.state_dict())
         if self.writes:
@@ -250,14 +255,6 @@ class Run:
         if self.writes and self.history.epochs:
             save_weights(self.folder / "weights.pt", self.result.state_dict())
             atomic_write(self.folder / "history.json", self.history.to_json().encode())
-
-    def __exit__(self, kind, error, trace) -> bool:
-        with self.close:
-            if kind is KeyboardInterrupt:
-                self.load_state_dict(self.kept)
-                self.publish()
-                print(f"\nStopped in epoch {len(self.history.epochs) + 1}.")
-        return kind is KeyboardInterrupt
 
 
 def identify(model: nn.Module, dataset, history) -> dict:
