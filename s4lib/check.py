@@ -1,7 +1,7 @@
 """Whether a network, and how it was trained, meets the assignment."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from s4lib.receptive_field import Follower
 from s4lib.recipes import Recipe
 from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import load_weights
-from s4lib.train import evaluate, fit, identity, make_network
+from s4lib.train import Network, evaluate, fit, identity, make_network
 
 PARAMETERS, EPOCHS = 20_000, 20  # there must be fewer
 GOAL, LAST = 99.4, 5  # per cent of the test images, in each of so many epochs at the end
@@ -32,8 +32,6 @@ LAYERS = {  # the modules that are meant, and how to get one to work
     ),
     "fully connected layer": (nn.Linear, "End with nn.Linear(channels, 10), not a convolution"),
 }
-
-Network = nn.Module | Callable[[], nn.Module]
 
 
 class Requirement(NamedTuple):

@@ -4,10 +4,8 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 
 import torch
-from torch import Tensor
 
 from s4lib.augment import random_affine
 from s4lib.data import DATASETS
@@ -92,20 +90,12 @@ class Recipe:
         milestones = tuple(share * epoch for epoch in self.milestones)
         return replace(recipe, milestones=milestones, plain_epochs=round(share * self.plain_epochs))
 
-    def augmentation(
-        self, generator: torch.Generator, epoch: int = 1
-    ) -> Callable[[Tensor], Tensor]:
+    def augmentation(self, generator: torch.Generator, epoch: int = 1) -> Callable:
         """What happens to each of an epoch's batches, with `generator` for its random draws."""
         if epoch > self.epochs - self.plain_epochs:
             return lambda images: images
-        return partial(
-            random_affine,
-            generator=generator,
-            rotation=self.rotation,
-            translate=self.translate,
-            scale=self.scale,
-            mode=self.interpolation,
-        )
+        how = (self.rotation, self.translate, self.scale, self.interpolation)
+        return lambda images: random_affine(images, generator, *how)
 
 
 # The original's recipe; how far to rotate was chosen on held-out training images.

@@ -14,19 +14,12 @@ from s4lib.history import Epoch, History
 from s4lib.model import MNISTNet, pool_before_relu
 from s4lib.optim import make_average, make_optimizer, make_schedule
 from s4lib.recipes import Recipe
-from s4lib.runtime import UsageError
+from s4lib.runtime import UsageError, distributed
 from s4lib.runtime.checkpoint import resumable
 from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision, keep_freed_memory
-from s4lib.runtime.distributed import (
-    all_reduce,
-    broadcast_buffers,
-    parallel,
-    rank,
-    shard,
-    world_size,
-)
 from s4lib.runtime.progress import progress
 
+Network = nn.Module | Callable[[], nn.Module]  # or a class or function that makes one
 OnBatch = Callable[[int, Tensor], None]  # called after every step with its number and its loss
 
 
@@ -54,7 +47,7 @@ def train_epoch(
         seen += len(labels)
         if on_batch:
             on_batch(step, loss.detach())
-    loss_sum, correct, seen = all_reduce(loss_sum, correct, seen)
+    loss_sum, correct, seen = distributed.all_reduce(loss_sum, correct, seen)
     return loss_sum.item() / seen.item(), 100 * correct.item() / seen.item()
 
 
@@ -77,17 +70,17 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
 
 def evaluate(model: nn.Module, dataset: Dataset) -> tuple[float, int]:
     """On the test images: mean loss per example, number predicted correctly."""
-    images, labels = shard(*dataset.test)
-    broadcast_buffers(model)
+    images, labels = distributed.shard(*dataset.test)
+    distributed.broadcast_buffers(model)
     log_probs = predict(model, dataset.normalise(images))
-    loss_sum, correct = all_reduce(
+    loss_sum, correct = distributed.all_reduce(
         F.nll_loss(log_probs, labels) * len(labels), (log_probs.argmax(1) == labels).sum()
     )
     return loss_sum.item() / len(dataset.test[1]), correct.item()
 
 
 def fit(
-    network: nn.Module | Callable[[], nn.Module],
+    network: Network,
     dataset: Dataset,
     recipe: Recipe,
     seed: int = 0,
@@ -126,8 +119,8 @@ def fit(
     result = average.module if average else model
     history = describe(model, dataset, recipe, seed, device, amp)
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": amp.scaler}
-    if rank():
-        torch.manual_seed(seed + rank())  # dropout of its own for every process
+    if distributed.rank():
+        torch.manual_seed(seed + distributed.rank())  # dropout of its own for every process
 
     def after_batch(step, loss):
         if average and (step + 1) % recipe.ema_every == 0:
@@ -136,7 +129,8 @@ def fit(
             on_batch(step, loss)
 
     with resumable(out, dataset, history, generator, result, average=average, **parts) as run:
-        network = parallel(pool_before_relu(model) if type(model) is MNISTNet else model)
+        quick = pool_before_relu(model) if type(model) is MNISTNet else model
+        network = distributed.parallel(quick)
         for epoch in range(len(history.epochs) + 1, recipe.epochs + 1):
             print(f"Epoch {epoch}:", flush=True)
             start, lr = time.perf_counter(), schedule.get_last_lr()[0]
@@ -154,7 +148,7 @@ def fit(
     return result, history
 
 
-def make_network(network: nn.Module | Callable[[], nn.Module]) -> nn.Module:
+def make_network(network: Network) -> nn.Module:
     """The network itself. Raises UsageError if it is none and makes none."""
     model = network if isinstance(network, nn.Module) or not callable(network) else network()
     if not isinstance(model, nn.Module):
@@ -194,7 +188,8 @@ def identity(model: nn.Module) -> tuple[str, int]:
 
 def describe(model, dataset, recipe, seed, device, amp) -> History:
     """A history without epochs, whose facts begin the log."""
-    where = str(device) if world_size() == 1 else f"{device} × {world_size()}"
+    processes = distributed.world_size()
+    where = str(device) if processes == 1 else f"{device} × {processes}"
     name, parameters = identity(model)
     print(
         f"{name}, {parameters:,} parameters, by the recipe {recipe.name} on {dataset.name}: "

@@ -277,7 +277,7 @@ def identify(model: nn.Module, dataset, history) -> dict:
     ]
     layers = repr((model, settings, [bytecode(method.__code__) for method in methods]))
     scale = repr((round(dataset.mean, 9), round(dataset.std, 9)))  # threads decide the last bits
-    pixels = [part.cpu().numpy().tobytes() for part in (*dataset.train, *dataset.test)]
+    pixels = (part.cpu().contiguous().numpy() for part in (*dataset.train, *dataset.test))
     return {
         **history.recipe,
         "network": history.network,
@@ -298,5 +298,8 @@ def bytecode(code) -> tuple:
     return code.co_code, code.co_names, consts
 
 
-def fingerprint(*contents: bytes) -> str:
-    return hashlib.sha256(b"".join(contents)).hexdigest()[:12]
+def fingerprint(*contents) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()[:12]
