@@ -83,7 +83,6 @@ def dump(runs: list[History]) -> str:
 
 
 def parse(text: str) -> list[History]:
-    """Raises UsageError when `text` is something else."""
     return [History.from_json(json.dumps(run)) for run in json.loads(text)]
 
 

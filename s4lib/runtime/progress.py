@@ -12,7 +12,7 @@ from s4lib.runtime.distributed import rank
 
 
 @contextlib.contextmanager
-def progress(batches, on_batch=None):
+def progress(batches, on_batch):
     """A bar around `batches`, and a callback that writes the loss beside it and calls `on_batch`.
 
     The bar lives on a terminal, or in a notebook's log, and is one line in a file.
@@ -31,7 +31,6 @@ def progress(batches, on_batch=None):
             if time.perf_counter() > next_look or step == len(batches) - 1:
                 bar.set_description(f"loss={loss.item():.6f} batch_id={step}", refresh=False)
                 next_look = time.perf_counter() + 0.3
-            if on_batch:
-                on_batch(step, loss)
+            on_batch(step, loss)
 
         yield bar, after_batch
