@@ -100,7 +100,8 @@ def test_the_log_is_that_of_notebook_2_and_of_the_run_that_is_kept():
 
 @pytest.mark.parametrize("page", [FRONT, LIBRARY], ids=["front page", "library"])
 def test_links_and_pictures_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+    for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)", page.read_text("utf-8")):
+        target = "".join(target)
         if "://" not in target:
             assert (page.parent / target).exists(), target
 
