@@ -1,30 +1,66 @@
-"""`python -m notebooks.pictures`: the pictures of Part 2 again, from results, weights and MNIST."""
+"""`python -m notebooks.pictures`: Part 2's pictures, and the tables of the runs that are kept.
 
+The pictures are made from results, weights and MNIST; the tables, in README.md and s4lib/README.md,
+from results alone.
+"""
+
+import re
 from pathlib import Path
 
 import torch
 
 from s4lib import CLASSIC, MNISTNet, history, load, plots, predict
 from s4lib.__main__ import save_figure
-from s4lib.runtime.checkpoint import load_weights
+from s4lib.recipes import RECIPES
+from s4lib.runtime.checkpoint import atomic_write, load_weights
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "notebooks" / "results"
+
+
+def runs(name: str) -> list[history.History]:
+    return history.parse((RESULTS / f"{name}.json").read_text())
+
+
+def tables() -> dict[str, str]:
+    """The tables of runs that the pages show, by the command in the comment above each."""
+    header, *rest = zip(
+        *(history.summary(runs(name)).splitlines() for name in RECIPES), strict=True
+    )
+    train = "python -m s4lib train --recipe"
+    return {
+        f"{train} NAME --seeds N": "\n".join([header[0], rest[0][0], *rest[1]]),
+        f"{train} classic --seeds N": history.table(
+            runs("classic"), history.read_original(RESULTS / "original.csv")
+        ),
+        f"{train} consistent --seeds N": history.table(runs("consistent")),
+        "python -m tests.benchmarks.records open": history.summary(runs("open")),
+    }
+
+
+def filled(page: str) -> str:
+    """The text of a page with its tables of runs as `tables` has them now."""
+    for command, table in tables().items():
+        place = rf"(<!-- table: {re.escape(command)} -->\n)(?:\|.*\n)+"
+        page = re.sub(place, lambda match, table=table: f"{match[1]}{table}\n", page)
+    return page
 
 
 def main(out: Path = ROOT / "images") -> None:
     digits = load("mnist")
     images, labels = digits.test
     log_probs = predict(load_weights(MNISTNet()), digits.normalise(images))
-    runs = history.parse((ROOT / "notebooks/results/classic.json").read_text())
     augment = CLASSIC.augmentation(torch.Generator().manual_seed(0))
     for name, figure in {
         "samples": plots.samples(digits),
         "augmented": plots.augmented(digits, augment),
-        "modelloss": plots.model_loss(runs),
+        "modelloss": plots.model_loss(runs("classic")),
         "confusion_matrix": plots.confusion_matrix(labels, log_probs.argmax(1), digits.name),
         "mistakes": plots.mistakes(images, labels, log_probs, digits.name),
     }.items():
         save_figure(figure, out / f"{name}.png")
+    for page in (ROOT / "README.md", ROOT / "s4lib" / "README.md"):
+        atomic_write(page, filled(page.read_text("utf-8")).encode())
 
 
 if __name__ == "__main__":

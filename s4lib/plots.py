@@ -164,11 +164,16 @@ def confusion_matrix(labels, predictions, name: str) -> Figure:
     wrong = np.where(np.eye(10, dtype=bool), 0, counts)
     fig = Figure(figsize=(6.4, 6))
     ax = fig.subplots()
-    ax.imshow(wrong, cmap="Oranges", vmax=max(4, wrong.max() * 1.3))
+    most = max(4, wrong.max() * 1.3)
+    ax.imshow(wrong, cmap="Oranges", vmax=most)
     for (true, predicted), count in np.ndenumerate(counts):
         if count:
             weight = "bold" if true == predicted else "normal"
-            ax.text(predicted, true, count, ha="center", va="center", fontsize=9, weight=weight)
+            color = "white" if wrong[true, predicted] > 0.65 * most else "black"
+            ax.text(
+                predicted, true, count, color=color, weight=weight, fontsize=9,
+                ha="center", va="center",
+            )  # fmt: skip
     ax.set(xticks=range(10), yticks=range(10), xlabel="predicted", ylabel="true digit")
     ax.grid(visible=False)
     ax.set_title(f"{name}: {wrong.sum():,} mistakes in {counts.sum():,} test images")
@@ -266,39 +271,51 @@ def against_original(run, original: dict[int, float], goal: float = 99.4) -> Fig
 def filters(weight, title: str) -> Figure:
     """The kernels of a convolution (out, in, k, k): a column for each output, a row for each input.
 
-    Red is negative, blue positive, white zero.
+    Outputs and inputs are numbered from 0, as in PyTorch. Red is negative, blue positive.
     """
     kernels = torch.nn.functional.pad(weight.detach().float().cpu(), (0, 1, 0, 1), value=torch.nan)
     outputs, inputs, height, width = kernels.shape
     mosaic = kernels.permute(1, 2, 0, 3).reshape(inputs * height, outputs * width)[:-1, :-1].numpy()
-    fig = Figure(figsize=(9, 9 * mosaic.shape[0] / mosaic.shape[1] + 0.6))
+    fig = Figure(figsize=(9, 9 * mosaic.shape[0] / mosaic.shape[1] + 1.5))
     ax = fig.subplots()
     most = np.nanmax(np.abs(mosaic))
-    ax.imshow(mosaic, cmap="RdBu", vmin=-most, vmax=most)
-    ax.axis("off")
+    image = ax.imshow(mosaic, cmap="RdBu", vmin=-most, vmax=most)
+    ax.set_xticks(width * np.arange(outputs) + width / 2 - 1, range(outputs))
+    ax.set_yticks(height * np.arange(inputs) + height / 2 - 1, range(inputs))
+    ax.set(xlabel="output channel", ylabel="input")
+    ax.tick_params(length=0, labelsize=8)
+    ax.spines[:].set_visible(False)
+    ax.grid(visible=False)
     ax.set_title(title)
+    fig.colorbar(image, ax=ax, label="weight", location="bottom", shrink=0.4, aspect=30)
     return fig
 
 
-@styled
-def feature_maps(model, image, layers, title: str, channels: int = 8) -> Figure:
-    """What the first `channels` of some layers, named as in the model, make of one image.
-
-    `image` is normalised, (1, 1, 28, 28). Every map has its own scale, from white, its smallest
-    value, to black.
-    """
+def activations(model, images, layers) -> dict[str, torch.Tensor]:
+    """What some layers, named as in the model, make of normalised images: {name: (N, C, H, W)}."""
     maps, hooks = {}, []
     for name in layers:
 
         def keep(_layer, _inputs, output, name=name):
-            maps[name] = output[0, :channels].clone().numpy(force=True)
+            maps[name] = output.detach().clone()  # ReLU may overwrite it
 
         hooks.append(model.get_submodule(name).register_forward_hook(keep))
     with torch.no_grad():
-        model.eval()(image)
+        model.eval()(images)
     for hook in hooks:
         hook.remove()
-    fig = Figure(figsize=(9, 1.22 * len(layers) + 0.4))
+    return maps
+
+
+@styled
+def feature_maps(model, image, layers, title: str, channels: int = 8) -> Figure:
+    """What some layers make of one image: their strongest channels, the strongest first.
+
+    `image` is normalised, (1, 1, 28, 28). Strong is what is large on average. All maps of a layer
+    have one scale, from white, which is 0, to black, the layer's largest value.
+    """
+    fig = Figure(figsize=(9, 1.5 * len(layers) + 0.4))
+    fig.get_layout_engine().set(h_pad=0.13)
     grid = fig.subplots(len(layers), channels + 1, squeeze=False)
     for ax in grid.flat:
         ax.set(xticks=[], yticks=[])
@@ -307,10 +324,18 @@ def feature_maps(model, image, layers, title: str, channels: int = 8) -> Figure:
         ax.axis("off")
     grid[0, 0].imshow(image.squeeze().numpy(force=True), cmap="gray_r")
     grid[0, 0].set_title("image", fontsize=9, loc="center")
-    for row, name in zip(grid, layers, strict=True):
-        for ax, activation in zip(row[1:], maps[name], strict=False):
-            ax.imshow(activation, cmap="gray_r")
-        size = "×".join(map(str, maps[name].shape[1:]))
-        row[1].set_title(f"{name}, {size}", fontsize=9)
+    for row, (name, (maps,)) in zip(grid, activations(model, image, layers).items(), strict=True):
+        maps = maps.numpy(force=True)
+        size, most = "×".join(map(str, maps.shape[1:])), np.abs(maps).max()
+        strongest = np.abs(maps).mean((1, 2)).argsort(kind="stable")[::-1]
+        for ax, channel in zip(row[1:], strongest, strict=False):
+            ax.imshow(maps[channel], cmap="gray_r", vmin=0, vmax=most)
+            ax.set_xlabel(channel, fontsize=8)
+        for ax in row[1 + len(maps) :]:
+            ax.axis("off")
+        zero = (maps == 0).all((1, 2)).sum()
+        words = f"{name}, {size}: {zero} of {len(maps)} channels are 0 here, black is {most:.2g}"
+        label = row[1].text(0, 1.07, words, fontsize=9, transform=row[1].transAxes)
+        label.set_in_layout(False)  # wider than its map
     fig.suptitle(title, x=0.01, ha="left", fontsize=12)
     return fig

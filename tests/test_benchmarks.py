@@ -10,12 +10,15 @@ def test_the_race_shows_every_run_by_seconds_and_by_epochs():
         {"way": "fast", "seconds": [11.0], "accuracies": [99.3]},
     ]
     left, right = race.figure(runs).axes
-    for ax, times in ((left, [200.0, 10.0, 11.0]), (right, [2, 1, 1])):
+    for ax, times in ((left, [200.0, 10.0, 11.0, 10.5]), (right, [2, 1, 1, 1])):
         *drawn, goal = ax.lines
-        assert [line.get_xdata()[-1] for line in drawn] == times
-        assert [line.get_ydata()[-1] for line in drawn] == [99.4, 99.5, 99.3]
+        assert [line.get_xdata()[-1] for line in drawn] == times  # the last is FAST's mean
+        assert [line.get_ydata()[-1] for line in drawn] == [99.4, 99.5, 99.3, 99.4]
         assert goal.get_ydata()[0] == race.GOAL
-    assert [text.get_text() for text in right.get_legend().get_texts()] == ["classic", "fast"]
+    legend = [text.get_text() for text in right.get_legend().get_texts()]
+    assert legend == ["classic", "fast, mean of 2"]
+    assert [text.get_text() for text in right.texts] == ["99.4 %"]
+    assert "logarithmic" in left.get_xlabel()
 
 
 def test_an_example_that_stays_below_the_goal_is_shown_but_not_compared():

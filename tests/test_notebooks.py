@@ -21,8 +21,8 @@ PATHS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 ONE, TWO, THREE = PATHS
 IGNORED = "nbval-ignore-output"
 SMALL = {"S4_DATASET": "digits", "S4_EPOCHS": "1", "S4_SLIDERS": "no", "OMP_NUM_THREADS": "1"}
-SMALL |= {"S4_RECIPE": "classic", "S4_SEED": "0", "S4_REPOSITORY": ""}
-WHERE = "import s4lib; print(s4lib.__file__, os.getcwd(), sep='\\n')"
+SMALL |= {"S4_RECIPE": "classic", "S4_SEED": "0"}
+WHERE = "import s4lib; print(s4lib.__file__, os.environ.get('S4_DATA'), sep='\\n')"
 
 each = pytest.mark.parametrize("path", PATHS, ids=[path.stem for path in PATHS])
 
@@ -90,6 +90,11 @@ def test_headings_make_an_outline_from_what_to_what_next(path):
 def test_setup_comes_first_and_is_the_same_everywhere_then_parameters(path):
     setup, parameters, *others = code(read(path))
     assert setup.source == code(read(ONE))[0].source
+    title, *lines = setup.source.splitlines()
+    assert title.startswith("# @title ")
+    assert sum(not re.match(r"import |from |$", line) for line in lines) < 10
+    assert setup.metadata["cellView"] == "form"  # collapsed in Colab, and in JupyterLab
+    assert setup.metadata["jupyter"] == {"source_hidden": True}
     assert tags(parameters) == ["parameters"]
     assert "environ" not in parameters.source  # plain values: the library looks there
     assert not any("parameters" in tags(cell) for cell in others)
@@ -133,10 +138,18 @@ def run(notebook, cwd, **env):
     """Execute in `cwd`; the notebook as it is then, whether or not it ran through."""
     client = nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(cwd)}})
     try:
-        client.execute(env={**os.environ, **SMALL, "S4_ROOT": str(cwd), **env})
+        client.execute(env={**os.environ, **SMALL, **env})
     except nbclient.exceptions.CellExecutionError:
         return notebook, False
     return notebook, True
+
+
+def on(notebook, root, repository=""):
+    """The notebook on a machine whose / is `root`, with `repository` typed into its form."""
+    setup = code(notebook)[0]
+    setup.source = re.sub(r'(repository = ")[^"]*"', rf'\g<1>{repository}"', setup.source)
+    setup.source = re.sub(r'"/(content|kaggle)"', rf'"{root}/\1"', setup.source)
+    return notebook
 
 
 def setup_only(path=TWO):
@@ -147,44 +160,47 @@ def setup_only(path=TWO):
 
 
 def found(notebook):
-    """The folder whose s4lib was imported, and the folder to work in."""
-    module, folder = text(notebook.cells[1]).splitlines()
-    return Path(module).parents[1], Path(folder)
+    """The folder whose s4lib was imported, and that of MNIST."""
+    module, mnist = text(notebook.cells[1]).splitlines()
+    return Path(module).parents[1], Path(mnist)
 
 
+@pytest.fixture
+def no_data(monkeypatch):
+    monkeypatch.delenv("S4_DATA", raising=False)
+
+
+@pytest.mark.usefixtures("no_data")
 @pytest.mark.parametrize("folder", [".", "notebooks"])
 def test_the_project_is_found_here_or_above(folder):
     notebook, ran = run(setup_only(), ROOT / folder)
     assert ran
-    assert found(notebook) == (ROOT, ROOT)
+    assert found(notebook) == (ROOT, ROOT / "data")
 
 
+@pytest.mark.usefixtures("no_data")
 @pytest.mark.parametrize(
     "place", ["content/fork", "kaggle/working/fork", "kaggle/input/fork/fork-main"]
 )
 def test_the_project_is_found_where_colab_and_kaggle_put_it(place, tmp_path):
     home = copy(tmp_path / place)
     (tmp_path / "elsewhere").mkdir()
-    notebook, ran = run(setup_only(), tmp_path / "elsewhere", S4_ROOT=str(tmp_path))
+    notebook, ran = run(on(setup_only(), tmp_path), tmp_path / "elsewhere")
     assert ran
-    assert found(notebook) == (home, home)
+    assert found(notebook) == (home, home / "data")
 
 
-def test_what_is_not_here_is_said_in_one_line(tmp_path):
-    notebook, ran = run(read(TWO), tmp_path)
+@pytest.mark.parametrize("repository", ["", "nowhere"])
+def test_what_is_not_here_and_can_not_be_cloned_is_said_in_one_line(repository, tmp_path):
+    notebook, ran = run(on(read(TWO), tmp_path, repository), tmp_path)
     assert not ran
-    assert [output.traceback for output in code(notebook)[0].outputs] == [
-        ["No s4lib here: set repository, above, to the address of the project's git repository."]
-    ]
+    said = "".join(output.text for output in code(notebook)[0].outputs)
+    *gits, ours = said.splitlines()  # git's own, where the kernel has it
+    assert all(line.startswith("fatal: repository ") for line in gits)
+    assert ours == (
+        "UsageError: No s4lib here: set repository, above, to the address of the course's code."
+    )
     assert not list(tmp_path.iterdir())
-
-
-def test_a_repository_that_can_not_be_cloned_is_said_in_one_line(tmp_path):
-    notebook, ran = run(setup_only(), tmp_path, S4_REPOSITORY=str(tmp_path / "nowhere"))
-    assert not ran
-    (line,) = notebook.cells[0].outputs[0].traceback
-    assert line.startswith(f"{tmp_path}/nowhere has no s4lib, or can't be cloned. ")
-    assert "\n" not in line
 
 
 def test_a_lone_notebook_clones_the_repository_and_runs_with_injected_parameters(tmp_path):
@@ -200,9 +216,8 @@ def test_a_lone_notebook_clones_the_repository_and_runs_with_injected_parameters
     injected.metadata["tags"] = ["injected-parameters"]
     notebook.cells.insert(at + 1, injected)
 
-    notebook, ran = run(
-        notebook, alone, S4_REPOSITORY=str(origin), S4_EPOCHS="", S4_DATASET="", S4_SEED=""
-    )
+    on(notebook, tmp_path, origin)
+    notebook, ran = run(notebook, alone, S4_EPOCHS="", S4_DATASET="", S4_SEED="")
     assert ran
     log = next(text(cell) for cell in code(notebook) if "= fit(" in cell.source)
     assert log.startswith(
@@ -212,7 +227,8 @@ def test_a_lone_notebook_clones_the_repository_and_runs_with_injected_parameters
     assert f", {choose_device()}, " in log.splitlines()[0]  # CUDA where there is one
     assert log.count("Epoch") == 1
     assert {output.get("name", "stdout") for output in outputs(notebook)} == {"stdout"}
-    assert (alone / "session4/runs/notebook-classic-digits-1-3/weights.pt").exists()
+    assert (alone / "session4/s4lib").is_dir()
+    assert (alone / "runs/notebook-classic-digits-1-3/weights.pt").exists()
 
 
 def test_on_kaggle_outputs_go_where_writing_is_allowed(tmp_path):
@@ -227,9 +243,8 @@ def test_on_kaggle_outputs_go_where_writing_is_allowed(tmp_path):
         file.chmod(file.stat().st_mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
     working = tmp_path / "kaggle/working"
     working.mkdir()
-    shutil.copy(TWO, working / "notebook.ipynb")
-    (working / "notebook.ipynb").chmod(0o644)
-    env = {**os.environ, **SMALL, "S4_ROOT": str(tmp_path), "PYTHONPATH": ""}
+    nbformat.write(on(read(TWO), tmp_path), working / "notebook.ipynb")
+    env = {**os.environ, **SMALL, "PYTHONPATH": ""}
     done = subprocess.run(
         [*command, "notebook.ipynb"], cwd=working, env=env, capture_output=True, text=True
     )

@@ -40,7 +40,11 @@ def test_confusion_matrix_counts():
     (axes,) = plots.confusion_matrix(labels, predicted, "MNIST").axes
     shown = {tuple(map(int, text.get_position())): text.get_text() for text in axes.texts}
     assert shown == {(3, 3): "1", (8, 3): "1", (5, 5): "1"}
+    assert {text.get_color() for text in axes.texts} == {"black"}
     assert axes.get_title(loc="left") == "MNIST: 1 mistakes in 3 test images"
+    (axes,) = plots.confusion_matrix(labels.repeat(9), predicted.repeat(9), "MNIST").axes
+    white = [text.get_text() for text in axes.texts if text.get_color() == "white"]
+    assert white == ["9"]  # on dark orange
 
 
 def test_mistakes_come_surest_first():
@@ -126,7 +130,12 @@ def test_the_run_and_the_original_side_by_side():
 
 def test_filters_have_a_column_for_each_output_and_a_row_for_each_input():
     weight = torch.arange(3 * 2 * 3 * 3.0).view(3, 2, 3, 3)
-    (ax,) = plots.filters(weight, "title").axes
+    ax, scale = plots.filters(weight, "title").axes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "1", "2"]
+    assert [*ax.get_xticks()] == [1, 5, 9]
+    assert [*ax.get_yticks()] == [1, 5]
+    assert scale.get_xlabel() == "weight"
+    assert ax.images[0].get_clim() == (-53, 53)
     mosaic = ax.images[0].get_array()
     assert mosaic.shape == (7, 11)  # one blank row and two blank columns between the kernels
     for output in range(3):
@@ -135,18 +144,26 @@ def test_filters_have_a_column_for_each_output_and_a_row_for_each_input():
             assert (kernel == weight[output, row].numpy()).all()
 
 
-def test_feature_maps_are_what_the_layers_give():
+def test_feature_maps_are_the_strongest_channels_on_one_scale():
     torch.manual_seed(0)
     model, image = MNISTNet().eval(), torch.randn(1, 1, 28, 28)
-    figure = plots.feature_maps(model, image, ("block1", "block3"), "title", channels=4)
-    shown = [ax.images[0].get_array() for ax in figure.axes if ax.images]
-    assert (shown[0] == image[0, 0].numpy()).all()
     with torch.no_grad():
-        expected = model.block1(image)[0, :4]
-    assert all(
-        (one == other.numpy()).all() for one, other in zip(shown[1:5], expected, strict=True)
-    )
-    assert [len(one) for one in shown] == [28] + 4 * [28] + 4 * [3]
+        model.block3.conv2.bias[:5] = -1000  # dead
+    figure = plots.feature_maps(model, image, ("block1", "block3"), "title", channels=4)
+    shown = [ax for ax in figure.axes if ax.images]
+    assert (shown[0].images[0].get_array() == image[0, 0].numpy()).all()
+    assert [len(ax.images[0].get_array()) for ax in shown] == [28] + 4 * [28] + 4 * [3]
+    with torch.no_grad():
+        expected = model.block1(image)[0]
+    strongest = expected.mean((1, 2)).topk(4).indices.tolist()
+    assert [int(ax.get_xlabel()) for ax in shown[1:5]] == strongest
+    for ax, channel in zip(shown[1:5], strongest, strict=True):
+        assert (ax.images[0].get_array() == expected[channel].numpy()).all()
+        assert ax.images[0].get_clim() == (0, pytest.approx(expected.max().item()))
+    (words,) = [text.get_text() for text in shown[5].texts]
+    dead = (plots.activations(model, image, ["block3"])["block3"] == 0).all(3).all(2).sum()
+    assert dead >= 5
+    assert words.startswith(f"block3, 3×3: {dead} of 32 channels are 0 here, black is ")
     assert not model.block1._forward_hooks
 
 

@@ -3,13 +3,15 @@
 import json
 import re
 import shlex
+import statistics
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from s4lib import CLASSIC, history, recipes
+from notebooks import pictures
 from s4lib import __main__ as cli
+from s4lib import recipes
 from s4lib.model import MNISTNet
 from s4lib.receptive_field import receptive_fields
 from tests.benchmarks import race
@@ -19,7 +21,6 @@ FRONT = ROOT / "README.md"
 LIBRARY = ROOT / "s4lib" / "README.md"
 README, LIBRARY_PAGE = (page.read_text(encoding="utf-8") for page in (FRONT, LIBRARY))
 BOTH = README + LIBRARY_PAGE
-RUNS = history.parse((ROOT / "notebooks/results/classic.json").read_text())
 
 
 def rows_after(header: str) -> list[list[str]]:
@@ -28,54 +29,42 @@ def rows_after(header: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_the_result_table_is_what_the_runs_gave():
-    original = history.read_original(ROOT / "notebooks/results/original.csv")
-    assert history.table(RUNS, original) in LIBRARY_PAGE
+@pytest.mark.parametrize("page", [FRONT, LIBRARY], ids=["front page", "library"])
+def test_the_tables_of_runs_are_what_the_runs_gave(page):
+    text = page.read_text("utf-8")
+    assert text == pictures.filled(text), "run python -m notebooks.pictures"
 
 
-def test_the_recipes_table_is_what_their_runs_gave():
-    lines = history.summary(RUNS).splitlines()
-    for recipe, seeds in ((recipes.FAST, 10), (recipes.BEST, 10), (recipes.CONSISTENT, 4)):
-        runs = history.parse((ROOT / f"notebooks/results/{recipe.name}.json").read_text())
-        assert [run.seed for run in runs] == [*range(seeds)]
-        for run in runs:
-            assert run.dataset == "MNIST"
-            assert {**run.recipe, "milestones": tuple(run.recipe["milestones"])} == vars(recipe)
-        lines.append(history.summary(runs).splitlines()[2])
-    assert "\n".join(lines) in README
+def test_every_table_of_runs_has_its_place():
+    for command, table in pictures.tables().items():
+        assert f"<!-- table: {command} -->\n{table}\n" in BOTH
 
 
-def test_consistent_is_what_its_runs_were():
-    runs = history.parse((ROOT / "notebooks/results/consistent.json").read_text())
-    assert history.table(runs) in LIBRARY_PAGE
+@pytest.mark.parametrize("recipe", recipes.RECIPES.values(), ids=recipes.RECIPES)
+def test_the_runs_are_seeds_from_0_of_the_whole_recipe_on_mnist(recipe):
+    runs = pictures.runs(recipe.name)
     assert [run.seed for run in runs] == [*range(len(runs))]
     for run in runs:
         assert (run.network, run.dataset) == ("MNISTNet", "MNIST")
-        recipe = {**run.recipe, "milestones": tuple(run.recipe["milestones"])}
-        assert recipe == vars(recipes.CONSISTENT)
-        assert len(run.epochs) == recipes.CONSISTENT.epochs < 20
-        assert min(epoch.test_accuracy for epoch in run.epochs[7:]) >= 99.4
+        assert {**run.recipe, "milestones": tuple(run.recipe["milestones"])} == vars(recipe)
+        assert len(run.epochs) == recipe.epochs < 20
 
 
-def test_the_model_answers_run_ends_as_the_page_says():
-    (run,) = history.parse((ROOT / "notebooks/results/open.json").read_text())
-    accuracies = [epoch.test_accuracy for epoch in run.epochs]
-    assert f"{run.parameters:,} parameters without" in LIBRARY_PAGE
-    assert f"ends at {accuracies[-1]:.2f}%" in LIBRARY_PAGE
-    assert f"is at {min(accuracies[5:]):.2f}% or more from the\nsixth epoch on" in LIBRARY_PAGE
+@pytest.mark.parametrize(("name", "settled"), [("consistent", 8), ("open", 6)])
+def test_every_seed_is_at_the_goal_from_the_epoch_on_that_the_pages_say(name, settled):
+    curves = [[e.test_accuracy for e in run.epochs] for run in pictures.runs(name)]
+    assert min(min(curve[settled - 1 :]) for curve in curves) >= 99.4
+    assert min(map(statistics.mean, [*zip(*curves, strict=True)][4:])) >= 99.4
+
+
+def test_the_model_answer_is_as_large_as_the_page_says():
+    (parameters,) = {run.parameters for run in pictures.runs("open")}
+    assert f"{parameters:,}\nparameters, without" in LIBRARY_PAGE
 
 
 def test_the_race_table_is_what_the_race_gave():
     report = json.loads((ROOT / "notebooks/results/race.json").read_text())
     assert race.table(report["runs"]) in LIBRARY_PAGE
-
-
-def test_the_runs_are_five_seeds_of_the_whole_recipe_on_mnist():
-    assert [run.seed for run in RUNS] == [0, 1, 2, 3, 4]
-    for run in RUNS:
-        assert run.dataset == "MNIST"
-        assert {**run.recipe, "milestones": tuple(run.recipe["milestones"])} == vars(CLASSIC)
-        assert len(run.epochs) == CLASSIC.epochs
 
 
 def test_the_network_table_is_the_network():
@@ -96,14 +85,23 @@ def test_the_layers_are_those_that_summary_prints(capsys):
     assert capsys.readouterr().out.split("\n\n")[0].strip() in README
 
 
-def test_the_log_is_that_of_the_run():
-    log = "\n".join(f"Epoch {epoch.epoch}:\n{epoch}" for epoch in RUNS[0].epochs)
-    assert log.strip() in README
+def test_the_log_is_that_of_notebook_2_and_of_the_run_that_is_kept():
+    cells = json.loads((ROOT / "notebooks/2_architectural_basics.ipynb").read_text("utf-8"))[
+        "cells"
+    ]
+    (fit,) = [cell for cell in cells if "= fit(NETWORKS" in "".join(cell["source"])]
+    said = "".join(line for output in fit["outputs"] for line in output["text"])
+    _, log = re.sub(r"loss=.*\n", "", said).split("\n\n", 1)  # without the progress bars
+    assert f"\n```\n{log.strip()}\n```\n" in README
+    seconds = re.compile(r" *\([\d.]+ s\)")
+    kept = "\n".join(f"Epoch {e.epoch}:\n{e}" for e in pictures.runs("consistent")[0].epochs)
+    assert seconds.sub("", log).strip() == seconds.sub("", kept).strip()
 
 
 @pytest.mark.parametrize("page", [FRONT, LIBRARY], ids=["front page", "library"])
 def test_links_and_pictures_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+    for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)", page.read_text("utf-8")):
+        target = "".join(target)
         if "://" not in target:
             assert (page.parent / target).exists(), target
 
@@ -112,8 +110,13 @@ def test_the_command_for_a_fork_rewrites_its_badges(tmp_path):
     """The command of the page itself, on a copy of the page."""
     (command,) = re.findall(r"^git grep .*$", README, re.M)
     (tmp_path / "README.md").write_text(README, encoding="utf-8")
-    for words in ("git init -q", "git add README.md", command):
+    (tmp_path / "one.ipynb").write_bytes((ROOT / "notebooks/1_backpropagation.ipynb").read_bytes())
+    for words in ("git init -q", "git add .", command):
         subprocess.run(words, cwd=tmp_path, shell=True, check=True)
+    notebook = json.loads((tmp_path / "one.ipynb").read_text("utf-8"))
+    assert 'repository = "https://github.com/you/session4"' in "".join(
+        notebook["cells"][2]["source"]
+    )
     rewritten = (tmp_path / "README.md").read_text("utf-8")
     assert "OWNER/NAME" not in rewritten
     assert "colab.research.google.com/github/you/session4/" in rewritten

@@ -212,7 +212,7 @@ def test_bfloat16_hardly_turns_the_gradients(digits):
     exact = gradients(copy.deepcopy(model).double(), images.double(), torch.float64)
     rounded = gradients(model.to(memory_format=torch.channels_last), images, torch.bfloat16)
     for name, gradient in exact.items():
-        assert F.cosine_similarity(gradient, rounded[name], dim=0) > 0.98, name
+        assert F.cosine_similarity(gradient, rounded[name], dim=0) > 0.97, name
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 1])
