@@ -47,7 +47,10 @@ def read_digits(path: str | Path) -> Tensor:
     ink = find_ink(read_grey(path))
     if not ink.any():
         raise UsageError(f"{path} shows no digit: nothing stands out from the background.")
-    digits = [centre(fit_box(thicken(crop(digit)))) for digit in separate(ink)]
+    box = crop(ink)
+    if (at_border(box) > 0.5).mean() > 0.75 and box.mean() < 0.9:  # it is the paper round a digit
+        ink = 1 - box
+    digits = [centre(fit_box(crop(digit))) for digit in separate(ink)]
     blobs = [ndimage.binary_erosion(digit > 127, np.ones((9, 9))).any() for digit in digits]
     if all(blobs):  # no stroke is 9 of 28 pixels wide
         raise UsageError(f"{path} shows nothing that looks like a digit.")
@@ -80,8 +83,7 @@ def read_grey(path: str | Path) -> np.ndarray:
             what = (kind for mark, kind in OTHERS.items() if mark in content[:256])
             reason = f"it is {next(what, 'no picture')}. Save it as PNG or JPEG"
         raise UsageError(f"Can't read {path}: {reason}.") from error
-    *colours, alpha = np.moveaxis(np.asarray(image) / 255, -1, 0)
-    grey = np.tensordot((0.299, 0.587, 0.114), colours, 1)  # ITU-R BT.601, as Pillow's "L"
+    grey, alpha = np.moveaxis(np.asarray(image.convert("LA")) / 255, -1, 0)
     # Holes in a picture get its usual brightness; strokes on nothing, the opposite of theirs.
     usual = np.median(grey[alpha >= min(0.5, alpha.max())])
     behind = usual if alpha.mean() > 0.5 else usual < 0.5
@@ -98,8 +100,7 @@ def find_ink(grey: np.ndarray) -> np.ndarray:
     if np.abs(contrast).max() <= floor:  # the surface fits badly; noise alone is less
         grain = grey - ndimage.gaussian_filter(grey, max(1, max(grey.shape) / 100))
         floor = max(0.06, 15 * np.quantile(np.abs(grain), 0.25))
-    rest = contrast * ~(frame(contrast > floor) | frame(contrast < -floor))
-    contrast = rest if (np.abs(rest) > floor).any() else contrast  # a digit may be all edge
+    contrast = contrast * ~(frame(contrast > floor) | frame(contrast < -floor))
     if np.maximum(contrast - floor, 0).sum() < np.maximum(-contrast - floor, 0).sum():
         contrast, surface = -contrast, -surface  # dark on light
     ink = stand_out(contrast, floor)
@@ -113,18 +114,8 @@ def find_ink(grey: np.ndarray) -> np.ndarray:
 
 
 def paper(grey: np.ndarray) -> np.ndarray:
-    """The brightness of the background: a quadratic surface, so that light may fall unevenly.
-
-    Least squares, each time without what is far off, from the median of the border, or of a line
-    farther in where the border is a bar's: unlike that.
-    """
-    lines = []
-    for side in range(4):
-        outer, inner = np.rot90(grey, side)[0], inside(np.rot90(grey, side))[0]
-        bar = (np.abs(inner - np.median(outer)) < 0.15).mean() < 0.2
-        lines.append(inner if bar else outer)
-    start = np.quantile(np.concatenate(lines), 0.5, method="lower")
-    surface = np.full_like(grey, start)
+    """The background: a quadratic surface of brightness, each time fitted to what is near it."""
+    surface = np.full_like(grey, np.median(grey))
     y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in grey.shape), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
     some = (slice(None, None, max(1, max(grey.shape) // 100)),) * 2  # are plenty
@@ -187,25 +178,6 @@ def separate(ink: np.ndarray) -> list[np.ndarray]:
 def crop(ink: np.ndarray) -> np.ndarray:
     rows, columns = np.nonzero(ink > 0.1)
     return ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-
-
-def loops(ink: np.ndarray) -> int:
-    """How many holes there are, but for those that vanish at 20 pixels."""
-    holes = np.bincount(ndimage.label(np.pad(ink, 1) <= 0.5)[0].ravel())
-    return (holes[2:] > (max(ink.shape) / 20) ** 2).sum()
-
-
-def thicken(ink: np.ndarray, width: float = 2.0) -> np.ndarray:
-    """Widen strokes to `width` of the 20 pixels, as far as that fills no loop and closes none."""
-    depth = ndimage.distance_transform_edt(np.pad(ink, 1) > 0.5)
-    # Across a stroke the distance to its edge rises and falls: on average a quarter of the width.
-    missing = width * max(ink.shape) / 20 - 4 * depth[depth > 0].mean()
-    for radius in range(round(missing / 2), 0, -1):
-        disc = np.hypot(*np.ogrid[-radius : radius + 1, -radius : radius + 1]) <= radius
-        thick = ndimage.grey_dilation(np.pad(ink, radius), footprint=disc)
-        if loops(thick) == loops(ink):
-            return thick
-    return ink
 
 
 def fit_box(ink: np.ndarray) -> np.ndarray:

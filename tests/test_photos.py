@@ -13,7 +13,7 @@ from scipy import ndimage
 from s4lib import photos
 from s4lib.data import normalise
 from s4lib.model import MNISTNet
-from s4lib.photos import answer, loops, read_digit, read_digits, thicken
+from s4lib.photos import answer, read_digit, read_digits
 from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import load_weights
 from s4lib.train import predict
@@ -124,7 +124,8 @@ def test_specks_and_the_edge_of_the_page_are_left_out(tmp_path):
     dirty = clean.copy()
     dirty.paste((20, 20, 20), (0, 0, 6, 500))  # the table beside the page
     dirty.paste((20, 20, 20), (380, 40, 388, 46))  # a speck
-    assert read(dirty, tmp_path / "a.png").equal(read(clean, tmp_path / "b.png"))
+    seen = [read(image, tmp_path / "page.png").float() for image in (dirty, clean)]
+    assert (seen[0] - seen[1]).abs().max() <= 2
 
 
 def test_mnist_images_come_back_nearly_as_they_were(mnist, model, tmp_path):
@@ -183,17 +184,14 @@ def test_broken_strokes_stay_together(model, tmp_path):
     assert digits_in(model, read(broken, tmp_path / "broken.png")[None]) == [7]
 
 
-def test_thickening_keeps_small_loops_and_closes_none():
-    image = Image.new("L", (200, 400))
-    pencil = ImageDraw.Draw(image)
-    pencil.ellipse((90, 5, 126, 41), outline=255, width=3)  # a 9 with a small head
-    pencil.line((125, 23, 110, 395), fill=255, width=3)
-    nine = np.asarray(image)[5:396, 88:128] / 255
-    assert loops(thicken(nine)) == loops(nine) == 1
-    open_ring = nine.copy()
-    open_ring[14:30, :12] = 0
-    assert loops(thicken(open_ring)) == loops(open_ring) == 0
-    assert thicken(nine).sum() > 1.5 * nine.sum()
+def test_a_marker_that_fills_a_dark_frame_is_the_digit(model, tmp_path):
+    """Most of what is left of the paper is then enclosed, and looks like something written."""
+    for digit in (0, 3, 8):
+        image = draw(digit, (200, 260), 44, box=(24, 24, 176, 236))
+        framed = np.array(image)
+        framed[:6] = framed[-6:] = framed[:, :6] = framed[:, -6:] = 10
+        seen = read(Image.fromarray(framed), tmp_path / "framed.png")
+        assert digits_in(model, seen[None]) == [digit]
 
 
 def test_several_digits_are_counted_and_with_many_read_in_order(model, tmp_path):

@@ -21,7 +21,7 @@ from strokes import STROKES, draw
 from backprop import network, playground
 from s4lib.data import MNIST_MEAN, MNIST_STD, normalise
 from s4lib.model import MNISTNet
-from s4lib.photos import centre, crop, fit_box, read_digit, thicken
+from s4lib.photos import centre, crop, fit_box, read_digit
 from s4lib.receptive_field import receptive_fields
 from s4lib.runtime.checkpoint import load_weights
 
@@ -566,13 +566,10 @@ def test_a_hand_draws_every_digit_and_it_is_read_as_predict_would(view, tmp_path
         picture = view.evaluate("document.getElementById('pad').toDataURL().split(',')[1]")
         (tmp_path / "pad.png").write_bytes(base64.b64decode(picture))
 
-        # What the network sees is what photos.py makes of the same ink, but for rounding. The
-        # pen is thick enough that `thicken` has nothing to do.
+        # What the network sees is what photos.py makes of the same ink, but for rounding.
         ink = np.asarray(Image.open(tmp_path / "pad.png"))[..., 3] / 255
         seen = ink_of(view, "seen")
-        cropped = crop(ink)
-        assert thicken(cropped).shape == cropped.shape
-        assert np.abs(seen - centre(fit_box(cropped)).astype(int)).max() <= 1
+        assert np.abs(seen - centre(fit_box(crop(ink))).astype(int)).max() <= 1
 
         # And the whole way: the pad as a picture, read from a file.
         image = normalise(read_digit(tmp_path / "pad.png")[None].float()).double()
