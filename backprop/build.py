@@ -8,10 +8,8 @@ words, numbers, colours and lines, or the workbook's formulas and styles. Compar
 rather than pixels keeps other versions of matplotlib, LibreOffice and fonts from mattering.
 """
 
-import errno
 import hashlib
 import io
-import os
 import re
 import shutil
 import subprocess
@@ -28,7 +26,7 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 from PIL import Image, ImageChops, ImageOps, PngImagePlugin
 
-from backprop import layer_plots, limits, office, playground, plots, workbook
+from backprop import layer_plots, office, playground, plots, workbook
 from backprop.network import RATES, WEIGHTS, errors, train
 
 WORKBOOK = "backprop/backpropagation.xlsx"
@@ -55,7 +53,7 @@ def larger_rates():
     """E_total after 100 steps at 501 rates, and at the six."""
     rates = np.geomspace(0.1, 1e4, 501)
     six = {rate: train(rate)["E_total"][-1] for rate in RATES}
-    return plots.larger_rates(rates, limits.sweep(rates)[-1], six)
+    return plots.larger_rates(rates, train(rates)["E_total"][-1], six)
 
 
 PICTURES = {
@@ -89,49 +87,46 @@ def build(root: Path) -> None:
 
     Raises OSError if a folder cannot be written to.
     """
-    for folder in (root / "backprop", root / "images"):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-
-    with tempfile.TemporaryDirectory(dir=root, prefix=".backprop-") as name:
-        made = Path(name)
+    for folder in ("backprop", "images"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".backprop-") as folder:
+        made = Path(folder)
         (made / "backprop").mkdir()
         (made / "images").mkdir()
         for picture, draw in PICTURES.items():
             save(draw(), made / picture)
         workbook.build(made / WORKBOOK, made / DIAGRAM)
         (made / playground.PAGE).write_text(playground.page(), "utf-8")
-        lines = [f"wrote {name}" for name in (*PICTURES, WORKBOOK, playground.PAGE)]
+        names, failure = [*PICTURES, WORKBOOK, playground.PAGE], None
         try:
             take_screenshots(made)
-            lines += [f"wrote {name}" for name in SHEETS]
+            names += SHEETS
         except (RuntimeError, subprocess.SubprocessError) as problem:
-            lines.append(f"left the pictures of the sheets as they were: {problem}")
-        for path in [path for path in made.rglob("*.*") if path.is_file()]:
-            os.replace(path, root / path.relative_to(made))
-    print(*lines, sep="\n")
+            failure = f"left the pictures of the sheets as they were: {problem}"
+        for name in names:
+            (made / name).replace(root / name)
+            print(f"wrote {name}")
+        if failure:
+            print(failure)
 
 
 def check(root: Path) -> bool:
     """Print for every file whether it is what `build` would make; True if all are."""
     wanted = {name: fingerprint(draw()) for name, draw in PICTURES.items()}
-    with tempfile.TemporaryDirectory() as name:
-        made = Path(name)
-        save(plots.network_diagram(), made / "diagram.png")
-        workbook.build(made / "book.xlsx", made / "diagram.png")
-        wanted |= dict.fromkeys((WORKBOOK, *SHEETS), stamp(made / "book.xlsx"))
+    with tempfile.TemporaryDirectory() as folder:
+        diagram, book = Path(folder, "diagram.png"), Path(folder, "book.xlsx")
+        save(plots.network_diagram(), diagram)
+        workbook.build(book, diagram)
+        wanted |= dict.fromkeys((WORKBOOK, *SHEETS), stamp(book))
     wanted[playground.PAGE] = playground.page()
 
-    current = True
+    states = {}
     for name, mark in wanted.items():
-        there = (root / name).is_file()
-        state = (
-            "missing" if not there else "current" if stamp(root / name) == mark else "not current"
-        )
-        print(f"{name}: {state}")
-        current &= state == "current"
-    return current
+        states[name] = "current" if stamp(root / name) == mark else "not current"
+        if not (root / name).exists():
+            states[name] = "missing"
+        print(f"{name}: {states[name]}")
+    return {*states.values()} == {"current"}
 
 
 # What a figure shows, short of ticks' places and labels, which matplotlib's version decides.
@@ -208,14 +203,14 @@ def take_screenshots(root: Path) -> None:
     notes = PngImagePlugin.PngInfo()
     notes.add_text("Fingerprint", stamp(root / WORKBOOK))
     with tempfile.TemporaryDirectory() as folder:
-        pages = office.screenshots(root / WORKBOOK, Path(folder))
+        (printed,) = office.convert("pdf", [root / WORKBOOK], Path(folder))
+        subprocess.run(["pdftoppm", "-r", "150", "-png", printed, f"{folder}/page"], check=True)
+        pages = sorted(Path(folder).glob("page-*.png"))
         for name, (number, boxes) in SHEETS.items():
             page = Image.open(pages[number]).convert("RGB")
-            scale = np.array([page.width, page.height] * 2)
-            parts = [page.crop(tuple((box * scale).round())) for box in np.array(boxes)]
-            size = max(part.width for part in parts), sum(part.height for part in parts)
-            picture, down = Image.new("RGB", size, "white"), 0
-            for part in parts:
+            picture, down = Image.new("RGB", page.size, "white"), 0
+            for box in np.array(boxes):
+                part = page.crop(tuple((box * [*page.size, *page.size]).round()))
                 picture.paste(part, (0, down))
                 down += part.height
             picture = picture.crop(ImageChops.invert(picture).getbbox())

@@ -12,8 +12,6 @@ https://mattmazur.com/2015/03/17/a-step-by-step-backpropagation-example/, which,
 updates its biases.
 """
 
-import math
-
 import numpy as np
 
 INPUTS = (0.05, 0.10)  # i1, i2
@@ -109,32 +107,23 @@ def train(
     """Gradient descent, w ← w − rate · ∂E_total/∂w, as a table with one row a step.
 
     Row n, of `steps` + 1, is the network after n updates. The table is a structured array whose
-    fields are `COLUMNS`: `train(0.5)["E_total"]` is the error curve, of shape (steps + 1,).
-    Raises ValueError unless `rate` is positive and finite.
+    fields are `COLUMNS`: `train(0.5)["E_total"]` is the error curve, of shape (steps + 1,). Of an
+    array of rates each trains a network of its own, and the curves are (steps + 1, rates).
+    Raises ValueError unless every rate is positive and finite.
     """
-    check_rate(rate)
-    table = np.zeros(steps + 1, dtype=[(name, float) for name in COLUMNS])
-    table["i1"], table["i2"] = inputs
-    table["t1"], table["t2"] = targets
-
-    for step in range(steps + 1):
-        row = table[step]
-        grads = gradients(inputs, targets, weights, biases)
-        row["step"] = step
-        for k in range(8):
-            row[f"w{k + 1}"] = weights[k]
-            row[f"dE_dw{k + 1}"] = grads[k]
-        for name, value in zip(UNITS, forward(inputs, weights, biases), strict=True):
-            row[name] = value
-        for name, value in zip(ERRORS, errors(inputs, targets, weights, biases), strict=True):
-            row[name] = value
-
-        weights = [w - rate * dE_dw for w, dE_dw in zip(weights, grads, strict=True)]
-
-    return table
-
-
-def check_rate(rate):
-    """Raise a ValueError unless the learning rate is a positive, finite number."""
-    if not (math.isfinite(rate) and rate > 0):
+    if not np.all(np.isfinite(rate) & (np.asarray(rate) > 0)):
         raise ValueError(f"the learning rate must be a positive number, not {rate}")
+    table = np.zeros(steps + 1, dtype=[(name, float, np.shape(rate)) for name in COLUMNS])
+    for step, row in enumerate(table):
+        grads = gradients(inputs, targets, weights, biases)
+        for names, values in (
+            (("step", "i1", "i2", "t1", "t2"), (step, *inputs, *targets)),
+            (("w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8"), weights),
+            (UNITS, forward(inputs, weights, biases)),
+            (ERRORS, errors(inputs, targets, weights, biases)),
+            (GRADIENTS, grads),
+        ):
+            for name, value in zip(names, values, strict=True):
+                row[name] = value
+        weights = [w - rate * dE_dw for w, dE_dw in zip(weights, grads, strict=True)]
+    return table

@@ -25,12 +25,12 @@ from backprop.formulas import (
     label,
     name,
 )
-from backprop.limits import ROUNDING
 from backprop.network import COLUMNS, INPUTS, RATES, TARGETS, WEIGHTS, slope, train
 from backprop.plots import FAMILIES, RATE_COLOURS, family, tint
 from s4lib.plots import GREY
 
 STEPS = 100
+ROUNDING = 1e-15  # an error that rises by less has not risen: float64 has no more digits of it
 SHOWN_STEPS = (0, 1, 2, 5, *range(10, STEPS + 1, 10))
 HAND, TRAINING, COMPARISON = "By hand", "Training", "Learning rates"
 

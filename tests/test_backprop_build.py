@@ -1,6 +1,5 @@
 """`python -m backprop`: what it builds, what `--check` notices, and what it says to mistakes."""
 
-import os
 import re
 import shutil
 import zipfile
@@ -157,14 +156,6 @@ def test_a_mistake_gets_one_line(arguments, folder, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(arguments, folder)
     assert capsys.readouterr().err == f"python -m backprop: {message}\n"
-
-
-def test_a_folder_that_cannot_be_written_to(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "images")
-    with pytest.raises(SystemExit, match="2"):
-        main([], tmp_path)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"python -m backprop: cannot write to {tmp_path / 'images'}: ")
 
 
 def test_an_installed_package_writes_into_the_current_folder(tmp_path):
