@@ -1,19 +1,25 @@
-"""Write down, as a tape, which layers a PyTorch network calls on what.
+"""Read the tape that PyTorch keeps of a network's run, and write it down as one for `layers.py`.
 
-PyTorch runs the network once, and every function that is called on its weights or on what follows
-from its images becomes a step, be it a module's or not. So the order is that of execution, and a
-layer that is used twice is two steps with the same weights.
+For its own backward pass PyTorch links each result to a node that says which function made it, of
+what. These nodes are read here, be the function a module's or not. So the order is that of
+execution, and a layer that is used twice is two steps with the same weights.
 """
 
 import inspect
+import math
+import re
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 
 from backprop import layers
 from backprop.tape import Step
 from s4lib.runtime import UsageError
+
+CONSTANT = Tensor | int | float
+ZERO, ONE = torch.tensor([[0.0], [1.0]], dtype=torch.float64)  # for a bias or weight left out
 
 
 def record(net, images, seed=0):
@@ -21,24 +27,29 @@ def record(net, images, seed=0):
 
     Returns the steps that the result depends on, in order, and the values that they start from:
     "images", the weights by PyTorch's names, and constants such as dropout's masks, which are drawn
-    after `torch.manual_seed(seed)`. A network in evaluation mode gives the steps of evaluation; in
-    training mode its running statistics move, as in any forward pass.
+    after `torch.manual_seed(seed)`. A network in evaluation mode gives the steps of evaluation.
+    The network itself, its running statistics included, stays as it is.
 
     Raises UsageError, and names it, for whatever `layers.py` cannot differentiate.
     """
-    images = images.clone().requires_grad_().clone()  # the second may be overwritten by a layer
-    recorder = Recorder({**dict(net.named_buffers()), **dict(net.named_parameters())}, images)
+    given = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
+    given |= {name: buffer.clone() for name, buffer in net.named_buffers()}
+    images = images.detach().clone().requires_grad_()
     torch.manual_seed(seed)
-    with recorder:
-        log_probs = net(images)
+    with Calls() as calls:
+        log_probs = functional_call(net, given, images.clone())  # a clone may be overwritten
+    if getattr(log_probs, "grad_fn", None) is None:
+        raise UsageError("No gradient leads from the network's output back to its images.")
 
-    if id(log_probs) not in recorder.known:
-        raise UsageError("The network's output does not follow from its images.")
-    needed, steps = {recorder.known[id(log_probs)][0]}, []
-    for step in reversed(recorder.steps):
-        if step.output in needed:
-            needed |= set(step.inputs)
-            steps.insert(0, step)
+    names = {tensor: name for name, tensor in {**given, "images": images}.items()}
+    steps, ahead = [], {log_probs.grad_fn}
+    while ahead:
+        node = max(ahead, key=lambda node: node._sequence_nr())  # the last that was executed
+        kind, inputs, options = read(node, calls)
+        output, *handed = (name_of(item, names) for item in (node, *inputs))
+        steps.insert(0, Step(output, kind, tuple(handed), options))
+        ahead |= {item for item in inputs if not isinstance(item, CONSTANT)}
+        ahead.remove(node)
     if steps[-1].kind != "log_softmax":
         raise UsageError(f"The network must end in log_softmax(dim=1), not in {steps[-1].kind}.")
     missing = dict.fromkeys(pair for pair in map(missing_pair, steps) if pair)
@@ -47,7 +58,22 @@ def record(net, images, seed=0):
             f"backprop/layers.py lacks {'; '.join(missing)}. "
             "Write the functions there, or leave the layer out."
         )
-    return steps, {name: recorder.values[name] for name in needed & recorder.values.keys()}
+    used = {name for step in steps for name in step.inputs}
+    constants = {name: c for c, name in names.items() if name in used and isinstance(c, CONSTANT)}
+    return steps, {name: torch.as_tensor(c).numpy(force=True) for name, c in constants.items()}
+
+
+def name_of(item, names) -> str:
+    """What a node's result, a tensor or a number is called, in `names` from now on."""
+    if item is None:
+        raise UsageError("A layer is handed something that was computed without gradients.")
+    if item not in names:
+        if isinstance(item, Tensor) and item.requires_grad:
+            shape = tuple(item.shape)
+            raise UsageError(f"A tensor of shape {shape} is no parameter and no function's result.")
+        kind = "constant" if isinstance(item, CONSTANT) else function_of(item)
+        names[item] = f"{kind} {len(names)}"
+    return names[item]
 
 
 def missing_pair(step) -> str | None:
@@ -59,198 +85,152 @@ def missing_pair(step) -> str | None:
     if None in pair:
         return " and ".join(names)
     known = set.intersection(*(set(inspect.signature(one).parameters) for one in pair))
-    unknown = {option: value for option, value in step.options.items() if option not in known}
-    if not unknown:
-        return None
-    options = ", ".join(f"{option}={value!r}" for option, value in unknown.items())
-    return f"{' and '.join(names)} with {options}"
+    unknown = [f"{name}={value!r}" for name, value in step.options.items() if name not in known]
+    return f"{' and '.join(names)} with {', '.join(unknown)}" if unknown else None
 
 
-class Recorder(TorchFunctionMode):
-    """While it is entered, each PyTorch function called on `weights` or what follows is a step."""
+class Calls(TorchFunctionMode):
+    """While it is entered: what each function is handed and the shape of its result, by node."""
 
-    def __init__(self, weights: dict[str, Tensor], images: Tensor):
+    def __init__(self):
         super().__init__()
-        known = {**weights, "images": images}
-        self.steps: list[Step] = []
-        self.values = {name: tensor.numpy(force=True).copy() for name, tensor in known.items()}
-        # By id, which stays unique because the tensor is kept: its name, and the tensor's version,
-        # which PyTorch raises whenever it is overwritten.
-        self.known = {id(one): (name, one._version, one) for name, one in known.items()}
+        self.handed, self.shapes = {}, {}
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        tensors = [item for item in leaves([args, [*kwargs.values()]]) if isinstance(item, Tensor)]
-        before = {id(tensor): tensor._version for tensor in tensors}
-        random_state = torch.get_rng_state()
         result = function(*args, **kwargs)
-        results = [item for item in leaves([result]) if isinstance(item, Tensor)]
-        new = [item for item in results if before.get(id(item)) != item._version]
-        if not (new and before.keys() & self.known.keys()):
-            return result
-
-        kind, inputs, options = read(function, args, kwargs, random_state)
-        if not new[0].requires_grad:
-            options = {**options, "requires_grad": False}
-        names = tuple(self.name(item, before.get(id(item))) for item in inputs)
-        output = f"{kind} {len(self.steps) + 1}"
-        self.steps.append(Step(output, kind, names, options))
-        self.known |= {id(item): (output, item._version, item) for item in new}
+        if isinstance(result, Tensor):
+            self.handed.setdefault(result.grad_fn, (*args, *kwargs.values()))
+            self.shapes[result.grad_fn] = tuple(result.shape)
         return result
 
-    def name(self, item, version) -> str:
-        """What an argument is called; a number, or a tensor that follows from none, is constant.
-
-        `version` is that of a tensor before the call.
-        """
-        if id(item) in self.known:
-            name, expected, _ = self.known[id(item)]
-            if version != expected:
-                raise UsageError(f"The network overwrites {name} in place before its last use.")
-            return name
-        if isinstance(item, Tensor) and item.requires_grad:
-            shape = tuple(item.shape)
-            raise UsageError(f"A tensor of shape {shape} is no parameter and no function's result.")
-        name = f"constant {len(self.values)}"
-        self.values[name] = item.numpy().copy() if isinstance(item, Tensor) else item
-        return name
+    def shape(self, item) -> tuple[int, ...]:
+        """The shape of a tensor or of a function's result; of one within a function it is ()."""
+        return tuple(item.shape) if isinstance(item, Tensor) else self.shapes.get(item, ())
 
 
-def leaves(items):
-    """The items of a list, and of the lists in it."""
-    for item in items:
-        if isinstance(item, list | tuple):
-            yield from leaves(item)
-        else:
-            yield item
+def function_of(node) -> str:
+    """The function that a node belongs to: "leaky_relu" for LeakyReluBackward0."""
+    name = re.sub(r".*::|^Native|Backward\d*$", "", node.name())
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def behind(node):
+    """What a node stands for: a leaf for its tensor, a clone for what it was made of."""
+    while node is not None and function_of(node) == "clone":
+        ((node, _),) = node.next_functions
+    return getattr(node, "variable", node)
 
 
 # ---- PyTorch's functions as layers: the kind, what it is handed, and {option: (value, usual)} ----
 
 
-def read(function, args, kwargs, random_state):
-    """The layer that a call was, as a `Step` has it: its kind, inputs, and unusual options."""
-    name = (resolve_name(function) or function.__name__).removesuffix(".__get__")
-    name = name.rpartition(".")[2].strip("_")
-    kwargs = {key: value for key, value in kwargs.items() if key != "inplace"}
-    if "input" in kwargs:
-        args = kwargs.pop("input"), *args
-    with torch.random.fork_rng(devices=[]):
-        torch.set_rng_state(random_state)
-        layer = LAYERS[name](function, *args, **kwargs) if name in LAYERS else None
+def read(node, calls):
+    """The layer that a node is, as a `Step` has it: its kind, inputs, and unusual options.
+
+    A function that is not listed below is a layer of its own name, with those of its options, by
+    PyTorch's names, that the pair in `layers.py` takes.
+    """
+    function = function_of(node)
+    inputs = [behind(before) for before, _ in node.next_functions]
+    layer = LAYERS[function](calls, node, *inputs) if function in LAYERS else None
     if layer:
         kind, inputs, options = layer
-        return kind, inputs, {key: one for key, (one, usual) in options.items() if one != usual}
-    inputs = [*args, *(value for value in kwargs.values() if isinstance(value, Tensor))]
-    return name, leaves(inputs), {k: v for k, v in kwargs.items() if not isinstance(v, Tensor)}
+        return kind, inputs, {name: one for name, (one, usual) in options.items() if one != usual}
+    inputs = [item for item in inputs if item is not None]
+    forward = getattr(layers, f"{function}_forward", None)
+    wanted = [*inspect.signature(forward).parameters][len(inputs) :] if forward else []
+    saved = {name: getattr(node, f"_saved_{name}", None) for name in wanted}
+    return function, inputs, {name: one for name, one in saved.items() if one is not None}
 
 
-def single(value):
+def single(values):
     """(2, 2) is 2, since every layer here treats height and width alike."""
-    return value[0] if isinstance(value, list | tuple) and len(set(value)) == 1 else value
+    return values[0] if len(set(values)) == 1 else values
 
 
-def conv(_, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    high, wide = weight.shape[2:]
-    padding = {"valid": 0, "same": high // 2 if high % 2 else "same"}.get(padding, single(padding))
+def conv(calls, node, x, weight, bias):
+    high, wide = (*calls.shape(weight)[2:], 0, 0)[:2]
+    padding = single(node._saved_padding)
     known = isinstance(padding, int) and padding < high
-    return (
-        "conv",
-        (x, weight, x.new_zeros(len(weight)) if bias is None else bias),
-        {
-            "padding" if known else "other_padding": (padding, 0),
-            "kernel_size": ((high, wide), (high, high)),
-            "stride": (single(stride), 1),
-            "dilation": (single(dilation), 1),
-            "groups": (groups, 1),
-        },
-    )
+    options = {
+        "padding" if known else "other_padding": (padding, 0),
+        "kernel_size": ((high, wide), (high, high)),
+        "stride": (single(node._saved_stride), 1),
+        "dilation": (single(node._saved_dilation), 1),
+        "groups": (node._saved_groups, 1),
+        "transposed": (node._saved_transposed, False),
+    }
+    return "conv", (x, weight, ZERO if bias is None else bias), options
 
 
-def batch_norm(
-    _,
-    x,
-    running_mean,
-    running_var,
-    weight=None,
-    bias=None,
-    training=False,
-    momentum=0.1,
-    eps=layers.EPS,
-):
-    weight = x.new_ones(x.shape[1]) if weight is None else weight
-    bias = x.new_zeros(x.shape[1]) if bias is None else bias
-    running = () if training else (running_mean, running_var)
-    options = {"eps": (eps, layers.EPS), "dimensions": (x.dim(), 4)}
+def batch_norm(calls, node, x, weight, bias):
+    weight, bias = ONE if weight is None else weight, ZERO if bias is None else bias
+    running = () if node._saved_training else (node._saved_running_mean, node._saved_running_var)
+    options = {"eps": (node._saved_eps, layers.EPS), "dimensions": (len(calls.shape(node)), 4)}
     return "batch_norm", (x, weight, bias, *running), options
 
 
-def linear(_, x, weight, bias=None):
-    bias = x.new_zeros(len(weight)) if bias is None else bias
-    return "linear", (x, weight, bias), {"dimensions": (x.dim(), 2)}
+def linear(calls, node, *inputs):
+    *bias, x, transposed = inputs
+    if function_of(transposed) != "t":
+        return None
+    weight = behind(transposed.next_functions[0][0])
+    return "linear", (x, weight, *(bias or [ZERO])), {}
 
 
-def relu(_, x):
-    return "relu", (x,), {}
+def dropout(calls, node, x, other):
+    """PyTorch drops values by a product with a mask; so is any other product with a constant."""
+    x, mask = (x, node._saved_other) if other is None else (other, node._saved_self)
+    known = mask is not None and calls.shape(x) == calls.shape(node)
+    return ("dropout", (x, mask), {}) if known else None
 
 
-def dropout(function, x, p=0.5, training=True):
-    """Dropout of ones, from the same random numbers, is the mask."""
-    return "dropout", (x, function(torch.ones_like(x), p, training)), {}
+def max_pool(calls, node, x):
+    cut = any(size % 2 for size in calls.shape(x)[2:])
+    options = {
+        "kernel_size": (single(node._saved_kernel_size), 2),
+        "stride": (single(node._saved_stride or (2,)), 2),
+        "padding": (single(node._saved_padding), 0),
+        "dilation": (single(node._saved_dilation), 1),
+        "ceil_mode": (node._saved_ceil_mode and cut, False),
+    }
+    return "max_pool", (x,), options
 
 
-def max_pool(
-    _, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False
-):
-    cut = any(size % 2 for size in x.shape[2:])
-    return (
-        "max_pool",
-        (x,),
-        {
-            "kernel_size": (single(kernel_size), 2),
-            "stride": (single(stride) or 2, 2),
-            "padding": (single(padding), 0),
-            "dilation": (single(dilation), 1),
-            "ceil_mode": (ceil_mode and cut, False),
-            "return_indices": (return_indices, False),
-        },
-    )
-
-
-def average_pool(_, x, kernel_size, stride=None, padding=0, *_others, **_options):
+def average(calls, node, x):
     """Over the whole map, it is global average pooling."""
-    whole = single(kernel_size) == single(tuple(x.shape[2:])) and not padding
+    shape = calls.shape(x)
+    size = getattr(node, "_saved_kernel_size", shape[2:])
+    whole = (size, calls.shape(node)) == (shape[2:], (*shape[:2], 1, 1))
     return ("global_average_pool", (x,), {}) if whole else None
 
 
-def adaptive_average_pool(_, x, output_size):
-    return "global_average_pool", (x,), {"output_size": (single(output_size), 1)}
-
-
-def reshape(function, x, *shape, **options):
+def reshape(calls, node, x):
     """From (N, …) to (N, everything else), it is flattening."""
-    shape = function(x, *shape, **options).shape
-    return ("flatten", (x,), {}) if x.dim() and shape == (len(x), x[0].numel()) else None
+    shape = calls.shape(x)
+    flat = calls.shape(node) == (*shape[:1], math.prod(shape[1:]))
+    return ("flatten", (x,), {}) if flat else None
 
 
-def add(_, x, other, alpha=1):
-    shapes = [tuple(item.shape) for item in (x, other) if isinstance(item, Tensor)]
-    return "add", (x, other), {"alpha": (alpha, 1), "shapes": (shapes, shapes[:1] * len(shapes))}
+def add(calls, node, *terms):
+    handed = calls.handed.get(node, terms)
+    constants = [c for c in handed if not (isinstance(c, Tensor) and c.requires_grad)]
+    shapes = [calls.shape(term) for term in terms if term is not None]
+    same = {*shapes} == {calls.shape(node)}
+    terms = [constants[0] if term is None else term for term in terms]
+    return "add", terms, {"alpha": (node._saved_alpha, 1), "shapes": (same or shapes, True)}
 
 
-def log_softmax(_, x, dim=None, _stacklevel=3, dtype=None):
-    dim = dim if dim is None else dim % x.dim()
-    return (
-        "log_softmax",
-        (x,),
-        {"dim": (dim, 1), "dimensions": (x.dim(), 2), "dtype": (dtype, None)},
-    )
+def log_softmax(calls, node, x):
+    dimensions = node._saved_result.dim()
+    options = {"dim": (node._saved_dim % dimensions, 1), "dimensions": (dimensions, 2)}
+    return "log_softmax", (x,), options
 
 
 LAYERS = {
-    **{"conv2d": conv, "batch_norm": batch_norm, "linear": linear, "relu": relu},
-    **{"dropout": dropout, "dropout2d": dropout, "max_pool2d": max_pool},
-    **{"avg_pool2d": average_pool, "adaptive_avg_pool2d": adaptive_average_pool},
-    **dict.fromkeys(("flatten", "view", "reshape", "squeeze"), reshape),
-    **{"add": add, "iadd": add, "radd": add, "log_softmax": log_softmax},
+    **{"convolution": conv, "batch_norm": batch_norm, "addmm": linear, "mm": linear},
+    **{"mul": dropout, "max_pool2dwith_indices": max_pool, "avg_pool2d": average, "mean": average},
+    **dict.fromkeys(("view", "unsafe_view", "reshape_alias", "squeeze"), reshape),
+    **{"add": add, "log_softmax": log_softmax},
 }

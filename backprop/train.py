@@ -1,6 +1,5 @@
 """Train `MNISTNet` by the hand-written gradients alone: `python -m backprop.train`."""
 
-import copy
 import sys
 import time
 from dataclasses import replace
@@ -70,7 +69,7 @@ def train_by_hand(net, batches, lr=LR):
     PyTorch says which layers there are and what dropout drops; NumPy does all that is computed.
     """
     weights, velocity, losses = to_numpy(net.state_dict()), {}, []
-    net = copy.deepcopy(net).train()  # to be recorded; the running statistics of `net` stay
+    net.train()
     bar = tqdm(batches, desc="by hand", unit="batch")
     for step, (images, labels) in enumerate(bar):
         steps, values = record(net, images, seed=step)

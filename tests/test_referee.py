@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.special import ndtr
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -165,6 +166,24 @@ class Functional(nn.Module):
         return F.log_softmax(self.fc(y.view(len(y), -1)), dim=-1)
 
 
+class Overwriting(nn.Module):
+    """Layers that overwrite what they are handed, products and sums with constants, a sum of many,
+    and a branch without gradients.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(4 * 13 * 13, 10)
+        self.register_buffer("offset", torch.linspace(-1, 1, 4)[:, None, None])
+
+    def forward(self, x):
+        x *= 2.0
+        x = F.relu_(self.conv(x.add_(0.5)))
+        x = sum([x, x + self.offset, x.detach() - 1])
+        x = F.max_pool2d(F.dropout2d(x, 0.3, self.training, inplace=True), 2)
+        return F.log_softmax(self.fc(x.flatten(1)), 1)
+
+
 class Frozen(Functional):
     """A batch norm that stays with its running statistics, and a weight that is not trained."""
 
@@ -178,6 +197,7 @@ class Frozen(Functional):
 NETWORKS = {
     "functional": Functional,
     "frozen": Frozen,
+    "overwriting": Overwriting,
     "a multilayer perceptron": lambda: ending(
         *(nn.Flatten(), nn.Linear(784, 20), nn.ReLU(), nn.Dropout(0.2), nn.Linear(20, 10)),
     ),
@@ -200,14 +220,37 @@ def test_any_network_of_known_layers(make, batch):
     assert sum(row.vanishes for row in rows) == (make is NETWORKS["pooling before the norm"])
 
 
-def test_a_pair_that_a_student_adds_is_used(batch, monkeypatch):
-    net = ending(nn.Flatten(), nn.Linear(784, 5), nn.Sigmoid(), nn.Linear(5, 10))
-    with pytest.raises(UsageError, match=r"lacks sigmoid_forward and sigmoid_backward\. "):
+def gelu(x):
+    """x · Φ(x), where Φ is the normal distribution's."""
+    return x * ndtr(x)
+
+
+def gelu_backward(dy, x):
+    return dy * (ndtr(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi))
+
+
+def leaky_relu(x, negative_slope):
+    return np.where(x > 0, x, negative_slope * x)
+
+
+def leaky_relu_backward(dy, x, negative_slope):
+    return np.where(x > 0, dy, negative_slope * dy)
+
+
+PAIRS = {
+    "gelu": (nn.GELU(), gelu, gelu_backward),
+    "leaky_relu": (nn.LeakyReLU(0.2), leaky_relu, leaky_relu_backward),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_that_a_student_adds_is_used(name, batch, monkeypatch):
+    module, forward, backward = PAIRS[name]
+    net = ending(nn.Flatten(), nn.Linear(784, 5), module, nn.Linear(5, 10))
+    with pytest.raises(UsageError, match=rf"lacks {name}_forward and {name}_backward\. "):
         referee.compare(net, *batch)
-    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
-    backward = lambda dy, x: dy * sigmoid(x) * (1 - sigmoid(x))  # noqa: E731
-    monkeypatch.setattr(layers, "sigmoid_forward", sigmoid, raising=False)
-    monkeypatch.setattr(layers, "sigmoid_backward", backward, raising=False)
+    monkeypatch.setattr(layers, f"{name}_forward", forward, raising=False)
+    monkeypatch.setattr(layers, f"{name}_backward", backward, raising=False)
     assert all(row.approximate for row in referee.compare(net, *batch))
 
 
@@ -251,7 +294,9 @@ REFUSED = {
     "conv_forward and conv_backward with kernel_size=(3, 5)": conv(1, 4, (3, 5)),
     "conv_forward and conv_backward with other_padding=(0, 1)": conv(1, 4, 3, padding=(0, 1)),
     "conv_forward and conv_backward with other_padding=1": conv(1, 4, 1, padding=1),
-    "pad_forward and pad_backward": conv(1, 4, 3, padding=1, padding_mode="circular"),
+    "reflection_pad2d_forward and": conv(1, 4, 3, padding=1, padding_mode="reflect"),
+    "constant_pad_nd_forward and": conv(1, 4, 4, padding="same"),
+    "view_forward and view_backward": ending(nn.Linear(28, 10)),
     "conv_forward and conv_backward with groups=2": ending(
         *(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 3, groups=2), nn.Flatten(), nn.Linear(1352, 10)),
     ),
@@ -273,18 +318,20 @@ REFUSED = {
     "mul_forward and mul_backward": written(lambda net, x: net.fc(x) * net.scale),
     "add_forward and add_backward with shapes": written(lambda net, x: net.fc(x) + net.scale),
     "cat_forward and cat_backward": written(lambda net, x: torch.cat([net.fc(x), net.fc(x)], 1)),
-    "detach_forward and detach_backward": written(lambda net, x: net.fc(x).detach()),
-    "relu_forward and relu_backward with requires_grad=False": written(no_gradient),
+    "No gradient leads from the network's output back to its images": written(no_gradient),
+    "handed something that was computed without gradients": written(
+        lambda net, x: F.linear(no_gradient(net, x), net.fc.weight[:, :10])
+    ),
     "must end in log_softmax(dim=1), not in linear": written(
         lambda net, x: net.fc(x), end=lambda x, dim: x
     ),
-    "output does not follow from its images": written(lambda net, x: torch.ones(4, 10)),
-    "overwrites linear 2 in place": written(overwritten),
+    "copy_slices_forward and copy_slices_backward": written(overwritten),
     "A tensor of shape (10,) is no parameter": written(lambda net, x: net.fc(x) + net.offset),
 }
 
 
 @pytest.mark.parametrize("message", REFUSED)
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 def test_what_cannot_be_differentiated_is_named(message, batch):
     with pytest.raises(UsageError) as refused:
         referee.compare(REFUSED[message], *batch)
