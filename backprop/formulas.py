@@ -1,48 +1,21 @@
 """The spreadsheet's formulas, with symbols in braces where a cell's name or address goes."""
 
-# What every column of a training computes from the symbols of its own row. MIN keeps EXP from
+# The steps of the sheet that teaches: symbol, in symbols, in words, formula. MIN keeps EXP from
 # overflowing, far out where the sigmoid is 0 anyway.
-FORMULAS = {
-    "h1": "{w1}*{i1}+{w2}*{i2}",
-    "h2": "{w3}*{i1}+{w4}*{i2}",
-    "a_h1": "1/(1+EXP(MIN(-{h1},700)))",
-    "a_h2": "1/(1+EXP(MIN(-{h2},700)))",
-    "o1": "{w5}*{a_h1}+{w6}*{a_h2}",
-    "o2": "{w7}*{a_h1}+{w8}*{a_h2}",
-    "a_o1": "1/(1+EXP(MIN(-{o1},700)))",
-    "a_o2": "1/(1+EXP(MIN(-{o2},700)))",
-    "E1": "({t1}-{a_o1})^2/2",
-    "E2": "({t2}-{a_o2})^2/2",
-    "E_total": "{E1}+{E2}",
-    "dE_dw1": "({back_to_a_h1})*{a_h1}*(1-{a_h1})*{i1}",
-    "dE_dw2": "({back_to_a_h1})*{a_h1}*(1-{a_h1})*{i2}",
-    "dE_dw3": "({back_to_a_h2})*{a_h2}*(1-{a_h2})*{i1}",
-    "dE_dw4": "({back_to_a_h2})*{a_h2}*(1-{a_h2})*{i2}",
-    "dE_dw5": "({a_o1}-{t1})*{a_o1}*(1-{a_o1})*{a_h1}",
-    "dE_dw6": "({a_o1}-{t1})*{a_o1}*(1-{a_o1})*{a_h2}",
-    "dE_dw7": "({a_o2}-{t2})*{a_o2}*(1-{a_o2})*{a_h1}",
-    "dE_dw8": "({a_o2}-{t2})*{a_o2}*(1-{a_o2})*{a_h2}",
-}
-BACK = {
-    "back_to_a_h1": "({a_o1}-{t1})*{a_o1}*(1-{a_o1})*{w5}+({a_o2}-{t2})*{a_o2}*(1-{a_o2})*{w7}",
-    "back_to_a_h2": "({a_o1}-{t1})*{a_o1}*(1-{a_o1})*{w6}+({a_o2}-{t2})*{a_o2}*(1-{a_o2})*{w8}",
-}
-
-# The steps of the sheet that teaches: symbol, in symbols, in words, formula.
 FORWARD = (
-    ("h1", "w1 · i1 + w2 · i2", "weighted sum of the inputs", FORMULAS["h1"]),
-    ("h2", "w3 · i1 + w4 · i2", "weighted sum of the inputs", FORMULAS["h2"]),
-    ("a_h1", "1 / (1 + e^(−h1))", "the sigmoid of it, in (0, 1)", FORMULAS["a_h1"]),
-    ("a_h2", "1 / (1 + e^(−h2))", "the sigmoid of it, in (0, 1)", FORMULAS["a_h2"]),
-    ("o1", "w5 · a_h1 + w6 · a_h2", "weighted sum of the hidden", FORMULAS["o1"]),
-    ("o2", "w7 · a_h1 + w8 · a_h2", "weighted sum of the hidden", FORMULAS["o2"]),
-    ("a_o1", "1 / (1 + e^(−o1))", "the sigmoid of it, in (0, 1)", FORMULAS["a_o1"]),
-    ("a_o2", "1 / (1 + e^(−o2))", "the sigmoid of it, in (0, 1)", FORMULAS["a_o2"]),
+    ("h1", "w1 · i1 + w2 · i2", "weighted sum of the inputs", "{w1}*{i1}+{w2}*{i2}"),
+    ("h2", "w3 · i1 + w4 · i2", "weighted sum of the inputs", "{w3}*{i1}+{w4}*{i2}"),
+    ("a_h1", "1 / (1 + e^(−h1))", "the sigmoid of it, in (0, 1)", "1/(1+EXP(MIN(-{h1},700)))"),
+    ("a_h2", "1 / (1 + e^(−h2))", "the sigmoid of it, in (0, 1)", "1/(1+EXP(MIN(-{h2},700)))"),
+    ("o1", "w5 · a_h1 + w6 · a_h2", "weighted sum of the hidden", "{w5}*{a_h1}+{w6}*{a_h2}"),
+    ("o2", "w7 · a_h1 + w8 · a_h2", "weighted sum of the hidden", "{w7}*{a_h1}+{w8}*{a_h2}"),
+    ("a_o1", "1 / (1 + e^(−o1))", "the sigmoid of it, in (0, 1)", "1/(1+EXP(MIN(-{o1},700)))"),
+    ("a_o2", "1 / (1 + e^(−o2))", "the sigmoid of it, in (0, 1)", "1/(1+EXP(MIN(-{o2},700)))"),
 )
 LOSS = (
-    ("E1", "½ (t1 − a_o1)²", "half the squared miss", FORMULAS["E1"]),
-    ("E2", "½ (t2 − a_o2)²", "half the squared miss", FORMULAS["E2"]),
-    ("E_total", "E1 + E2", "sum of both", FORMULAS["E_total"]),
+    ("E1", "½ (t1 − a_o1)²", "half the squared miss", "({t1}-{a_o1})^2/2"),
+    ("E2", "½ (t2 − a_o2)²", "half the squared miss", "({t2}-{a_o2})^2/2"),
+    ("E_total", "E1 + E2", "sum of both", "{E1}+{E2}"),
 )
 OUTPUT_LAYER = (
     ("dE_da_o1", "a_o1 − t1", "slope of ½ (t1 − a_o1)²", "{a_o1}-{t1}"),
@@ -87,6 +60,20 @@ UPDATE = tuple(
     )
     for k in range(1, 9)
 )
+
+# What every column of a training computes from the symbols of its own row.
+TO_A_H1 = "(({a_o1}-{t1})*{a_o1}*(1-{a_o1})*{w5}+({a_o2}-{t2})*{a_o2}*(1-{a_o2})*{w7})"
+TO_A_H2 = "(({a_o1}-{t1})*{a_o1}*(1-{a_o1})*{w6}+({a_o2}-{t2})*{a_o2}*(1-{a_o2})*{w8})"
+FORMULAS = {symbol: formula for symbol, _, _, formula in (*FORWARD, *LOSS)} | {
+    "dE_dw1": TO_A_H1 + "*{a_h1}*(1-{a_h1})*{i1}",
+    "dE_dw2": TO_A_H1 + "*{a_h1}*(1-{a_h1})*{i2}",
+    "dE_dw3": TO_A_H2 + "*{a_h2}*(1-{a_h2})*{i1}",
+    "dE_dw4": TO_A_H2 + "*{a_h2}*(1-{a_h2})*{i2}",
+    "dE_dw5": "({a_o1}-{t1})*{a_o1}*(1-{a_o1})*{a_h1}",
+    "dE_dw6": "({a_o1}-{t1})*{a_o1}*(1-{a_o1})*{a_h2}",
+    "dE_dw7": "({a_o2}-{t2})*{a_o2}*(1-{a_o2})*{a_h1}",
+    "dE_dw8": "({a_o2}-{t2})*{a_o2}*(1-{a_o2})*{a_h2}",
+}
 
 
 def name(symbol: str) -> str:

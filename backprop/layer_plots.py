@@ -99,18 +99,10 @@ def batch_norm() -> Figure:
     arrows = [("x", "x̂", BLUE, "-"), ("x̂", "y", "black", "-")]
     arrows += [("x", "μ", ORANGE, "--"), ("μ", "x̂", ORANGE, "--")]
     arrows += [("x", "σ", GREEN, ":"), ("σ", "x̂", GREEN, ":")]
+    head = {"arrowstyle": "-|>,head_length=7,head_width=3.5", "shrinkA": 17, "shrinkB": 17}
     for start, end, colour, dashes in arrows:
-        arrow = FancyArrowPatch(
-            places[start],
-            places[end],
-            arrowstyle="-|>,head_length=7,head_width=3.5",
-            shrinkA=17,
-            shrinkB=17,
-            color=colour,
-            linewidth=2,
-            linestyle=dashes,
-        )
-        graph.add_patch(arrow)
+        style = {"color": colour, "linewidth": 2, "linestyle": dashes}
+        graph.add_patch(FancyArrowPatch(places[start], places[end], **head, **style))
     for name, place in places.items():
         graph.text(*place, name, ha="center", va="center", fontsize=14, bbox=NODE)
     graph.text(1.15, 1.12, "itself", color=BLUE, ha="center")

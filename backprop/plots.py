@@ -80,8 +80,8 @@ def error_curves(curves: dict[float, np.ndarray]) -> Figure:
     """E_total of each rate, {rate: (steps + 1,)}, against the step and against rate × step."""
     figure = Figure(figsize=(8, 4.2))
     left, right = figure.subplots(1, 2, sharey=True)
-    for (rate, E_total), style in zip(curves.items(), rate_styles(), strict=True):
-        step = np.arange(len(E_total))
+    for k, (rate, E_total) in enumerate(curves.items()):
+        step, style = np.arange(len(E_total)), {"color": RATE_COLOURS[k], "ls": ("-", "--")[k % 2]}
         left.plot(step, E_total, **style, label=f"η = {rate}")
         right.plot(rate * step, E_total, **style)
     left.set(xlabel="step", ylabel="$E_{total}$", xlim=(0, step[-1]), ylim=(0, 0.25))
@@ -110,14 +110,10 @@ def error_surface(w5, w7, surface, paths: dict[float, np.ndarray]) -> Figure:
         axes.plot(*path.T, color=colour, linewidth=1.2)
         axes.plot(*path[::10].T, "o", color=colour, markersize=4)
         side = 1 if k % 2 else -1
-        axes.annotate(
-            f"η = {[*paths][k]}",
-            path[-1],
-            path[-1] + side * np.array((0.12, 0.35)),
-            ha="left" if k % 2 else "right",
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": colour, "shrinkA": 0, "shrinkB": 0},
-        )
+        where = path[-1] + side * np.array((0.12, 0.35))
+        style = {"ha": "left" if k % 2 else "right", "va": "center"}
+        arrow = {"arrowstyle": "-", "color": colour, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate(f"η = {[*paths][k]}", path[-1], where, arrowprops=arrow, **style)
     axes.plot(*path[0], "o", color="black", markersize=8)
     axes.annotate("start", path[0], path[0] - (0.05, 0.25), ha="center")
     return figure
@@ -160,9 +156,3 @@ def one_training(table, rate: float) -> Figure:
     right.set_title("outputs, and their targets, dotted")
     right.legend(loc="center right")
     return figure
-
-
-def rate_styles() -> list[dict]:
-    """How the curves of six learning rates are drawn, from the smallest to the largest."""
-    dashes = ("-", "--", "-", "--", "-", "--")
-    return [{"color": c, "linestyle": d} for c, d in zip(RATE_COLOURS, dashes, strict=True)]

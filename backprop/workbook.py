@@ -7,24 +7,13 @@ Sheets share them.
 """
 
 import datetime
-from pathlib import Path
 
 import numpy as np
 import xlsxwriter
 from xlsxwriter.utility import xl_range_abs, xl_rowcol_to_cell
 
-from backprop.formulas import (
-    BACK,
-    FORMULAS,
-    FORWARD,
-    HIDDEN_LAYER,
-    LOSS,
-    NAMES,
-    OUTPUT_LAYER,
-    UPDATE,
-    label,
-    name,
-)
+from backprop import formulas
+from backprop.formulas import FORMULAS, NAMES, label, name
 from backprop.network import COLUMNS, INPUTS, RATES, TARGETS, WEIGHTS, slope, train
 from backprop.plots import FAMILIES, RATE_COLOURS, family, tint
 from s4lib.plots import GREY
@@ -49,23 +38,14 @@ STEP |= {"error_title": "Not a step", "error_message": f"Enter a whole number fr
 
 
 def build(
-    path: Path,
-    diagram: Path,
-    rate=0.5,
-    rates=RATES,
-    inputs=INPUTS,
-    targets=TARGETS,
-    weights=WEIGHTS,
+    path, diagram, rate=0.5, rates=RATES, inputs=INPUTS, targets=TARGETS, weights=WEIGHTS
 ) -> None:
     """Write the workbook to `path`, with the picture `diagram` of the network in it.
 
     `rate` drives the sheet with one training and `rates` are the six that are compared. The same
     arguments give the same file, byte for byte, with the same version of XlsxWriter.
     """
-    one, *six = (
-        train(rate, STEPS, inputs=inputs, targets=targets, weights=weights)
-        for rate in (rate, *rates)
-    )
+    one, *six = (train(eta, STEPS, inputs, targets, weights) for eta in (rate, *rates))
     book = xlsxwriter.Workbook(str(path))
     book.set_properties({"title": "Backpropagation by hand", "created": CREATED})
     pages = [Page(book, title) for title in (HAND, TRAINING, COMPARISON)]
@@ -137,12 +117,8 @@ class Page:
         zero = xl_rowcol_to_cell(first, left, row_abs=True)
         above = None
         for row, values in enumerate(table, first):
-            cells = {
-                symbol: xl_rowcol_to_cell(row, column)
-                for column, symbol in enumerate(symbols, left)
-            }
+            cells = {s: xl_rowcol_to_cell(row, column) for column, s in enumerate(symbols, left)}
             known = NAMES | cells
-            known |= {part: formula.format_map(known) for part, formula in BACK.items()}
             for symbol in symbols:
                 if symbol == "step":
                     formula = f"ROW()-ROW({zero})"
@@ -152,9 +128,8 @@ class Page:
                     formula = f"{above[symbol]}-{rate}*{above['dE_d' + symbol]}"
                 else:
                     formula = NAMES[symbol]
-                self.sheet.write_formula(
-                    cells[symbol], "=" + formula, styles[symbol], values[symbol]
-                )
+                value = values[symbol]
+                self.sheet.write_formula(cells[symbol], "=" + formula, styles[symbol], value)
             above = cells
 
     def chart(self, row, column, title, lines, width, height):
@@ -201,7 +176,7 @@ def _teach(page, table, rate, diagram):
     def section(row, column, title):
         sheet.merge_range(row, column, row, column + 3, title, page.paint(bold=True, bottom=1))
 
-    def step(row, column, symbol, formula, value, in_symbols, in_words):
+    def step(row, column, symbol, in_symbols, in_words, formula, value):
         colour = tint(colour_of(symbol))
         page.text(row, column, label(symbol), bold=True, bg_color=colour)
         page.formula(row, column + 1, formula, value, num_format="0.000000000", bg_color=colour)
@@ -223,28 +198,21 @@ def _teach(page, table, rate, diagram):
 
     values = chain_rule(start) | {f"new_w{k}": table[1][f"w{k}"] for k in range(1, 9)}
     for row, column, title, steps in (
-        (18, 0, "1  Forward pass: from the inputs to the outputs", FORWARD),
-        (28, 0, "2  Loss: how far from the targets", LOSS),
-        (3, 5, "3  Chain rule, output layer: ∂E means ∂E_total", OUTPUT_LAYER),
-        (15, 5, "4  Chain rule, hidden layer", HIDDEN_LAYER),
-        (27, 5, "5  Update: every weight takes one step downhill", UPDATE),
+        (18, 0, "1  Forward pass: from the inputs to the outputs", formulas.FORWARD),
+        (28, 0, "2  Loss: how far from the targets", formulas.LOSS),
+        (3, 5, "3  Chain rule, output layer: ∂E means ∂E_total", formulas.OUTPUT_LAYER),
+        (15, 5, "4  Chain rule, hidden layer", formulas.HIDDEN_LAYER),
+        (27, 5, "5  Update: every weight takes one step downhill", formulas.UPDATE),
     ):
         section(row, column, title)
         for line, (symbol, in_symbols, in_words, formula) in enumerate(steps, row + 1):
-            step(
-                line,
-                column,
-                symbol,
-                formula.format_map(NAMES),
-                values[symbol],
-                in_symbols,
-                in_words,
-            )
+            formula, value = formula.format_map(NAMES), values[symbol]
+            step(line, column, symbol, in_symbols, in_words, formula, value)
 
     section(37, 5, "6  Check: has the error fallen?")
     after = f"{TRAINING}!{xl_rowcol_to_cell(6, COLUMNS.index('E_total'))}"
     words = ("step 1 of the next sheet", "E_total with the new weights")
-    step(38, 5, "new_E_total", after, table[1]["E_total"], *words)
+    step(38, 5, "new_E_total", *words, after, table[1]["E_total"])
 
 
 def chain_rule(start) -> dict[str, float]:
@@ -316,7 +284,8 @@ def _compare(page, tables, rates):
         cell = xl_rowcol_to_cell(2, column, row_abs=True, col_abs=True)
         page.input(2, column, rate, RATE)
         page.name(f"rate_{k + 1}", 2, column)
-        page.formula(2, left, f'"η = "&{cell}', f"η = {rate:g}", bold=True)
+        eta = f'"η = "&{cell}', f"η = {rate:g}"
+        page.formula(2, left, *eta, bold=True)
         page.table(3, left, symbols, table, cell, first=4)
 
         # What the column shows of its training.
@@ -325,9 +294,7 @@ def _compare(page, tables, rates):
             xl_range_abs(4 + skip, E_total, 4 + STEPS - drop, E_total)
             for skip, drop in ((0, 0), (0, 1), (1, 0))
         )
-        page.formula(
-            3, column, f'"η = "&{cell}', f"η = {rate:g}", **header, bottom=1, bg_color=colour
-        )
+        page.formula(3, column, *eta, **header, bottom=1, bg_color=colour)
         six_digits = {"num_format": "0.000000"}
         for row, step in zip(shown, SHOWN_STEPS, strict=True):
             formula, value = f"INDEX({curve},$A{row + 1}+1)", table["E_total"][step]
@@ -337,14 +304,13 @@ def _compare(page, tables, rates):
         page.formula(rises, column, f"SUMPRODUCT(({after}-{before}>{ROUNDING})*1)", count)
 
         dash = ("solid", "dash")[k % 2]
-        lines.append(
-            {
-                "name": [COMPARISON, 3, column],
-                "categories": [COMPARISON, 4, left, 4 + STEPS, left],
-                "values": [COMPARISON, 4, E_total, 4 + STEPS, E_total],
-                "line": {"color": RATE_COLOURS[k], "width": 2.25, "dash_type": dash},
-            }
-        )
+        line = {
+            "name": [COMPARISON, 3, column],
+            "categories": [COMPARISON, 4, left, 4 + STEPS, left],
+            "values": [COMPARISON, 4, E_total, 4 + STEPS, E_total],
+            "line": {"color": RATE_COLOURS[k], "width": 2.25, "dash_type": dash},
+        }
+        lines.append(line)
 
     page.chart(4, 8, "Error at six learning rates", lines, width=640, height=470)
     for row in range(2, rises + 2):

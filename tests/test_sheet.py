@@ -15,7 +15,7 @@ from xlsxwriter.utility import xl_rowcol_to_cell
 
 from backprop import __main__ as cli
 from backprop import office, sheet
-from backprop.formulas import BACK, FORMULAS
+from backprop.formulas import FORMULAS
 from backprop.network import ERRORS, GRADIENTS, RATES, UNITS, train
 from backprop.personal import CLASS, personal_numbers
 from backprop.sheet import check_workbook
@@ -108,7 +108,6 @@ def write(
         for step, values in enumerate(train(rate, steps, *numbers)):
             spots = {symbol: where(k, step, j) for j, symbol in enumerate(SYMBOLS)}
             cells = known | {symbol: address(*spot) for symbol, spot in spots.items()}
-            cells |= {part: text.format_map(cells) for part, text in BACK.items()}
             for symbol, (name, *spot) in spots.items():
                 formula = formulas.get(symbol, known.get(symbol, "")).format_map(cells)
                 if symbol in WEIGHTS and before:
