@@ -8,6 +8,7 @@ Choosing needs MNIST, the picture needs Chromium; building needs neither.
 
 import base64
 import html
+import importlib.util
 import json
 import re
 import shutil
@@ -16,12 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from s4lib.data import MNIST_MEAN, MNIST_STD, load
 from s4lib.model import MNISTNet
 from s4lib.runtime import Parser, UsageError
 from s4lib.runtime.checkpoint import load_weights
+from s4lib.train import predict
 
 HERE = Path(__file__).parent
 SOURCES = HERE / "page"
@@ -30,25 +33,21 @@ PICTURE = "images/playground.png"
 
 ORDINARY, MISTAKES, OTHERS = 2, 20, 5  # of each class; in all; of each class, easy and hard
 ACROSS = 20  # digits in a row of page/digits.png
-IMPORT = re.compile(r'^import ([^;]+?) from "\./(.+?)";\n', re.M)
+IMPORT = re.compile(r'^import (?:\* as )?([^;]+?) from "\./(.+?)";\n', re.M)
 
 
 def page() -> str:
     """The page's text: the sources, the weights that ship with `s4lib`, the chosen digits."""
-    text = (SOURCES / "index.html").read_text("utf-8")
-    style = (SOURCES / "style.css").read_text("utf-8")
+    text, style = read("index.html"), read("style.css")
     content = json.dumps(data(), separators=(",", ":"))
-    for tag, whole in {
-        '<link rel="stylesheet" href="style.css">': f"<style>\n{style}</style>",
-        '<script type="application/json" id="data"></script>': (
-            f'<script type="application/json" id="data">{content}</script>'
-        ),
-        '<script type="module" src="page.js"></script>': (
-            f'<script type="module">\n{joined("page.js")}</script>'
-        ),
-    }.items():
-        text = text.replace(tag, whole)
-    return text
+    text = text.replace('<link rel="stylesheet" href="style.css">', f"<style>\n{style}</style>")
+    text = text.replace(' id="data"></script>', f' id="data">{content}</script>')
+    return text.replace(' src="page.js"></script>', f">\n{joined('page.js')}</script>")
+
+
+def read(name: str) -> str:
+    """A source of the page."""
+    return (SOURCES / name).read_text("utf-8")
 
 
 def joined(first: str) -> str:
@@ -60,23 +59,18 @@ def joined(first: str) -> str:
     parts = {}
 
     def add(name: str) -> None:
-        source = (SOURCES / name).read_text("utf-8")
-        for other in re.findall(IMPORT, source):
-            if other[1] not in parts:
-                add(other[1])
-        source = re.sub(IMPORT, import_from_object, source)
-        exported = re.findall(r"^export (?:function|const) (\w+)", source, re.M)
-        source = re.sub(r"^export ", "", source, flags=re.M)
+        text = read(name)
+        for _, other in IMPORT.findall(text):
+            if other not in parts:
+                add(other)
+        exported = re.findall(r"^export (?:function|const) (\w+)", text, re.M)
+        text = IMPORT.sub(r'const \1 = modules["\2"];\n', text)
+        text = re.sub(r"^export ", "", text, flags=re.M)
         result = f"return {{ {', '.join(exported)} }};"
-        parts[name] = f'modules["{name}"] = (() => {{\n{source}\n{result}\n}})();\n'
+        parts[name] = f'modules["{name}"] = (() => {{\n{text}\n{result}\n}})();\n'
 
     add(first)
     return "const modules = {};\n\n" + "\n".join(parts.values())
-
-
-def import_from_object(statement: re.Match) -> str:
-    names, module = statement.groups()
-    return f'const {names.removeprefix("* as ")} = modules["{module}"];\n'
 
 
 def data() -> dict:
@@ -104,7 +98,7 @@ def pack(pixels: bytes) -> bytes:
 
 def read_digits() -> tuple[np.ndarray, dict]:
     """The chosen test digits, uint8 (N, 28, 28), and their indices, labels and kinds."""
-    chosen = json.loads((SOURCES / "digits.json").read_text("utf-8"))
+    chosen = json.loads(read("digits.json"))
     sheet = np.asarray(Image.open(SOURCES / "digits.png"))
     rows = len(sheet) // 28
     images = sheet.reshape(rows, 28, ACROSS, 28).swapaxes(1, 2).reshape(-1, 28, 28)
@@ -120,24 +114,23 @@ def choose_digits() -> None:
     """
     dataset = load("mnist")
     images, labels = dataset.test
-    model = load_weights(MNISTNet()).eval()
-    with torch.no_grad():
-        batches = dataset.normalise(images.float()).split(1000)
-        log_probs = torch.cat([model(batch) for batch in batches])
-    loss = -log_probs[torch.arange(len(labels)), labels]
+    log_probs = predict(load_weights(MNISTNet()), dataset.normalise(images))
+    loss = F.nll_loss(log_probs, labels, reduction="none")
     right = log_probs.argmax(1) == labels
-    hardest = loss.argsort(descending=True, stable=True).tolist()
-
+    first, hardest = range(len(labels)), loss.argsort(descending=True, stable=True).tolist()
     picks = {}  # index: kind
+
+    def pick(count: int, order, wanted: torch.Tensor, kind: str = "") -> None:
+        """The first of the wanted ones, in this order, of what is left."""
+        left = [k for k in order if wanted[k] and k not in picks]
+        picks.update(dict.fromkeys(left[:count], kind))
+
     for digit in range(10):
-        picks |= dict.fromkeys(
-            torch.nonzero(right & (labels == digit)).flatten().tolist()[:ORDINARY], "ordinary"
-        )
-    picks |= dict.fromkeys([k for k in hardest if not right[k]][:MISTAKES], "mistakes")
+        pick(ORDINARY, first, right & (labels == digit), "ordinary")
+    pick(MISTAKES, hardest, ~right, "mistakes")
     for digit in range(10):
-        for order in (range(len(labels)), hardest):
-            left = [k for k in order if labels[k] == digit and k not in picks]
-            picks |= dict.fromkeys(left[:OTHERS], "")
+        for order in (first, hardest):
+            pick(OTHERS, order, labels == digit)
 
     indices = list(picks)
     rows = -(-len(indices) // ACROSS)
@@ -173,12 +166,10 @@ def launch(playwright):
 
 def take_picture(source: Path, picture: Path) -> None:
     """A picture of the page while it teaches. Raises UsageError without Chromium or Playwright."""
-    if not chromium():
-        raise UsageError("The picture needs Chromium, which is not installed.")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError as error:
-        raise UsageError("The picture needs Playwright: pip install playwright") from error
+    if not (chromium() and importlib.util.find_spec("playwright")):
+        raise UsageError("The picture needs Chromium, installed, and pip install playwright.")
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = launch(playwright)
         size = {"width": 1280, "height": 1240}
