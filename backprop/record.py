@@ -58,9 +58,12 @@ def record(net, images, seed=0):
             f"backprop/layers.py lacks {'; '.join(missing)}. "
             "Write the functions there, or leave the layer out."
         )
-    used = {name for step in steps for name in step.inputs}
-    constants = {name: c for c, name in names.items() if name in used and isinstance(c, CONSTANT)}
-    return steps, {name: torch.as_tensor(c).numpy(force=True) for name, c in constants.items()}
+    used = {name for step in steps for name in step.inputs} - {step.output for step in steps}
+    return steps, {
+        name: item.numpy(force=True) if isinstance(item, Tensor) else item
+        for item, name in names.items()
+        if name in used
+    }
 
 
 def name_of(item, names) -> str:

@@ -177,9 +177,9 @@ class Overwriting(nn.Module):
         self.register_buffer("offset", torch.linspace(-1, 1, 4)[:, None, None])
 
     def forward(self, x):
-        x *= 2.0
-        x = F.relu_(self.conv(x.add_(0.5)))
-        x = sum([x, x + self.offset, x.detach() - 1])
+        x *= 0.7
+        x = F.relu_(self.conv(x.add_(0.1)))
+        x = sum([x, x + self.offset, x.detach() - 0.1])
         x = F.max_pool2d(F.dropout2d(x, 0.3, self.training, inplace=True), 2)
         return F.log_softmax(self.fc(x.flatten(1)), 1)
 
