@@ -131,25 +131,12 @@ def numbers(function, answer, names) -> list[float]:
 def trials(student) -> list[Numbers]:
     """A student's numbers, the class's, and three others, whose weights have either sign."""
     others = [personal_numbers(f"trial {k}") for k in range(3)]
-    signs = (1, -1, -1, 1, 1, -1, 1, -1)
-    mixed = [
-        Numbers(inputs, targets, tuple(sign * w for sign, w in zip(signs, weights, strict=True)))
-        for inputs, targets, weights in others
-    ]
+    weights = [np.multiply((1, -1, -1, 1, 1, -1, 1, -1), one.weights).tolist() for one in others]
+    mixed = [one._replace(weights=tuple(w)) for one, w in zip(others, weights, strict=True)]
     return [personal_numbers(student), personal_numbers(), *mixed]
 
 
 # What a student's functions may call, as it should be
-
-
-def output_gradients(*numbers):
-    """∂E/∂w5 … ∂E/∂w8."""
-    return network.gradients(*numbers)[4:]
-
-
-def hidden_gradients(*numbers):
-    """∂E/∂w1 … ∂E/∂w4."""
-    return network.gradients(*numbers)[:4]
 
 
 def update(inputs, targets, weights, rate):
@@ -160,8 +147,8 @@ def update(inputs, targets, weights, rate):
 RIGHT = {
     "forward": network.forward,
     "errors": network.errors,
-    "output_gradients": output_gradients,
-    "hidden_gradients": hidden_gradients,
+    "output_gradients": lambda *numbers: network.gradients(*numbers)[4:],
+    "hidden_gradients": lambda *numbers: network.gradients(*numbers)[:4],
     "gradients": network.gradients,
     "update": update,
 }

@@ -153,10 +153,8 @@ class Cells:
         """The cells of a line that have the values of a curve, one after the other."""
         found = []
         for index in line:
-            if abs(self.before[index] - curve[len(found)]) <= ROUNDED:
+            if len(found) < len(curve) and abs(self.before[index] - curve[len(found)]) <= ROUNDED:
                 found.append(index)
-                if len(found) == len(curve):
-                    break
         return found
 
     def slips(self) -> list[str]:
@@ -208,19 +206,16 @@ def place(cell) -> tuple[str, int, int]:
 
 def number(value) -> float | None:
     """A cell's value as a number: also one that is text, also with a decimal comma."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
     try:
-        value = float(value.strip().replace(",", ".") if isinstance(value, str) else value)
-    except (ValueError, OverflowError):
+        value = float(str(value).replace(",", "."))
+    except ValueError:
         return None
     return value if np.isfinite(value) else None
 
 
 def values(book) -> dict[tuple, float]:
     """Every number of a workbook that holds values, by its place."""
-    numbers = {place(cell): number(cell.value) for cell in every_cell(book)}
-    return {where: value for where, value in numbers.items() if value is not None}
+    return {place(c): v for c in every_cell(book) if (v := number(c.value)) is not None}
 
 
 def formula(cell) -> str:

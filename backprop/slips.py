@@ -62,19 +62,9 @@ def pass_back(
     return *into_hidden, *into_out, dE_db1, dE_db2
 
 
-def same(x):
-    """In place of the sigmoid: nothing."""
-    return x
-
-
 def falling(x):
     """In place of the sigmoid: the one with the wrong sign."""
     return sigmoid(-x)
-
-
-def one(x):
-    """In place of the sigmoid's slope: nothing."""
-    return np.ones_like(x)
 
 
 def of_the_sum(x):
@@ -82,9 +72,10 @@ def of_the_sum(x):
     return x * (1 - x)
 
 
+# A sigmoid that is left out is np.positive, which changes nothing; its slope is np.ones_like.
 FORWARD_SLIPS = {
-    "the sigmoid is missing": {"inner": same},
-    "the outputs' sigmoid is missing": {"outer": same},
+    "the sigmoid is missing": {"inner": np.positive},
+    "the outputs' sigmoid is missing": {"outer": np.positive},
     "the sign in the exponent is wrong: the sigmoid is 1 / (1 + e^−x)": {"inner": falling},
     "the sign in the outputs' exponent is wrong: it is 1 / (1 + e^−o)": {"outer": falling},
     "w2 and w3 are swapped: w1 and w2 lead to h1, w3 and w4 to h2": {"hidden": "1324"},
@@ -97,9 +88,12 @@ GRADIENT_SLIPS = {
     },
     "twice too large: the ½ in the error cancels the 2 of the square": {"factor": 2},
     "half of what it should be: the square's 2 has already cancelled the ½": {"factor": 0.5},
-    "the slope of the output's sigmoid, a_o (1 − a_o), is missing": {"out": one},
-    "the slope of the hidden unit's sigmoid, a_h (1 − a_h), is missing": {"hidden": one},
-    "the slopes of both sigmoids, a (1 − a), are missing": {"out": one, "hidden": one},
+    "the slope of the output's sigmoid, a_o (1 − a_o), is missing": {"out": np.ones_like},
+    "the slope of the hidden unit's sigmoid, a_h (1 − a_h), is missing": {"hidden": np.ones_like},
+    "the slopes of both sigmoids, a (1 − a), are missing": {
+        "out": np.ones_like,
+        "hidden": np.ones_like,
+    },
     "the output's slope is a_o (1 − a_o), not o (1 − o)": {"out": of_the_sum},
     "the hidden unit's slope is a_h (1 − a_h), not h (1 − h)": {"hidden": of_the_sum},
     "both slopes are a (1 − a), of the sigmoid and not of the sum": {
