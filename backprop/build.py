@@ -82,6 +82,17 @@ SHEETS = {
 }
 
 
+def make(root: Path) -> list[str]:
+    """Make every file below `root` but for the pictures of the sheets, and return their names."""
+    for folder in ("backprop", "images"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for name, draw in PICTURES.items():
+        save(draw(), root / name)
+    workbook.build(root / WORKBOOK, root / DIAGRAM)
+    (root / playground.PAGE).write_text(playground.page(), "utf-8")
+    return [*PICTURES, WORKBOOK, playground.PAGE]
+
+
 def build(root: Path) -> None:
     """Make every file anew below `root` and print a line for each.
 
@@ -90,43 +101,30 @@ def build(root: Path) -> None:
     for folder in ("backprop", "images"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=".backprop-") as folder:
-        made = Path(folder)
-        (made / "backprop").mkdir()
-        (made / "images").mkdir()
-        for picture, draw in PICTURES.items():
-            save(draw(), made / picture)
-        workbook.build(made / WORKBOOK, made / DIAGRAM)
-        (made / playground.PAGE).write_text(playground.page(), "utf-8")
-        names, failure = [*PICTURES, WORKBOOK, playground.PAGE], None
+        made, failure = Path(folder), ""
+        names = make(made)
         try:
             take_screenshots(made)
             names += SHEETS
         except (RuntimeError, subprocess.SubprocessError) as problem:
-            failure = f"left the pictures of the sheets as they were: {problem}"
+            failure = f"left the pictures of the sheets as they were: {problem}\n"
         for name in names:
             (made / name).replace(root / name)
             print(f"wrote {name}")
-        if failure:
-            print(failure)
+        print(failure, end="")
 
 
 def check(root: Path) -> bool:
     """Print for every file whether it is what `build` would make; True if all are."""
-    wanted = {name: fingerprint(draw()) for name, draw in PICTURES.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        diagram, book = Path(folder, "diagram.png"), Path(folder, "book.xlsx")
-        save(plots.network_diagram(), diagram)
-        workbook.build(book, diagram)
-        wanted |= dict.fromkeys((WORKBOOK, *SHEETS), stamp(book))
-    wanted[playground.PAGE] = playground.page()
-
-    states = {}
-    for name, mark in wanted.items():
-        states[name] = "current" if stamp(root / name) == mark else "not current"
-        if not (root / name).exists():
-            states[name] = "missing"
-        print(f"{name}: {states[name]}")
-    return {*states.values()} == {"current"}
+    all_current = True
+    with tempfile.TemporaryDirectory() as made:
+        for name in (*make(Path(made)), *SHEETS):
+            source = Path(made, WORKBOOK if name in SHEETS else name)
+            current = stamp(root / name) == stamp(source)
+            there = "not current" if (root / name).exists() else "missing"
+            print(f"{name}: {'current' if current else there}")
+            all_current &= current
+    return all_current
 
 
 # What a figure shows, short of ticks' places and labels, which matplotlib's version decides.
