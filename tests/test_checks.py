@@ -155,6 +155,16 @@ def test_other_routes_through_the_other_exercises(capsys):
     assert capsys.readouterr().out.count("✓ right") == 4
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_answer_may_carry_gradients():
+    torch.set_warn_always(True)
+    try:
+        answer = torch.tensor([0.5, 0.25], requires_grad=True)
+        assert checks.numbers(None, answer, ["a", "b"]) == [0.5, 0.25]
+    finally:
+        torch.set_warn_always(False)
+
+
 def test_a_mistake_in_one_exercise_costs_nothing_in_the_next():
     wrong = cells()["forward"].replace("1 / (1 + np.exp(-h1))", "h1")
     assert "✓ right" in attempt("check-hidden-gradients", "4711", forward=wrong)
