@@ -7,7 +7,7 @@ const LINES = {
   convInput: ["convolution", "So the backward pass of a convolution is a"],
   norm: ["batch-normalisation", "Every channel is centred and scaled"],
   normBack: ["batch-normalisation", "Itself."],
-  relu: ["global-average-pooling-dropout-relu", "Three layers that only scale"],
+  relu: ["global-average-pooling-dropout-relu", "These three layers only multiply"],
   pool: ["max-pooling", "Only the largest of four values reaches"],
   linear: ["fully-connected", "is a sum of products, and a product"],
   softmax: ["log-softmax-and-negative-log-likelihood", "log-softmax makes them log-probabilities"],
