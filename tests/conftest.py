@@ -8,14 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torchvision.datasets import MNIST
 
-from s4lib import data
-from s4lib.runtime import download
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: each computes with one thread
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+# torch is imported below, where it is needed: the process that only hands out tests never does.
+LONGEST = ["assignment", "playground", "notebooks", "sheet", "hostile", "processes", "cli"]
 
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="kill and attack for longer")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that the last to be finished is a short one."""
+    rank = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +42,8 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def digits():
+    from s4lib import data
+
     return data.load("digits")
 
 
@@ -42,6 +52,8 @@ def mnist():
     root = Path(os.environ.get("S4_DATA") or Path(__file__).parents[1] / "data")
     if not any((root / "MNIST" / "raw").glob("train-images-idx3-ubyte*")):
         pytest.skip("needs MNIST: in data/, or where S4_DATA points")
+    from s4lib import data
+
     return data.load("mnist", root)
 
 
@@ -53,6 +65,11 @@ def idx(array: np.ndarray) -> bytes:
 @pytest.fixture
 def tiny_mnist(tmp_path, monkeypatch):
     """A folder with four packed files like MNIST's, of 40 and 20 images, with checksums to fit."""
+    from torchvision.datasets import MNIST
+
+    from s4lib import data
+    from s4lib.runtime import download
+
     rng = np.random.default_rng(0)
     raw = tmp_path / "served" / "MNIST" / "raw"
     raw.mkdir(parents=True)

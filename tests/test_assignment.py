@@ -24,6 +24,8 @@ pytest.importorskip("nbgrader")
 import nbclient
 import nbformat
 from nbgrader.api import Gradebook
+from nbgrader.utils import determine_grade
+from nbgrader.validator import Validator
 
 PROJECT = Path(__file__).resolve().parents[1]
 ASSIGNMENT = PROJECT / "notebooks/assignment"
@@ -31,7 +33,7 @@ SOURCES = sorted((ASSIGNMENT / "source/session4").glob("*.ipynb"))
 STEMS = [path.stem for path in SOURCES]
 STUDENT = "4711"
 SMALL = {"S4_DATASET": "digits", "S4_EPOCHS": "1", "OMP_NUM_THREADS": "1"}
-PLANTED = 2  # mistakes in each answer, each in a submission of its own
+PLANTED = (STEMS, STEMS[:1])  # what the students hand in who have a mistake in every answer
 
 each = pytest.mark.parametrize("stem", STEMS)
 
@@ -59,7 +61,7 @@ def points(stem, automatic=True) -> dict[str, float]:
 def mistakes(stem) -> list[list[tuple]]:
     """The planted mistakes: of each answer the first, then of each the second, …"""
     planted = importlib.import_module(f"tests.mistakes.{stem}").MISTAKES
-    rounds = [{} for _ in range(PLANTED)]
+    rounds = [{} for _ in PLANTED]
     for mistake in planted:
         free = [one for one in rounds if mistake[0] not in one]
         if free:
@@ -173,7 +175,7 @@ def origin(tmp_path_factory):
 
 @each
 def test_the_release_runs_alone_in_an_empty_folder_without_nbgrader(stem, origin, tmp_path):
-    """Nothing fails but what is yet to be written, and what needs that."""
+    """Nothing fails but what is yet to be written, and what needs that; no cell gets a point."""
     (tmp_path / "without/nbgrader").mkdir(parents=True)
     (tmp_path / "without/nbgrader/__init__.py").write_text("raise ImportError")
     alone = tmp_path / "alone"
@@ -191,6 +193,8 @@ def test_the_release_runs_alone_in_an_empty_folder_without_nbgrader(stem, origin
     failed = {o.ename for o in outputs if o.output_type == "error"}
     assert {"NotImplementedError"} <= failed <= {"NotImplementedError", "NameError"}
     assert [o.text for o in outputs if o.get("name") == "stderr"] == []
+    graded = [cell for cell in marked(notebook).values() if cell.metadata.nbgrader.grade]
+    assert {determine_grade(cell)[0] for cell in graded} == {0}
 
 
 # A course
@@ -270,14 +274,15 @@ def course(tmp_path_factory):
 
     folder = hand_in(course, "solution", {stem: solved(stem) for stem in STEMS})
     write(folder / "workbook.xlsx", rows, personal_numbers(STUDENT), steps=50)
-    shutil.copytree(course / "release", course / "submitted/untouched")
+    released = read(course / f"release/session4/{STEMS[0]}.ipynb")
+    folder = hand_in(course, "untouched", {STEMS[0]: released})
     for name in ("s4lib", "backprop"):  # in place of the course's own code, all is well
-        (course / "submitted/untouched/session4" / name).mkdir()
+        (folder / name).mkdir()
         for module in ("__init__", "checks", "sheet", "personal"):
-            forged = course / "submitted/untouched/session4" / name / f"{module}.py"
-            forged.write_text("def __getattr__(name):\n    return lambda *_: (1, 2, 3)")
-    for number in range(PLANTED):
-        hand_in(course, f"mistakes{number}", {stem: planted(stem, number) for stem in STEMS})
+            forged = "def __getattr__(name):\n    return lambda *_: (1, 2, 3)"
+            (folder / name / f"{module}.py").write_text(forged)
+    for number, stems in enumerate(PLANTED):
+        hand_in(course, f"mistakes{number}", {stem: planted(stem, number) for stem in stems})
     for name, code in HOSTILE.items():
         answers = marked(solved(STEMS[0]))
         notebook = solved(STEMS[0], {"bias-gradients": answers["bias-gradients"].source + code})
@@ -343,11 +348,12 @@ def test_the_solution_gets_every_automatic_point(graded, stem):
     assert automatic(graded[1]["solution"], stem) == points(stem)
 
 
-@each
-def test_the_untouched_release_gets_none(graded, stem):
-    scores = graded[1]["untouched"][stem]
-    assert set(scores) == {*points(stem), *points(stem, automatic=False)}
+def test_the_untouched_release_gets_none_whatever_lies_beside_it(course, graded):
+    scores = graded[1]["untouched"][STEMS[0]]
+    assert set(scores) == {*points(STEMS[0]), *points(STEMS[0], automatic=False)}
     assert set(scores.values()) == {0}
+    kept = (course / "autograded/untouched/session4").iterdir()
+    assert not any(path.is_dir() for path in kept)
 
 
 @each
@@ -356,9 +362,10 @@ def test_written_answers_wait_for_people(graded, stem):
     assert {scores[name] for name in points(stem, automatic=False)} <= {None}
 
 
-@each
-@pytest.mark.parametrize("number", range(PLANTED))
-def test_each_mistake_costs_its_cell_s_points_and_gets_its_hint(course, graded, stem, number):
+@pytest.mark.parametrize(
+    ("number", "stem"), [(number, stem) for number, stems in enumerate(PLANTED) for stem in stems]
+)
+def test_each_mistake_costs_its_cell_s_points_and_gets_its_hint(course, graded, number, stem):
     lost = {f"check-{name}": hint for name, _, _, hint in mistakes(stem)[number]}
     want = {name: 0 if name in lost else most for name, most in points(stem).items()}
     if "check-workbook" in want:
@@ -399,11 +406,16 @@ def test_feedback_and_grades_come_out(course, graded):
 
 
 @each
-def test_validation_tells_a_student_what_is_missing(course, stem):
-    whole, stub = (
-        nbgrader(course, "validate", f"{folder}/session4/{stem}.ipynb")
-        for folder in ("submitted/solution", "release")
-    )
-    assert "Success! Your notebook passes all the tests." in whole.stdout
+def test_nothing_is_missing_in_the_solution(course, graded, stem):
+    autograded = course / f"autograded/solution/session4/{stem}.ipynb"
+    assert Validator(preprocessors=[]).validate(str(autograded)) == {}
+
+
+def test_validation_tells_a_student_what_is_missing(course):
+    stem = STEMS[0]
+    folders = ("submitted/solution", "release")
+    done = nbgrader(course, "validate", *(f"{one}/session4/{stem}.ipynb" for one in folders))
+    whole, stub = done.stdout.split("\n", 1)
+    assert whole == "Success! Your notebook passes all the tests."
     count = len(points(stem)) + len(points(stem, automatic=False))
-    assert f"VALIDATION FAILED ON {count} CELL(S)!" in stub.stdout
+    assert stub.startswith(f"VALIDATION FAILED ON {count} CELL(S)!")

@@ -30,11 +30,15 @@ class Functional(nn.Module):
         self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
         self.fc = nn.Linear(8, 10)
 
-    def forward(self, x):
-        x = F.max_pool2d(F.relu(self.norm(self.first(x))), 2)
+    def maps(self, x, pool=F.max_pool2d):
+        x = pool(F.relu(self.norm(self.first(x))), 2)
         x = x + self.depthwise(F.relu(self.depthwise(x)))
+        return F.avg_pool2d(x, kernel_size=3, stride=2)
+
+    def forward(self, x):
+        x = F.relu(self.maps(x).mean((2, 3)))
         x = F.dropout(x, 0.2, training=self.training)
-        return F.log_softmax(self.fc(x.mean((2, 3))), dim=1)
+        return F.log_softmax(self.fc(x), dim=1)
 
 
 class Branching(nn.Module):

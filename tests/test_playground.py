@@ -114,18 +114,39 @@ def opened(browser, address=ADDRESS, **options):
     view.on("pageerror", lambda error: view.complaints.append(str(error)))
     view.on("request", lambda request: view.complaints.append(request.url))
     view.set_default_timeout(20_000)
-    view.goto(address)
-    view.wait_for_selector("#bars .best")
+    load(view, address)
     return view
 
 
-@pytest.fixture
-def view(browser):
-    """The page, freshly opened, which must come through without a complaint."""
+def load(view, address=ADDRESS):
+    """The page as it is at first, in a window that may have shown it before."""
+    view.mouse.move(0, 0)
+    view.complaints.clear()
+    view.goto(address)
+    view.wait_for_selector("#bars .best")
+
+
+@pytest.fixture(scope="module")
+def window(browser):
     view = opened(browser)
     yield view
     view.close()
-    assert view.complaints == [ADDRESS]
+
+
+@pytest.fixture
+def view(window):
+    """The page, freshly loaded, which must come through without a complaint."""
+    load(window)
+    yield window
+    assert window.complaints == [ADDRESS]
+
+
+@pytest.fixture(scope="module")
+def touched(browser):
+    """A window with a touch screen."""
+    view = opened(browser, has_touch=True)
+    yield view
+    view.close()
 
 
 @pytest.fixture(scope="module")
@@ -621,8 +642,10 @@ def test_bars_follow_the_stroke_and_undo_goes_back(view):
     assert best(view) == 7
 
 
-def test_a_finger_draws(browser):
-    view = opened(browser, has_touch=True, viewport={"width": 390, "height": 844})
+def test_a_finger_draws(touched):
+    view = touched
+    view.set_viewport_size({"width": 390, "height": 844})
+    load(view)
     pad = view.locator("#pad").bounding_box()
     session = view.context.new_cdp_session(view)
     view.click("#clear")
@@ -638,7 +661,7 @@ def test_a_finger_draws(browser):
     settle(view)
     assert best(view) == 1
     assert view.evaluate("scrollY") == 0  # the page stood still
-    view.close()
+    session.detach()
 
 
 def test_the_keyboard_draws(view):
@@ -985,10 +1008,11 @@ CUT_OFF = """() => [...document.querySelectorAll("body *")].filter((it) => {
     ("width", "scheme"),
     [(390, "light"), (390, "dark"), (960, "light"), (1280, "light"), (1280, "dark")],
 )
-def test_nothing_is_cut_off(browser, width, scheme):
-    view = opened(
-        browser, viewport={"width": width, "height": 844}, color_scheme=scheme, has_touch=True
-    )
+def test_nothing_is_cut_off(touched, width, scheme):
+    view = touched
+    view.set_viewport_size({"width": width, "height": 844})
+    view.emulate_media(color_scheme=scheme)
+    load(view)
     assert view.evaluate(CUT_OFF) == []
     view.check("#labels input[value='3']", force=True)
     view.locator('[id="layer-block2.conv2"] canvas').click(position={"x": 20, "y": 20})
@@ -1003,7 +1027,6 @@ def test_nothing_is_cut_off(browser, width, scheme):
     assert contrast(view, "--muted", "--paper") > 4.5
     assert contrast(view, "--ink", "--surface") > 7
     assert contrast(view, "--accent", "--accent-ink") > 4.5
-    view.close()
 
 
 def contrast(view, *names):

@@ -11,27 +11,9 @@ from torch import nn
 from s4lib import UsageError, plots
 from s4lib.model import MNISTNet
 from s4lib.receptive_field import receptive_fields, table
+from tests.test_networks import Functional
 
 ROWS = receptive_fields(MNISTNet())
-
-
-class Functional(nn.Module):
-    """Pooling and activations in `forward`, a layer used twice, a skip connection."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv2d(1, 4, 3, padding="same", dilation=2)
-        self.norm = nn.GroupNorm(2, 4)
-        self.again = nn.Conv2d(4, 4, 3, padding=1, groups=4)
-        self.fc = nn.Linear(4, 10)
-
-    def maps(self, x, pool=F.max_pool2d):
-        x = pool(F.relu(self.norm(self.first(x))), 2)
-        x = x + self.again(F.relu(self.again(x)))
-        return F.avg_pool2d(x, kernel_size=3, stride=2)
-
-    def forward(self, x):
-        return F.log_softmax(self.fc(self.maps(x).mean((2, 3))), 1)
 
 
 class TwoPaths(nn.Module):
@@ -104,9 +86,10 @@ def test_pooling_adds_one_jump_and_does_not_double_the_field():
 
 
 def test_functional_pooling_reuse_dilation_and_skips_are_followed():
+    """What comes after the averaging looks at no map."""
     rows = receptive_fields(Functional().train())
     assert [row.layer for row in rows] == [
-        "first", "max_pool2d", "again", "again", "avg_pool2d", "mean",
+        "first", "max_pool2d", "depthwise", "depthwise", "avg_pool2d", "mean",
     ]  # fmt: skip
     assert [row.receptive_field for row in rows] == [5, 6, 10, 14, 18, 18 + 5 * 4]
     assert [row.padding for row in rows] == [2, 0, 1, 1, 0, 0]
@@ -155,14 +138,6 @@ def test_what_shrinks_the_map_unseen_is_named(shrink, name):
     with pytest.raises(UsageError) as error:
         receptive_fields(Shrinks())
     assert f"After conv2 the map becomes 13×13, not 26×26, by {name}" in str(error.value)
-
-
-def test_what_comes_after_the_averaging_looks_at_no_map():
-    class Drops(Functional):
-        def forward(self, x):
-            return self.fc(F.dropout(F.relu(self.maps(x).mean((2, 3))), 0.1, self.training))
-
-    assert receptive_fields(Drops()) == receptive_fields(Functional())
 
 
 def test_rows_and_columns_must_be_treated_alike():
