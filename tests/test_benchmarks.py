@@ -1,6 +1,12 @@
 """The benchmarks show what they measured."""
 
-from tests.benchmarks import peers, race, records
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from s4lib import CONSISTENT
+from tests.benchmarks import peers, race, records, warps
 
 
 def test_the_race_shows_every_run_by_seconds_and_by_epochs():
@@ -45,3 +51,17 @@ def test_every_small_network_is_smaller_than_the_assignments_limit():
     assert 2_000 < sizes[0] < sizes[-1] < 20_000
     answer = sum(p.numel() for p in records.Net().parameters())
     assert answer == sizes[-1]
+
+
+@pytest.mark.parametrize("name", warps.WARPS)
+def test_a_warp_is_drawn_by_its_generator_and_spares_the_plain_epochs(name):
+    recipe = warps.Warped(**asdict(CONSISTENT), warp=name)
+    images = torch.zeros(3, 1, 28, 28)
+    images[:, :, 5:23, 12:15] = 255
+
+    def made(recipe, epoch):
+        return recipe.augmentation(torch.Generator().manual_seed(0), epoch)(images)
+
+    assert made(recipe, 1).equal(made(recipe, 1))
+    assert made(recipe, recipe.epochs).equal(images)
+    assert made(recipe, 1).equal(made(CONSISTENT, 1)) == (name == "none")

@@ -77,7 +77,7 @@ WARPS = {
 class Warped(Recipe):
     """A recipe that deforms its images further, except in its plain epochs."""
 
-    warp: str
+    warp: str = "none"
 
     def augmentation(self, generator, epoch=1):
         augment = super().augmentation(generator, epoch)
@@ -103,7 +103,7 @@ def run(warp: str, seed: int, epochs: int | None) -> tuple[float, dict[str, floa
     """Per cent of the held-out images predicted correctly, and of each kind of deformed digits."""
     torch.set_num_threads(1)
     dataset, hard = test_sets()
-    recipe = Warped(**asdict(CONSISTENT), warp=warp).adjusted(epochs)
+    recipe = Warped(**asdict(CONSISTENT), warp=warp).adjusted(epochs=epochs)
     with (
         open(os.devnull, "w") as null,
         contextlib.redirect_stderr(null),
