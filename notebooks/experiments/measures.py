@@ -11,13 +11,33 @@ from s4lib.train import predict
 BINS = 10
 
 
-def softmax(model: nn.Module, dataset: Dataset, held_out: Pairs) -> dict:
-    """Calibration on the test images, before and after temperature scaling, and what the network
-    says to images that are no digits.
+def dead_channels(model: nn.Module, images: Tensor) -> list[list[int]]:
+    """For every ReLU in turn: how many channels are positive nowhere on these images, of how many.
 
-    The temperature is chosen on held-out training images.
+    Images (N, 1, 28, 28) are normalised. A dead channel of ReLU says 0 to all of them.
     """
-    images, labels = held_out
+    counts = []
+
+    def count(_layer, _inputs, output: Tensor) -> None:
+        highest = output.amax((0, 2, 3))
+        counts.append([int((highest <= 0).sum()), len(highest)])
+
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.ReLU | nn.LeakyReLU)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.no_grad():
+        model.eval()(images)
+    for hook in hooks:
+        hook.remove()
+    return counts
+
+
+def softmax(model: nn.Module, dataset: Dataset, aside: Pairs) -> dict:
+    """Calibration on the held-out images, before and after temperature scaling, and what the
+    network says to images that are no digits.
+
+    The temperature is chosen on the images `aside`.
+    """
+    images, labels = aside
     temperature = best_temperature(predict(model, dataset.normalise(images)), labels)
     images, labels = dataset.test
     log_probs = predict(model, dataset.normalise(images))
@@ -29,7 +49,7 @@ def softmax(model: nn.Module, dataset: Dataset, held_out: Pairs) -> dict:
         "temperature": temperature,
         "before": calibration(log_probs, labels),
         "after": calibration(F.log_softmax(log_probs / temperature, 1), labels),
-        "test digits": share_sure(log_probs.exp().max(1).values),
+        "digits": share_sure(log_probs.exp().max(1).values),
         "no digits": {name: share_sure(highest) for name, highest in sure.items()},
     }
 
@@ -101,7 +121,7 @@ def no_digits(digits: Tensor) -> dict[str, Tensor]:
     }
 
 
-def gradient_noise(model: nn.Module, dataset: Dataset, held_out: Pairs) -> dict:
+def gradient_noise(model: nn.Module, dataset: Dataset, _aside: Pairs) -> dict:
     """How far the gradient of a batch is from that of 8,192 images, relative to its length.
 
     The mean over at most 16 batches of every size, dropout off, in fp32.

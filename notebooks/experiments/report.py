@@ -5,24 +5,70 @@ import re
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import false_discovery_control, spearmanr, ttest_ind
 
-from notebooks.experiments.catalogue import BASE, EXPERIMENTS, Variant
-from notebooks.experiments.runner import MARKS, SEEDS, owner, read, runs_of
+from notebooks.experiments.catalogue import BASE, EXPERIMENTS, FEWEST_SEEDS, Variant
+from notebooks.experiments.runner import MARKS, owner, read, runs_of
 from notebooks.experiments.variants import build, multiplications
 from s4lib.history import markdown
 from s4lib.receptive_field import receptive_fields
 
 Runs = list[dict]  # of one variant, a run for each seed
 
+FAILED = 20  # per cent: a run that ends below has learned next to nothing; guessing reaches 11
+FALSE_DISCOVERIES = 0.05  # at most so many of the differences found are expected to be chance
+
 
 def spread(values, digits: int = 2) -> str:
     """Mean ± standard deviation; of one value, the value."""
     deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{mean(values):.{digits}f}{deviation}"
+
+
+def accuracies(runs: Runs) -> list[float]:
+    return [run["held_out_accuracy"] for run in runs]
+
+
+def failures(runs: Runs) -> int:
+    return sum(accuracy < FAILED for accuracy in accuracies(runs))
+
+
+def centre(values: list[float], runs: Runs) -> float:
+    """The mean, which says nothing where some of the runs failed: there the median."""
+    return median(values) if failures(runs) else mean(values)
+
+
+def accuracy_cell(runs: Runs) -> str:
+    if failed := failures(runs):
+        return f"{median(accuracies(runs)):.2f}, median; {failed} of {len(runs)} failed"
+    return spread(accuracies(runs))
+
+
+def verdicts(folder: Path) -> dict[tuple[str, str], str]:
+    """How each variant compares with the first of its experiment: {(experiment, variant): verdict}.
+
+    Welch's t-test of held-out accuracy, no matter which is higher, then the correction of
+    Benjamini and Hochberg (1995) over all comparisons of all experiments. Where a run failed
+    there is no test: the accuracies are not spread around their mean.
+    """
+    differences = {}
+    for name, experiment in EXPERIMENTS.items():
+        reference, *others = measured(name, folder).items() or [None]
+        for label, runs in others if experiment.compared else ():
+            if not failures(runs) and not failures(reference[1]):
+                ours, theirs = accuracies(runs), accuracies(reference[1])
+                p = ttest_ind(ours, theirs, equal_var=False).pvalue
+                differences[name, label] = (mean(ours) - mean(theirs), p)
+    if not differences:
+        return {}
+    chance = false_discovery_control([p for _, p in differences.values()])
+    return {
+        key: "not told apart" if q > FALSE_DISCOVERIES else "better" if difference > 0 else "worse"
+        for (key, (difference, _)), q in zip(differences.items(), chance, strict=True)
+    }
 
 
 @cache
@@ -35,9 +81,10 @@ def words(runs: Runs) -> str:
     return runs[0]["settings"]["network"]
 
 
-def epoch_seconds(run: dict) -> float:
-    """Of the processor, for 10,000 images."""
-    return 10_000 * run["seconds"] / (run["updates"] * run["settings"]["batch_size"])
+def dead_cell(runs: Runs) -> str:
+    """The mean over the runs, and of how many channels."""
+    dead = mean(sum(dead for dead, _ in run["dead"]) for run in runs)
+    return f"{dead:.1f} of {sum(channels for _, channels in runs[0]['dead'])}"
 
 
 COLUMNS = {
@@ -46,27 +93,30 @@ COLUMNS = {
     "sees": lambda runs: str(last_convolution(words(runs)).receptive_field),
     "last map": lambda runs: "{0}×{0}".format(last_convolution(words(runs)).size),
     "updates": lambda runs: f"{runs[0]['updates']:,}",
-    "seconds for 10,000 images": lambda runs: f"{mean(map(epoch_seconds, runs)):.1f}",
-    "training accuracy": lambda runs: f"{mean(run['train_accuracy'] for run in runs):.2f}",
-    "gap": lambda runs: spread([run["train_accuracy"] - run["test_accuracy"] for run in runs]),
-    "worst run": lambda runs: f"{min(run['test_accuracy'] for run in runs):.2f}",
-    "test accuracy": lambda runs: spread([run["test_accuracy"] for run in runs]),
+    "dead channels": dead_cell,
+    "training accuracy": lambda runs: f"{centre([r['train_accuracy'] for r in runs], runs):.2f}",
+    "gap": lambda runs: spread([r["train_accuracy"] - r["held_out_accuracy"] for r in runs]),
+    "held-out accuracy": accuracy_cell,
 }
 
 
 def measured(name: str, folder: Path) -> dict[str, Runs]:
     """The variants of an experiment that enough seeds have been run of: {name: runs}."""
     runs = {label: runs_of(folder, one) for label, one in EXPERIMENTS[name].variants.items()}
-    return {label: kept for label, kept in runs.items() if len(kept) >= SEEDS}
+    return {label: kept for label, kept in runs.items() if len(kept) >= FEWEST_SEEDS}
 
 
-def table(name: str, results: dict[str, Runs]) -> str:
-    """An experiment's runs in Markdown, a row for every variant."""
+def table(name: str, results: dict[str, Runs], compared: dict | None = None) -> str:
+    """An experiment's runs in Markdown, a row for every variant; `compared` are the verdicts."""
     if name in SPECIAL:
         return SPECIAL[name](results)
     columns = EXPERIMENTS[name].columns
     rows = [[label, *(COLUMNS[one](runs) for one in columns)] for label, runs in results.items()]
-    return markdown(["", *columns], rows)
+    header = ["", *columns]
+    if compared and len(rows) > 1 and EXPERIMENTS[name].compared:
+        header.append("than the first row")
+        rows = [[*row, compared.get((name, row[0]), "")] for row in rows]
+    return markdown(header, rows)
 
 
 def noise_table(results: dict[str, Runs]) -> str:
@@ -83,13 +133,13 @@ def softmax_table(results: dict[str, Runs]) -> str:
             losses = [run[when]["loss"] for run in runs]
             temperature = spread([run["temperature"] for run in runs]) if when == "after" else "1"
             rows.append([label, temperature, spread(errors), spread(losses, 4)])
-    return markdown(["", "temperature", "calibration error (%)", "test loss"], rows)
+    return markdown(["", "temperature", "calibration error (%)", "held-out loss"], rows)
 
 
 def no_digits_table(results: dict[str, Runs]) -> str:
     """What the first variant says to images, digits or not: how often it is more than 90 % sure."""
     runs = next(iter(results.values()))
-    shown = {"test digits": [run["test digits"] for run in runs]} | {
+    shown = {"digits": [run["digits"] for run in runs]} | {
         kind: [run["no digits"][kind] for run in runs] for kind in runs[0]["no digits"]
     }
     rows = [
@@ -135,7 +185,7 @@ SPECIAL = {"noise": noise_table, "softmax": softmax_table, "lr_range": range_tab
 def early_and_late(folder: Path) -> dict[str, dict]:
     """Every variant that saw as many images in as many updates as MNISTNet: accuracy by update.
 
-    {experiment and variant: {50: held-out accuracies, a seed each, …, "end": test accuracies}}
+    {experiment and variant: {50: accuracies on images set aside, a seed each, …, "end": held-out}}
     """
     curves = {}
     kept = [run for name in EXPERIMENTS for run in read(folder, name)]
@@ -146,11 +196,11 @@ def early_and_late(folder: Path) -> dict[str, dict]:
             curves.setdefault(settings, []).append(run)
     return {
         ": ".join(owner(settings)): {
-            mark: [run["early"][str(mark)] for run in runs[:SEEDS]] for mark in MARKS
+            mark: [run["early"][str(mark)] for run in runs[:FEWEST_SEEDS]] for mark in MARKS
         }
-        | {"end": [run["test_accuracy"] for run in runs[:SEEDS]]}
+        | {"end": accuracies(runs[:FEWEST_SEEDS])}
         for settings, runs in curves.items()
-        if len(runs) >= SEEDS
+        if len(runs) >= FEWEST_SEEDS
     }
 
 
@@ -174,8 +224,8 @@ def early_table(curves: dict[str, dict]) -> str:
 
 def tables(folder: Path) -> dict[str, str]:
     """Every table of `notebooks/README.md` for which there are runs, by its comment's name."""
-    results = {name: measured(name, folder) for name in EXPERIMENTS}
-    found = {name: table(name, runs) for name, runs in results.items() if runs}
+    results, compared = {name: measured(name, folder) for name in EXPERIMENTS}, verdicts(folder)
+    found = {name: table(name, runs, compared) for name, runs in results.items() if runs}
     if results.get("softmax"):
         found["no digits"] = no_digits_table(results["softmax"])
     if len(curves := early_and_late(folder)) >= 6:
