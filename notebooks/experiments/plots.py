@@ -4,37 +4,32 @@ import math
 from pathlib import Path
 from statistics import mean
 
-import numpy as np
-from matplotlib.ticker import MaxNLocator
-
-from notebooks.experiments.catalogue import BASE
 from notebooks.experiments.report import (
     FAILED,
     accuracies,
-    centre,
-    early_and_late,
     failures,
     measured,
     range_test,
 )
-from notebooks.experiments.runner import MARKS
-from s4lib.plots import BLUE, GREEN, GREY, ORANGE, Figure, styled
+from s4lib.plots import BLUE, GREY, ORANGE, Figure, styled
 
 Results = dict[str, list[dict]]  # the runs of every variant, a run for each seed
 
 
 @styled
-def against_parameters(results: Results, title: str) -> Figure:
+def against_parameters(results: Results) -> Figure:
     """Mistakes on the held-out images against the number of parameters, both logarithmic."""
     fig = Figure(figsize=(8, 3.6))
     ax = fig.subplots()
+    results = dict(sorted(results.items(), key=lambda item: item[1][0]["parameters"]))
     sizes = [runs[0]["parameters"] for runs in results.values()]
     # Where there are none, one image in 10,000 stands for them: a logarithmic axis has no 0.
     wrong = [[max(100 - one, 0.01) for one in accuracies(runs)] for runs in results.values()]
     for size, ones in zip(sizes, wrong, strict=True):
         ax.plot([size] * len(ones), ones, "o", color=BLUE, alpha=0.6, ms=6, mew=0)
     ax.plot(sizes, [mean(ones) for ones in wrong], color=BLUE, lw=1.2)
-    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="mistakes (%)", title=title)
+    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="mistakes (%)")
+    ax.set_title("the same network at several widths")
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
     ticks = (0.01, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100)
     ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -55,6 +50,9 @@ def learning_rates(ranged: Results, results: Results) -> Figure:
             top.plot(*range_test([run], smoothed=1), color=GREY, lw=0.6, alpha=0.6)
         rates, losses = range_test(runs)
         top.plot(rates, losses, color=BLUE)
+        lowest = losses.argmin()
+        top.annotate(f"lowest at {rates[lowest]:.2g}", (rates[lowest], losses[lowest]), (0, -14),
+                     textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
         top.text(rates[0], math.log(10) - 0.05, "ln 10: guessing", va="top", fontsize=9)
     top.axhline(math.log(10), color=GREY, lw=1, ls="--")
     top.set(xscale="log", ylabel="loss of the batch", ylim=(0, 4))
@@ -92,34 +90,11 @@ def reliability(results: Results) -> Figure:
     return fig
 
 
-@styled
-def early_signs(curves: dict[str, dict]) -> Figure:
-    """Final rank of every variant against its rank so early, a panel for each moment."""
-    fig = Figure(figsize=(9, 2.9))
-    ranks = {
-        mark: np.argsort(np.argsort([-mean(curve[mark]) for curve in curves.values()])) + 1
-        for mark in (*MARKS, "end")
-    }
-    axes = fig.subplots(1, len(MARKS), sharey=True)
-    for ax, mark in zip(axes, MARKS, strict=True):
-        ax.plot([1, len(curves)], [1, len(curves)], "--", color=GREY, lw=1)
-        ax.plot(ranks[mark], ranks["end"], "o", color=GREEN, ms=5, mew=0)
-        ax.set(title=f"after {mark} updates", xlabel="rank then (1 = best)", aspect="equal")
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes[0].set_ylabel("final rank (1 = best)")
-    axes[0].yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    return fig
-
-
 def figures(folder: Path) -> dict[str, Figure]:
     """Those figures for which `folder` has results, by name."""
-    budget = f"{BASE.images:,} images, {BASE.epochs} epochs"
     draw = {
-        "width": lambda runs: against_parameters(runs, f"one network, several widths: {budget}"),
+        "width": against_parameters,
         "lr": lambda runs: learning_rates(measured("lr_range", folder), runs),
         "softmax": reliability,
     }
-    drawn = {name: draw[name](runs) for name in draw if (runs := measured(name, folder))}
-    if len(curves := early_and_late(folder)) >= 6:
-        drawn["early"] = early_signs(curves)
-    return drawn
+    return {name: draw[name](runs) for name in draw if (runs := measured(name, folder))}

@@ -1,6 +1,5 @@
 """What the experiments have shown, as the Markdown tables of `notebooks/README.md`."""
 
-import math
 import re
 from functools import cache
 from operator import itemgetter
@@ -47,27 +46,26 @@ def accuracy_cell(runs: Runs) -> str:
     return spread(accuracies(runs))
 
 
-def verdicts(folder: Path) -> dict[tuple[str, str], str]:
-    """How each variant compares with the first of its experiment: {(experiment, variant): verdict}.
+def verdicts(folder: Path) -> dict[tuple[Variant, Variant], str]:
+    """How the variants compare with the first of their experiment: {(first, variant): verdict}.
 
     Welch's t-test of held-out accuracy, no matter which is higher, then the correction of
     Benjamini and Hochberg (1995) over all comparisons of all experiments. Where a run failed
     there is no test: the accuracies are not spread around their mean.
     """
     differences = {}
-    for name, experiment in EXPERIMENTS.items():
-        reference, *others = measured(name, folder).items() or [None]
-        for label, runs in others if experiment.compared else ():
-            if not failures(runs) and not failures(reference[1]):
-                ours, theirs = accuracies(runs), accuracies(reference[1])
+    for experiment in EXPERIMENTS.values():
+        first, *others = experiment.variants.values()
+        for variant in others if experiment.compared else ():
+            runs = runs_of(folder, variant), runs_of(folder, first)
+            if min(map(len, runs)) >= FEWEST_SEEDS and not any(map(failures, runs)):
+                ours, theirs = map(accuracies, runs)
                 p = ttest_ind(ours, theirs, equal_var=False).pvalue
-                differences[name, label] = (mean(ours) - mean(theirs), p)
-    if not differences:
-        return {}
-    chance = false_discovery_control([p for _, p in differences.values()])
+                differences[first, variant] = (mean(ours) - mean(theirs), p)
+    chance = false_discovery_control([p for _, p in differences.values()]) if differences else []
     return {
-        key: "not told apart" if q > FALSE_DISCOVERIES else "better" if difference > 0 else "worse"
-        for (key, (difference, _)), q in zip(differences.items(), chance, strict=True)
+        pair: "not told apart" if q > FALSE_DISCOVERIES else "better" if difference > 0 else "worse"
+        for (pair, (difference, _)), q in zip(differences.items(), chance, strict=True)
     }
 
 
@@ -110,12 +108,13 @@ def table(name: str, results: dict[str, Runs], compared: dict | None = None) -> 
     """An experiment's runs in Markdown, a row for every variant; `compared` are the verdicts."""
     if name in SPECIAL:
         return SPECIAL[name](results)
-    columns = EXPERIMENTS[name].columns
+    _, variants, columns, is_compared = EXPERIMENTS[name]
     rows = [[label, *(COLUMNS[one](runs) for one in columns)] for label, runs in results.items()]
     header = ["", *columns]
-    if compared and len(rows) > 1 and EXPERIMENTS[name].compared:
+    if compared and is_compared and len(rows) > 1:
+        first, *_ = variants.values()
         header.append("than the first row")
-        rows = [[*row, compared.get((name, row[0]), "")] for row in rows]
+        rows = [[*row, compared.get((first, variants[row[0]]), "")] for row in rows]
     return markdown(header, rows)
 
 
@@ -137,20 +136,12 @@ def softmax_table(results: dict[str, Runs]) -> str:
 
 
 def no_digits_table(results: dict[str, Runs]) -> str:
-    """What the first variant says to images, digits or not: how often it is more than 90 % sure."""
+    """How sure the first variant is of images, digits or not."""
     runs = next(iter(results.values()))
-    shown = {"digits": [run["digits"] for run in runs]} | {
-        kind: [run["no digits"][kind] for run in runs] for kind in runs[0]["no digits"]
-    }
     rows = [
-        [
-            kind,
-            spread([100 * s["mean"] for s in sure], 1),
-            spread([s["above 0.9"] for s in sure], 1),
-        ]
-        for kind, sure in shown.items()
+        [kind, spread([100 * run["sure"][kind] for run in runs], 1)] for kind in runs[0]["sure"]
     ]
-    return markdown(["image", "highest probability (%)", "images above 90 % (%)"], rows)
+    return markdown(["image", "highest probability (%)"], rows)
 
 
 def range_test(runs: Runs, smoothed: int = 9) -> tuple[np.ndarray, np.ndarray]:
@@ -164,22 +155,7 @@ def range_test(runs: Runs, smoothed: int = 9) -> tuple[np.ndarray, np.ndarray]:
     return setting["lr"] * factor ** ((np.arange(len(smooth)) + smoothed // 2) / updates), smooth
 
 
-def range_table(results: dict[str, Runs]) -> str:
-    (runs,) = results.values()
-    rates, losses = range_test(runs)
-    lowest = losses.argmin()
-    guessing = math.log(10)
-    moments = {
-        "has fallen by a tenth": (losses < 0.9 * guessing).argmax(),
-        "is lowest": lowest,
-        f"is first above guessing ({guessing:.2f}) again":
-            lowest + (losses[lowest:] > guessing).argmax(),
-    }  # fmt: skip
-    rows = [[name, f"{rates[at]:.2g}", f"{losses[at]:.2f}"] for name, at in moments.items()]
-    return markdown(["the loss …", "at the learning rate", "loss"], rows)
-
-
-SPECIAL = {"noise": noise_table, "softmax": softmax_table, "lr_range": range_table}
+SPECIAL = {"noise": noise_table, "softmax": softmax_table}
 
 
 def early_and_late(folder: Path) -> dict[str, dict]:
@@ -205,27 +181,29 @@ def early_and_late(folder: Path) -> dict[str, dict]:
 
 
 def early_table(curves: dict[str, dict]) -> str:
-    """Spearman's rank correlation of accuracy so early with the final one: of all variants, and of
-    the half that ends best; of the means over the seeds, and within a seed, averaged over them.
+    """Spearman's rank correlation of accuracy so early with the final one, within a seed and
+    averaged over the seeds: of all variants, and of the half that ends best.
     """
     by_end = sorted(curves.values(), key=lambda curve: -mean(curve["end"]))
     groups = {f"all {len(by_end)}": by_end, f"best {len(by_end) // 2}": by_end[: len(by_end) // 2]}
-    rows = [[str(mark)] for mark in MARKS]
-    for row, mark in zip(rows, MARKS, strict=True):
-        for group in groups.values():
-            early, end = ([curve[at] for curve in group] for at in (mark, "end"))
-            of_means = spearmanr([*map(mean, early)], [*map(mean, end)]).statistic
-            seeds = zip(zip(*early, strict=True), zip(*end, strict=True), strict=True)
-            of_seeds = [spearmanr(*both).statistic for both in seeds]
-            row += [f"{of_means:.2f}", f"{mean(of_seeds):.2f}"]
-    header = [f"{group}: {what}" for group in groups for what in ("means", "one seed")]
-    return markdown(["updates", *header], rows)
+    rows = []
+    for mark in MARKS:
+        seeds = [
+            [
+                spearmanr([c[mark][k] for c in group], [c["end"][k] for c in group]).statistic
+                for k in range(FEWEST_SEEDS)
+            ]
+            for group in groups.values()
+        ]
+        rows.append([str(mark), *(f"{mean(one):.2f}" for one in seeds)])
+    return markdown(["updates", *groups], rows)
 
 
 def tables(folder: Path) -> dict[str, str]:
     """Every table of `notebooks/README.md` for which there are runs, by its comment's name."""
     results, compared = {name: measured(name, folder) for name in EXPERIMENTS}, verdicts(folder)
-    found = {name: table(name, runs, compared) for name, runs in results.items() if runs}
+    shown = {name: runs for name, runs in results.items() if runs and name != "lr_range"}
+    found = {name: table(name, runs, compared) for name, runs in shown.items()}
     if results.get("softmax"):
         found["no digits"] = no_digits_table(results["softmax"])
     if len(curves := early_and_late(folder)) >= 6:
