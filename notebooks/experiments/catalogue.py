@@ -31,7 +31,7 @@ class Variant:
     rotation: float = CLASSIC.rotation
     mean: float = MNIST_MEAN  # subtracted from the ink, 0 to 1, which is then
     std: float = MNIST_STD  # divided by this
-    measure: str | None = None  # what else to measure at the end, a name in `measures.MEASURES`
+    measure: str | None = None  # what else to measure at the end: "softmax"
 
 
 class Experiment(NamedTuple):
@@ -131,7 +131,7 @@ SIZES = ("parameters", "multiplications", *ACCURACY)
 FIELDS = ("sees", "last map", "multiplications", *ACCURACY)
 GAP = ("training accuracy", *ACCURACY, "gap")
 
-# A variant that several experiments share is run once, and kept with the first of them.
+# A variant that several experiments share is run once.
 # fmt: off
 EXPERIMENTS = {
     "baseline": Experiment("What does MNISTNet itself reach?",
@@ -225,8 +225,6 @@ EXPERIMENTS = {
     }, ("updates", *ACCURACY)),
     "lr_range": Experiment("The range test: at which learning rate does the loss fall, and rise?",
         {"1e-06 to 10": Variant(lr=1e-6, ramp=10, updates=200)}, (), compared=False),
-    "noise": Experiment("How noisy is the gradient of a batch?",
-        {"after 200 updates": Variant(updates=200, measure="gradient_noise")}, (), compared=False),
     "softmax": Experiment("How far can the probabilities be trusted?", {
         "MNISTNet": Variant(measure="softmax"),
         "1,000 images, no dropout": replace(FEW, network=DROPOUTS["none"], measure="softmax"),

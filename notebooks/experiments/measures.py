@@ -97,32 +97,3 @@ def no_digits(digits: Tensor) -> dict[str, Tensor]:
         "noise": torch.randint(0, 256, digits.shape, generator=generator, dtype=torch.uint8),
         "a digit's pixels, shuffled": digits.cpu().flatten(1).gather(1, order).view(digits.shape),
     }
-
-
-def gradient_noise(model: nn.Module, dataset: Dataset, _aside: Pairs) -> dict:
-    """How far the gradient of a batch is from that of 8,192 images, relative to its length.
-
-    The mean over at most 16 batches of every size, dropout off, in fp32.
-    """
-    count = min(8192, len(dataset.train[1]) // 16 * 16)
-    images, labels = (part[:count] for part in dataset.train)
-    images = dataset.normalise(images)
-    model.eval()
-
-    def gradient(pick) -> Tensor:
-        model.zero_grad()
-        F.nll_loss(model(images[pick]), labels[pick]).backward()
-        return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-
-    parts = torch.stack([gradient(slice(k, k + 16)) for k in range(0, count, 16)])
-    whole = parts.mean(0)
-    noise = {}
-    for size in (16, 64, 256, 1024):
-        batches = [part.mean(0) for part in parts.split(size // 16)[: min(16, count // size)]]
-        if batches:
-            distance = (torch.stack(batches) - whole).norm(dim=1) / whole.norm()
-            noise[str(size)] = round(distance.mean().item(), 4)
-    return {"noise": noise}
-
-
-MEASURES = {"softmax": softmax, "gradient_noise": gradient_noise}

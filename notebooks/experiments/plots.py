@@ -4,13 +4,8 @@ import math
 from pathlib import Path
 from statistics import mean
 
-from notebooks.experiments.report import (
-    FAILED,
-    accuracies,
-    failures,
-    measured,
-    range_test,
-)
+from notebooks.experiments.report import FAILED, accuracies, failures, measured, range_test
+from notebooks.experiments.runner import read
 from s4lib.plots import BLUE, GREY, ORANGE, Figure, styled
 
 Results = dict[str, list[dict]]  # the runs of every variant, a run for each seed
@@ -92,9 +87,10 @@ def reliability(results: Results) -> Figure:
 
 def figures(folder: Path) -> dict[str, Figure]:
     """Those figures for which `folder` has results, by name."""
+    kept = read(folder)
     draw = {
         "width": against_parameters,
-        "lr": lambda runs: learning_rates(measured("lr_range", folder), runs),
+        "lr": lambda runs: learning_rates(measured("lr_range", kept), runs),
         "softmax": reliability,
     }
-    return {name: draw[name](runs) for name in draw if (runs := measured(name, folder))}
+    return {name: draw[name](runs) for name in draw if (runs := measured(name, kept))}

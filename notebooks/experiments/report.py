@@ -2,7 +2,6 @@
 
 import re
 from functools import cache
-from operator import itemgetter
 from pathlib import Path
 from statistics import mean, median, stdev
 
@@ -10,7 +9,7 @@ import numpy as np
 from scipy.stats import false_discovery_control, spearmanr, ttest_ind
 
 from notebooks.experiments.catalogue import BASE, EXPERIMENTS, FEWEST_SEEDS, Variant
-from notebooks.experiments.runner import MARKS, owner, read, runs_of
+from notebooks.experiments.runner import MARKS, read
 from notebooks.experiments.variants import build, multiplications
 from s4lib.history import markdown
 from s4lib.receptive_field import receptive_fields
@@ -46,7 +45,7 @@ def accuracy_cell(runs: Runs) -> str:
     return spread(accuracies(runs))
 
 
-def verdicts(folder: Path) -> dict[tuple[Variant, Variant], str]:
+def verdicts(kept: dict[Variant, Runs]) -> dict[tuple[Variant, Variant], str]:
     """How the variants compare with the first of their experiment: {(first, variant): verdict}.
 
     Welch's t-test of held-out accuracy, no matter which is higher, then the correction of
@@ -57,7 +56,7 @@ def verdicts(folder: Path) -> dict[tuple[Variant, Variant], str]:
     for experiment in EXPERIMENTS.values():
         first, *others = experiment.variants.values()
         for variant in others if experiment.compared else ():
-            runs = runs_of(folder, variant), runs_of(folder, first)
+            runs = kept.get(variant, []), kept.get(first, [])
             if min(map(len, runs)) >= FEWEST_SEEDS and not any(map(failures, runs)):
                 ours, theirs = map(accuracies, runs)
                 p = ttest_ind(ours, theirs, equal_var=False).pvalue
@@ -98,16 +97,14 @@ COLUMNS = {
 }
 
 
-def measured(name: str, folder: Path) -> dict[str, Runs]:
+def measured(name: str, kept: dict[Variant, Runs]) -> dict[str, Runs]:
     """The variants of an experiment that enough seeds have been run of: {name: runs}."""
-    runs = {label: runs_of(folder, one) for label, one in EXPERIMENTS[name].variants.items()}
-    return {label: kept for label, kept in runs.items() if len(kept) >= FEWEST_SEEDS}
+    runs = {label: kept.get(one, []) for label, one in EXPERIMENTS[name].variants.items()}
+    return {label: ones for label, ones in runs.items() if len(ones) >= FEWEST_SEEDS}
 
 
 def table(name: str, results: dict[str, Runs], compared: dict | None = None) -> str:
     """An experiment's runs in Markdown, a row for every variant; `compared` are the verdicts."""
-    if name in SPECIAL:
-        return SPECIAL[name](results)
     _, variants, columns, is_compared = EXPERIMENTS[name]
     rows = [[label, *(COLUMNS[one](runs) for one in columns)] for label, runs in results.items()]
     header = ["", *columns]
@@ -116,12 +113,6 @@ def table(name: str, results: dict[str, Runs], compared: dict | None = None) -> 
         header.append("than the first row")
         rows = [[*row, compared.get((first, variants[row[0]]), "")] for row in rows]
     return markdown(header, rows)
-
-
-def noise_table(results: dict[str, Runs]) -> str:
-    (runs,) = results.values()
-    rows = [[f"{int(n):,}", spread([run["noise"][n] for run in runs])] for n in runs[0]["noise"]]
-    return markdown(["batch size", "distance from the whole gradient, in its lengths"], rows)
 
 
 def softmax_table(results: dict[str, Runs]) -> str:
@@ -155,36 +146,28 @@ def range_test(runs: Runs, smoothed: int = 9) -> tuple[np.ndarray, np.ndarray]:
     return setting["lr"] * factor ** ((np.arange(len(smooth)) + smoothed // 2) / updates), smooth
 
 
-SPECIAL = {"noise": noise_table, "softmax": softmax_table}
-
-
-def early_and_late(folder: Path) -> dict[str, dict]:
+def early_and_late(kept: dict[Variant, Runs]) -> list[dict]:
     """Every variant that saw as many images in as many updates as MNISTNet: accuracy by update.
 
-    {experiment and variant: {50: accuracies on images set aside, a seed each, …, "end": held-out}}
+    {50: accuracies on images set aside, of a seed each, …, "end": held-out accuracies} of each.
     """
-    curves = {}
-    kept = [run for name in EXPERIMENTS for run in read(folder, name)]
-    for run in sorted(kept, key=itemgetter("seed")):
-        settings = Variant(**run["settings"])
-        alike = (settings.images, settings.batch_size) == (BASE.images, BASE.batch_size)
-        if alike and not settings.updates and not settings.measure and not run["diverged"]:
-            curves.setdefault(settings, []).append(run)
-    return {
-        ": ".join(owner(settings)): {
-            mark: [run["early"][str(mark)] for run in runs[:FEWEST_SEEDS]] for mark in MARKS
-        }
+    return [
+        {mark: [run["early"][str(mark)] for run in runs[:FEWEST_SEEDS]] for mark in MARKS}
         | {"end": accuracies(runs[:FEWEST_SEEDS])}
-        for settings, runs in curves.items()
-        if len(runs) >= FEWEST_SEEDS
-    }
+        for variant, runs in kept.items()
+        if (variant.images, variant.batch_size) == (BASE.images, BASE.batch_size)
+        and not variant.updates
+        and not variant.measure
+        and len(runs) >= FEWEST_SEEDS
+        and not any(run["diverged"] for run in runs)
+    ]
 
 
-def early_table(curves: dict[str, dict]) -> str:
+def early_table(curves: list[dict]) -> str:
     """Spearman's rank correlation of accuracy so early with the final one, within a seed and
     averaged over the seeds: of all variants, and of the half that ends best.
     """
-    by_end = sorted(curves.values(), key=lambda curve: -mean(curve["end"]))
+    by_end = sorted(curves, key=lambda curve: -mean(curve["end"]))
     groups = {f"all {len(by_end)}": by_end, f"best {len(by_end) // 2}": by_end[: len(by_end) // 2]}
     rows = []
     for mark in MARKS:
@@ -201,12 +184,16 @@ def early_table(curves: dict[str, dict]) -> str:
 
 def tables(folder: Path) -> dict[str, str]:
     """Every table of `notebooks/README.md` for which there are runs, by its comment's name."""
-    results, compared = {name: measured(name, folder) for name in EXPERIMENTS}, verdicts(folder)
-    shown = {name: runs for name, runs in results.items() if runs and name != "lr_range"}
-    found = {name: table(name, runs, compared) for name, runs in shown.items()}
-    if results.get("softmax"):
-        found["no digits"] = no_digits_table(results["softmax"])
-    if len(curves := early_and_late(folder)) >= 6:
+    kept = read(folder)
+    results = {name: measured(name, kept) for name in EXPERIMENTS}
+    found = {
+        name: table(name, runs, verdicts(kept))
+        for name, runs in results.items()
+        if runs and EXPERIMENTS[name].columns
+    }
+    if runs := results.get("softmax"):
+        found |= {"softmax": softmax_table(runs), "no digits": no_digits_table(runs)}
+    if len(curves := early_and_late(kept)) >= 6:
         found["early"] = early_table(curves)
     return found
 

@@ -6,6 +6,7 @@ import math
 import os
 from dataclasses import asdict, replace
 from itertools import chain, islice, repeat
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from notebooks.experiments.catalogue import EXPERIMENTS, FEWEST_SEEDS, SEEDS, Variant
-from notebooks.experiments.measures import MEASURES, dead_channels
+from notebooks.experiments.measures import dead_channels, softmax
 from notebooks.experiments.variants import build
 from s4lib import UsageError, evaluate, fit
 from s4lib.data import Batches, Dataset, Pairs
@@ -23,6 +24,7 @@ from s4lib.runtime.checkpoint import DivergedError, atomic_write
 from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision
 from s4lib.train import train_epoch
 
+FILE = "experiments.jsonl"
 MARKS = (50, 100, 200, 468)  # updates after which images set aside are tested
 HELD_OUT = 1 / 6  # of the training images, 10,000 of MNIST's: no run trains on these
 ASIDE = 2_000  # at most so many of the others that a run doesn't train on, for what it chooses
@@ -81,8 +83,8 @@ def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> 
     }
     if variant.ramp:
         result["losses"] = [round(loss.item(), 4) for loss in losses if loss.isfinite()]
-    if variant.measure:
-        result |= MEASURES[variant.measure](model, data, aside)
+    if variant.measure == "softmax":
+        result |= softmax(model, data, aside)
     return result
 
 
@@ -156,63 +158,44 @@ def check(names: list[str]) -> list[str]:
     return names or [*EXPERIMENTS]
 
 
-def owner(variant: Variant) -> tuple[str, str]:
-    """The first experiment that has this variant, and the variant's name there."""
-    return next(
-        (name, label)
-        for name, experiment in EXPERIMENTS.items()
-        for label, other in experiment.variants.items()
-        if other == variant
-    )
-
-
-def read(folder: Path, name: str) -> list[dict]:
-    """The runs that `folder` keeps of one experiment. Raises UsageError for another file."""
-    path = folder / f"{name}.json"
+def read(folder: Path) -> dict[Variant, list[dict]]:
+    """The runs that `folder` keeps, by variant and seed. Raises UsageError for another file."""
+    path, runs = folder / FILE, {}
     try:
-        runs = json.loads(path.read_text("utf-8"))["runs"] if path.exists() else []
-        return [run for run in runs if Variant(**run["settings"])]
+        for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+            run = json.loads(line)
+            runs.setdefault(Variant(**run["settings"]), []).append(run)
+        return {one: sorted(kept, key=itemgetter("seed")) for one, kept in runs.items()}
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{path} holds no results of an experiment. Delete it.") from error
+        raise UsageError(f"{path} holds no results of experiments. Delete it.") from error
 
 
-def runs_of(folder: Path, variant: Variant) -> list[dict]:
-    """The kept runs of exactly this variant, by seed."""
-    kept = read(folder, owner(variant)[0])
-    alike = [run for run in kept if Variant(**run["settings"]) == variant]
-    return sorted(alike, key=lambda run: run["seed"])
+def keep(folder: Path, result: dict) -> None:
+    """Add a run to the file, a line each, which is never half-written."""
+    path = folder / FILE
+    before = path.read_text("utf-8") if path.exists() else ""
+    atomic_write(path, (before + json.dumps(result, ensure_ascii=False) + "\n").encode())
 
 
-def keep(folder: Path, variant: Variant, result: dict) -> None:
-    """Add a run to those of its experiment: a line of the file, which is never half-written."""
-    name, label = owner(variant)
-    runs = [*read(folder, name), {"variant": label, **result}]
-    lines = ",\n".join(json.dumps(run, ensure_ascii=False) for run in runs)
-    question = json.dumps(EXPERIMENTS[name].question, ensure_ascii=False)
-    text = f'{{"experiment": "{name}", "question": {question}, "runs": [\n{lines}\n]}}\n'
-    atomic_write(folder / f"{name}.json", text.encode())
-
-
-def seeds_of(variant: Variant) -> int:
-    return SEEDS.get(variant, FEWEST_SEEDS)
-
-
-def missing(names: list[str], folder: Path) -> list[tuple[Variant, int]]:
-    """The runs of these experiments that `folder` doesn't hold: variants and seeds."""
-    variants = dict.fromkeys(one for name in names for one in EXPERIMENTS[name].variants.values())
-    done = {one: {run["seed"] for run in runs_of(folder, one)} for one in variants}
-    return [
-        (one, seed) for one in variants for seed in range(seeds_of(one)) if seed not in done[one]
-    ]
+def missing(names: list[str], folder: Path) -> dict[tuple[Variant, int], str]:
+    """The runs of these experiments that `folder` doesn't hold: {(variant, seed): what it is}."""
+    done = {(variant, run["seed"]) for variant, runs in read(folder).items() for run in runs}
+    jobs = {}
+    for name in names:
+        for label, variant in EXPERIMENTS[name].variants.items():
+            for seed in range(SEEDS.get(variant, FEWEST_SEEDS)):
+                if (variant, seed) not in done:
+                    jobs.setdefault((variant, seed), f"{name}: {label}, seed {seed}")
+    return jobs
 
 
 def run_missing(names: list[str], dataset: Dataset, folder: Path, device: str = "auto") -> None:
     """Make the runs that are missing, and keep each at once."""
     jobs = missing(names, folder)
-    for number, (variant, seed) in enumerate(jobs, 1):
-        print(f"[{number}/{len(jobs)}] {': '.join(owner(variant))}, seed {seed}", flush=True)
+    for number, ((variant, seed), what) in enumerate(jobs.items(), 1):
+        print(f"[{number}/{len(jobs)}] {what}", flush=True)
         result = run(variant, dataset, seed, device)
-        keep(folder, variant, result)
+        keep(folder, result)
         print(f"  {result['held_out_accuracy']:.2f} %", flush=True)
 
 
