@@ -9,7 +9,6 @@ from notebooks.experiments.report import (
     accuracies,
     failures,
     measured,
-    mistakes,
     range_test,
 )
 from notebooks.experiments.runner import read
@@ -25,7 +24,8 @@ def against_parameters(results: Results) -> Figure:
     ax = fig.subplots()
     results = dict(sorted(results.items(), key=lambda item: item[1][0]["parameters"]))
     sizes = [runs[0]["parameters"] for runs in results.values()]
-    wrong = [mistakes(runs) for runs in results.values()]
+    # Where there are none, one image in 10,000 stands for them: a logarithmic axis has no 0.
+    wrong = [[max(100 - one, 0.01) for one in accuracies(runs)] for runs in results.values()]
     for size, ones in zip(sizes, wrong, strict=True):
         ax.plot([size] * len(ones), ones, "o", color=BLUE, alpha=0.6, ms=6, mew=0)
     ax.plot(sizes, [mean(ones) for ones in wrong], color=BLUE, lw=1.2)
