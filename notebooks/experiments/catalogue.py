@@ -197,11 +197,11 @@ EXPERIMENTS = {
     }), SIZES),
     "scale": Experiment("Does image normalisation matter?", {
         "mean 0, standard deviation 1 (MNISTNet)": BASE,
-        "0 to 255": Variant(mean=0, std=1 / 255),
+        "0 to 255": Variant(mean=0.0, std=1 / 255),
     }, ACCURACY),
     "scale_no_norm": Experiment("Does it without batch normalisation?", {
         "mean 0, standard deviation 1": Variant(NO_NORM, lr=0.001),
-        "0 to 255": Variant(NO_NORM, lr=0.001, mean=0, std=1 / 255),
+        "0 to 255": Variant(NO_NORM, lr=0.001, mean=0.0, std=1 / 255),
     }, ACCURACY),
     "dropout": Experiment("Dropout: how much, and where?", {
         name: replace(FEW, network=words) for name, words in DROPOUTS.items()
@@ -238,6 +238,4 @@ FEWEST_SEEDS = 3  # for each variant,
 REFERENCE_SEEDS = 10  # and for those that others are compared with
 SEEDS = {next(iter(one.variants.values())): REFERENCE_SEEDS
          for one in EXPERIMENTS.values() if one.compared}  # fmt: skip
-SEEDS |= (
-    {Variant(LEAKY): 6} | {ALL: 6} | {replace(ALL, network=n): 4 for n in (NORMED, matched(FIVES))}
-)
+SEEDS |= {Variant(LEAKY): 6} | dict.fromkeys(EXPERIMENTS["all_images"].variants.values(), 4)

@@ -52,7 +52,7 @@ def learning_rates(ranged: Results, results: Results) -> Figure:
         rates, losses = range_test(runs)
         top.plot(rates, losses, color=BLUE)
         lowest = losses.argmin()
-        top.annotate(f"lowest at {rates[lowest]:.2g}", (rates[lowest], losses[lowest]), (0, -14),
+        top.annotate(f"lowest at {rates[lowest]:.2g}", (rates[lowest], losses[lowest]), (0, -24),
                      textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
         top.text(rates[0], math.log(10) - 0.05, "ln 10: guessing", va="top", fontsize=9)
     top.axhline(math.log(10), color=GREY, lw=1, ls="--")
