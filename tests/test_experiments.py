@@ -194,6 +194,12 @@ def test_too_few_images_and_a_network_that_can_not_be_built_are_said(digits):
         runner.run(replace(TINY, network="valid25-8 valid5-8 fc"), digits, 0, "cpu")
 
 
+def test_a_rerun_takes_no_more_images_than_there_are(digits, two):
+    results = runner.rerun("one", digits, images=5_000, epochs=1, device="cpu")
+    assert [*results] == ["tiny", "slow"]
+    assert [runs[0]["settings"]["images"] for runs in results.values()] == [1_197, 1_197]
+
+
 # Kept, once
 
 

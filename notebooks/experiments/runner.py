@@ -203,7 +203,8 @@ def rerun(
     name: str, dataset: Dataset, images: int, epochs: int, seeds: int = 1, device: str = "auto"
 ) -> dict[str, list[dict]]:
     """An experiment on fewer images and with fewer epochs, to see how it goes; nothing is kept."""
-    images = min(images, round((1 - HELD_OUT) * len(dataset.train[1])))
+    total = len(dataset.train[1])
+    images = min(images, total - round(HELD_OUT * total))
     results = {}
     for label, variant in EXPERIMENTS[name].variants.items():
         size = min(variant.batch_size, images)
