@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from notebooks.experiments.catalogue import EXPERIMENTS, deep, dropped, pooled, seeing, single
+from notebooks.experiments.catalogue import EXPERIMENTS, FIVES, deep, dropped, normed, pooled
 from notebooks.experiments.variants import (
     BLOCK3,
     MNISTNET,
@@ -93,17 +93,27 @@ def test_matching_finds_the_nearest_width():
     assert matched(MNISTNET) == MNISTNET
     narrow = widened(MNISTNET, 0.37)
     assert matched(narrow, count(narrow)) == narrow
-    best = abs(count(matched(single(5, "valid"))) - 17_498)
-    others = (widened(single(5, "valid"), percent / 100) for percent in range(50, 150))
+    best = abs(count(matched(FIVES)) - 17_498)
+    others = (widened(FIVES, percent / 100) for percent in range(50, 150))
     assert best == min(abs(count(other) - 17_498) for other in others)
 
 
 def test_networks_said_to_be_as_large_are():
-    alike = [deep(n) for n in (1, 2, 3, 4)] + [seeing(*k) for k in ((1, 1), (3, 1), (3, 5), (3, 7))]
-    for one in EXPERIMENTS.values():
-        alike += [v.network for name, v in one.variants.items() if "as many parameters" in name]
+    alike = []
+    for name, one in EXPERIMENTS.items():
+        whole = name.startswith(("depth", "kernels", "head", "field"))
+        alike += [v.network for label, v in one.variants.items() if whole or "same" in label]
+    assert len(alike) > 20
     for words in alike:
         assert abs(count(words) / 17_498 - 1) < 0.04
+
+
+def test_batch_normalisation_comes_before_every_relu_once():
+    assert (
+        normed("conv3-16 norm relu valid3-8 relu fc") == "conv3-16 norm relu valid3-8 norm relu fc"
+    )
+    assert normed(normed(MNISTNET)) == normed(MNISTNET)
+    assert normed(MNISTNET).count("norm relu") == MNISTNET.count("relu")
 
 
 def last_convolution(words: str) -> int:
@@ -114,10 +124,8 @@ def last_convolution(words: str) -> int:
 def test_receptive_fields_are_those_that_the_names_say():
     for name, variant in EXPERIMENTS["field"].variants.items():
         assert name == f"{last_convolution(variant.network)} pixels"
-    fives = EXPERIMENTS["kernels"].variants["one 5×5, as many parameters"].network
-    sevens = EXPERIMENTS["kernels"].variants["one 7×7, as many parameters"].network
-    assert last_convolution(fives) == last_convolution(MNISTNET) == 32
-    assert last_convolution(sevens) == last_convolution(deep(3)) == 46
+    assert last_convolution(FIVES) == last_convolution(MNISTNET) == 32
+    assert [last_convolution(deep(n)) for n in (1, 2, 3, 4)] == [18, 32, 46, 60]
 
 
 def test_poolings_come_where_they_are_asked_for():

@@ -22,7 +22,7 @@ def make(args) -> None:
     try:
         with FileLock(args.results / ".lock", timeout=0):
             dataset = load("mnist", args.data)
-            runner.run_missing(names, dataset, args.results, args.seeds, args.device)
+            runner.run_missing(names, dataset, args.results, args.device)
     except Timeout as error:
         raise UsageError(f"Another process is at work in {args.results}.") from error
     for name, figure in figures(args.results).items():
@@ -37,7 +37,6 @@ def make(args) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m notebooks.experiments", description=__doc__.split(": ")[1])
     parser.add_argument("names", nargs="*", metavar="NAME", help="some of the experiments (all)")
-    parser.add_argument("--seeds", type=int, default=runner.SEEDS, help="of each variant (3)")
     parser.add_argument("--data", type=Path, help="folder of MNIST ($S4_DATA, else ./data)")
     parser.add_argument("--device", default="auto", help="cuda, mps or cpu (the fastest)")
     parser.add_argument("--results", type=Path, default=ROOT / "notebooks/results",

@@ -1,6 +1,5 @@
 """What experiments measure of a trained network besides its accuracy."""
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,34 +10,45 @@ from s4lib.train import predict
 BINS = 10
 
 
-def softmax(model: nn.Module, dataset: Dataset, held_out: Pairs) -> dict:
-    """Calibration on the test images, before and after temperature scaling, and what the network
-    says to images that are no digits.
+def dead_channels(model: nn.Module, images: Tensor) -> list[list[int]]:
+    """For every ReLU in turn: how many channels are positive nowhere on these images, of how many.
 
-    The temperature is chosen on held-out training images.
+    Images (N, 1, 28, 28) are normalised. A dead channel of ReLU says 0 to all of them.
     """
-    images, labels = held_out
+    counts = []
+
+    def count(_layer, _inputs, output: Tensor) -> None:
+        highest = output.amax((0, 2, 3))
+        counts.append([int((highest <= 0).sum()), len(highest)])
+
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.ReLU | nn.LeakyReLU)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.no_grad():
+        model.eval()(images)
+    for hook in hooks:
+        hook.remove()
+    return counts
+
+
+def softmax(model: nn.Module, dataset: Dataset, aside: Pairs) -> dict:
+    """Calibration on the held-out images, before and after temperature scaling, and what the
+    network says to images that are no digits.
+
+    The temperature is chosen on the images `aside`.
+    """
+    images, labels = aside
     temperature = best_temperature(predict(model, dataset.normalise(images)), labels)
     images, labels = dataset.test
     log_probs = predict(model, dataset.normalise(images))
-    sure = {
-        name: predict(model, dataset.normalise(others)).exp().max(1).values
+    sure = {"digits": log_probs} | {
+        name: predict(model, dataset.normalise(others))
         for name, others in no_digits(images[:500]).items()
     }
     return {
         "temperature": temperature,
         "before": calibration(log_probs, labels),
         "after": calibration(F.log_softmax(log_probs / temperature, 1), labels),
-        "test digits": share_sure(log_probs.exp().max(1).values),
-        "no digits": {name: share_sure(highest) for name, highest in sure.items()},
-    }
-
-
-def share_sure(highest: Tensor) -> dict:
-    """Of the highest probabilities (N,): their mean, and how many per cent are above 0.9."""
-    return {
-        "mean": round(highest.mean().item(), 4),
-        "above 0.9": round(100 * (highest > 0.9).float().mean().item(), 2),
+        "sure": {k: round(v.exp().max(1).values.mean().item(), 4) for k, v in sure.items()},
     }
 
 
@@ -79,52 +89,11 @@ def calibration(log_probs: Tensor, labels: Tensor) -> dict:
 
 
 def no_digits(digits: Tensor) -> dict[str, Tensor]:
-    """Images like `digits` (N, 1, 28, 28) that show none: paper, noise, pixels in another order,
-    and pieces of the photographs that come with scikit-learn.
-    """
-    from sklearn.datasets import load_sample_images
-
+    """Images like `digits` (N, 1, 28, 28) that show none."""
     generator = torch.Generator().manual_seed(0)
-    shape = digits.shape
-    order = torch.rand(shape[0], 28 * 28, generator=generator).argsort(1)
-    photos = []
-    for photo in load_sample_images().images:
-        grey = torch.from_numpy(np.asarray(photo, np.float32).mean(2))[None, None]
-        photos.append(F.unfold(F.avg_pool2d(grey, 2), 28, stride=14)[0].T.reshape(-1, 1, 28, 28))
-    photos = torch.cat(photos)
-    pick = torch.randperm(len(photos), generator=generator)[: shape[0]]
+    order = torch.rand(len(digits), 28 * 28, generator=generator).argsort(1)
     return {
-        "blank paper": torch.zeros(1, *shape[1:], dtype=torch.uint8),
-        "noise": torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),
-        "a digit's pixels, shuffled": digits.cpu().flatten(1).gather(1, order).view(shape),
-        "pieces of photographs": photos[pick].byte(),
+        "blank paper": torch.zeros(1, *digits.shape[1:], dtype=torch.uint8),
+        "noise": torch.randint(0, 256, digits.shape, generator=generator, dtype=torch.uint8),
+        "a digit's pixels, shuffled": digits.cpu().flatten(1).gather(1, order).view(digits.shape),
     }
-
-
-def gradient_noise(model: nn.Module, dataset: Dataset, held_out: Pairs) -> dict:
-    """How far the gradient of a batch is from that of 8,192 images, relative to its length.
-
-    The mean over at most 16 batches of every size, dropout off, in fp32.
-    """
-    count = min(8192, len(dataset.train[1]) // 16 * 16)
-    images, labels = (part[:count] for part in dataset.train)
-    images = dataset.normalise(images)
-    model.eval()
-
-    def gradient(pick) -> Tensor:
-        model.zero_grad()
-        F.nll_loss(model(images[pick]), labels[pick]).backward()
-        return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-
-    parts = torch.stack([gradient(slice(k, k + 16)) for k in range(0, count, 16)])
-    whole = parts.mean(0)
-    noise = {}
-    for size in (16, 64, 256, 1024):
-        batches = [part.mean(0) for part in parts.split(size // 16)[: min(16, count // size)]]
-        if batches:
-            distance = (torch.stack(batches) - whole).norm(dim=1) / whole.norm()
-            noise[str(size)] = round(distance.mean().item(), 4)
-    return {"noise": noise}
-
-
-MEASURES = {"softmax": softmax, "gradient_noise": gradient_noise}

@@ -2,63 +2,35 @@
 
 import math
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
-import numpy as np
-from matplotlib.ticker import MaxNLocator
-
-from notebooks.experiments.catalogue import BASE
-from notebooks.experiments.report import early_and_late, measured, range_test
-from notebooks.experiments.runner import MARKS
-from s4lib.plots import BLUE, GREEN, GREY, ORANGE, Figure, styled
+from notebooks.experiments.report import (
+    FAILED,
+    accuracies,
+    failures,
+    measured,
+    range_test,
+)
+from notebooks.experiments.runner import read
+from s4lib.plots import BLUE, GREY, ORANGE, Figure, styled
 
 Results = dict[str, list[dict]]  # the runs of every variant, a run for each seed
 
 
-def accuracies(runs: list[dict]) -> list[float]:
-    return [run["test_accuracy"] for run in runs]
-
-
 @styled
-def dots(results: Results, title: str, lowest: float | None = None) -> Figure:
-    """Test accuracy of every run, a row for each variant; the mean is a bar, the reference, which
-    is the first variant, a dashed line.
-
-    Runs below `lowest` are left out of the picture and written beside its edge.
-    """
-    fig = Figure(figsize=(8, 0.42 * len(results) + 1.3))
-    ax = fig.subplots()
-    values = [accuracies(runs) for runs in results.values()]
-    lowest = min(map(min, values)) - 0.1 if lowest is None else lowest
-    for row, ones in enumerate(values):
-        inside = [one for one in ones if one >= lowest]
-        ax.plot(inside, [row] * len(inside), "o", color=BLUE, alpha=0.7, ms=6, mew=0)
-        if mean(ones) >= lowest:
-            ax.plot([mean(ones)], [row], "|", color="black", ms=17, mew=2, zorder=3)
-        if outside := sorted(one for one in ones if one < lowest):
-            text = "◂ " + ", ".join(f"{one:.2f}" for one in outside)
-            text += f"; mean {mean(ones):.2f}" if mean(ones) < lowest else ""
-            ax.text(lowest, row, text, va="center", fontsize=9, color=ORANGE)
-    ax.axvline(mean(values[0]), color=GREY, lw=1, ls="--")
-    ax.set_yticks(range(len(values)), list(results))
-    ax.set(xlabel="test accuracy (%)", ylim=(len(values) - 0.5, -0.5), xlim=(lowest, None))
-    ax.grid(visible=False, axis="y")
-    ax.set_title(title)
-    return fig
-
-
-@styled
-def against_parameters(results: Results, title: str) -> Figure:
-    """Mistakes on the test images against the number of parameters, both logarithmic."""
+def against_parameters(results: Results) -> Figure:
+    """Mistakes on the held-out images against the number of parameters, both logarithmic."""
     fig = Figure(figsize=(8, 3.6))
     ax = fig.subplots()
+    results = dict(sorted(results.items(), key=lambda item: item[1][0]["parameters"]))
     sizes = [runs[0]["parameters"] for runs in results.values()]
     # Where there are none, one image in 10,000 stands for them: a logarithmic axis has no 0.
     wrong = [[max(100 - one, 0.01) for one in accuracies(runs)] for runs in results.values()]
     for size, ones in zip(sizes, wrong, strict=True):
         ax.plot([size] * len(ones), ones, "o", color=BLUE, alpha=0.6, ms=6, mew=0)
     ax.plot(sizes, [mean(ones) for ones in wrong], color=BLUE, lw=1.2)
-    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="mistakes (%)", title=title)
+    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="mistakes (%)")
+    ax.set_title("the same network at several widths")
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
     ticks = (0.01, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 50, 100)
     ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -79,37 +51,23 @@ def learning_rates(ranged: Results, results: Results) -> Figure:
             top.plot(*range_test([run], smoothed=1), color=GREY, lw=0.6, alpha=0.6)
         rates, losses = range_test(runs)
         top.plot(rates, losses, color=BLUE)
+        lowest = losses.argmin()
+        top.annotate(f"lowest at {rates[lowest]:.2g}", (rates[lowest], losses[lowest]), (0, -24),
+                     textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
         top.text(rates[0], math.log(10) - 0.05, "ln 10: guessing", va="top", fontsize=9)
     top.axhline(math.log(10), color=GREY, lw=1, ls="--")
     top.set(xscale="log", ylabel="loss of the batch", ylim=(0, 4))
     top.set_title("range test: the learning rate grows with every batch")
-    rates = [runs[0]["settings"]["lr"] for runs in results.values()]
-    for rate, runs in zip(rates, results.values(), strict=True):
-        bottom.plot([rate] * len(runs), accuracies(runs), "o", color=BLUE, alpha=0.7, mew=0)
-    bottom.plot(rates, [mean(accuracies(runs)) for runs in results.values()], color=BLUE, lw=1.2)
-    bottom.set(xlabel="learning rate", ylabel="test accuracy (%)")
+    for runs in results.values():
+        rate = runs[0]["settings"]["lr"]
+        learned = [one for one in accuracies(runs) if one >= FAILED]
+        bottom.plot([rate] * len(learned), learned, "o", color=BLUE, alpha=0.7, mew=0)
+        if failed := failures(runs):
+            text = f"{failed} of {len(runs)}\nfailed"
+            bottom.annotate(text, (rate, 0.03), xycoords=("data", "axes fraction"), ha="center",
+                            fontsize=9, color=ORANGE)  # fmt: skip
+    bottom.set(xlabel="learning rate", ylabel="held-out accuracy (%)")
     bottom.set_title("whole runs that begin at this learning rate")
-    return fig
-
-
-@styled
-def gradient_noise(results: Results) -> Figure:
-    """Distance of a batch's gradient from the whole one against the batch size."""
-    (runs,) = results.values()
-    fig = Figure(figsize=(8, 3.4))
-    ax = fig.subplots()
-    sizes = [int(size) for size in runs[0]["noise"]]
-    for run in runs:
-        ax.plot(sizes, run["noise"].values(), "o-", color=BLUE, lw=1, alpha=0.7)
-    first = mean(run["noise"][str(sizes[0])] for run in runs)
-    law = [first * math.sqrt(sizes[0] / size) for size in sizes]
-    ax.plot(sizes, law, "--", color=GREY, label="∝ 1/√(batch size)")
-    ax.set(xscale="log", yscale="log", xlabel="batch size", ylabel="distance / length")
-    ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    ax.set_yticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "1", "2", "4"])
-    ax.minorticks_off()
-    ax.set_title("how far a batch's gradient is from that of 8,192 images")
-    ax.legend()
     return fig
 
 
@@ -133,56 +91,12 @@ def reliability(results: Results) -> Figure:
     return fig
 
 
-@styled
-def gaps(results: Results, title: str) -> Figure:
-    """Training and test accuracy of every variant, the gap between them drawn as a line."""
-    fig = Figure(figsize=(8, 0.45 * len(results) + 1.5))
-    ax = fig.subplots()
-    for row, runs in enumerate(results.values()):
-        test, error = mean(accuracies(runs)), stdev(accuracies(runs)) if len(runs) > 1 else 0
-        train = mean(run["train_accuracy"] for run in runs)
-        ax.plot([test, train], [row, row], color=GREY, lw=3, alpha=0.5, zorder=1)
-        label = None if row else "test"
-        ax.errorbar(test, row, xerr=error, fmt="o", color=BLUE, ms=7, capsize=3, label=label)
-        ax.plot([train], [row], "s", color=ORANGE, ms=7, label=None if row else "training")
-    ax.set_yticks(range(len(results)), list(results))
-    ax.set(xlabel="accuracy (%)", ylim=(len(results) - 0.5, -0.5), title=title)
-    ax.grid(visible=False, axis="y")
-    ax.legend(loc="best", frameon=True)
-    return fig
-
-
-@styled
-def early_signs(curves: dict[str, dict]) -> Figure:
-    """Final rank of every variant against its rank so early, a panel for each moment."""
-    fig = Figure(figsize=(9, 2.9))
-    ranks = {
-        mark: np.argsort(np.argsort([-mean(curve[mark]) for curve in curves.values()])) + 1
-        for mark in (*MARKS, "end")
-    }
-    axes = fig.subplots(1, len(MARKS), sharey=True)
-    for ax, mark in zip(axes, MARKS, strict=True):
-        ax.plot([1, len(curves)], [1, len(curves)], "--", color=GREY, lw=1)
-        ax.plot(ranks[mark], ranks["end"], "o", color=GREEN, ms=5, mew=0)
-        ax.set(title=f"after {mark} updates", xlabel="rank then (1 = best)", aspect="equal")
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes[0].set_ylabel("final rank (1 = best)")
-    axes[0].yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    return fig
-
-
 def figures(folder: Path) -> dict[str, Figure]:
     """Those figures for which `folder` has results, by name."""
-    budget = f"{BASE.images:,} images, {BASE.epochs} epochs"
+    kept = read(folder)
     draw = {
-        "width": lambda runs: against_parameters(runs, f"one network, several widths: {budget}"),
-        "lr": lambda runs: learning_rates(measured("lr_range", folder), runs),
-        "noise": gradient_noise,
+        "width": against_parameters,
+        "lr": lambda runs: learning_rates(measured("lr_range", kept), runs),
         "softmax": reliability,
-        "dropout": lambda runs: gaps(runs, "training and test accuracy, images not rotated"),
-        "norm": lambda runs: dots(runs, f"with and without batch normalisation: {budget}", 91),
     }
-    drawn = {name: draw[name](runs) for name in draw if (runs := measured(name, folder))}
-    if len(curves := early_and_late(folder)) >= 6:
-        drawn["early"] = early_signs(curves)
-    return drawn
+    return {name: draw[name](runs) for name in draw if (runs := measured(name, kept))}

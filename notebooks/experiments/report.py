@@ -1,28 +1,70 @@
 """What the experiments have shown, as the Markdown tables of `notebooks/README.md`."""
 
-import math
 import re
 from functools import cache
-from operator import itemgetter
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import false_discovery_control, mannwhitneyu, spearmanr
 
-from notebooks.experiments.catalogue import BASE, EXPERIMENTS, Variant
-from notebooks.experiments.runner import MARKS, SEEDS, owner, read, runs_of
+from notebooks.experiments.catalogue import BASE, EXPERIMENTS, FEWEST_SEEDS, Variant
+from notebooks.experiments.runner import MARKS, read
 from notebooks.experiments.variants import build, multiplications
 from s4lib.history import markdown
 from s4lib.receptive_field import receptive_fields
 
 Runs = list[dict]  # of one variant, a run for each seed
 
+FAILED = 50  # per cent: a run that ends below has failed
+FALSE_DISCOVERIES = 0.05  # at most so many of the differences found are expected to be chance
+
 
 def spread(values, digits: int = 2) -> str:
     """Mean ± standard deviation; of one value, the value."""
     deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{mean(values):.{digits}f}{deviation}"
+
+
+def accuracies(runs: Runs) -> list[float]:
+    return [run["held_out_accuracy"] for run in runs]
+
+
+def failures(runs: Runs) -> int:
+    return sum(accuracy < FAILED for accuracy in accuracies(runs))
+
+
+def centre(values: list[float], runs: Runs) -> float:
+    """The mean, which says nothing where some of the runs failed: there the median."""
+    return median(values) if failures(runs) else mean(values)
+
+
+def accuracy_cell(runs: Runs) -> str:
+    if failed := failures(runs):
+        return f"{median(accuracies(runs)):.2f}, median; {failed} of {len(runs)} failed"
+    return spread(accuracies(runs))
+
+
+def verdicts(kept: dict[Variant, Runs]) -> dict[tuple[Variant, Variant], str]:
+    """How the variants compare with the first of their experiment: {(first, variant): verdict}.
+
+    The exact test of Mann and Whitney, no matter which is higher, which asks nothing but how often
+    a run of the one is above a run of the other; then the correction of Benjamini and Hochberg
+    (1995) over all comparisons of all experiments.
+    """
+    differences = {}
+    for experiment in EXPERIMENTS.values():
+        first, *others = experiment.variants.values()
+        for variant in others if experiment.compared else ():
+            ours, theirs = (accuracies(kept.get(one, [])) for one in (variant, first))
+            if min(len(ours), len(theirs)) >= FEWEST_SEEDS:
+                p = mannwhitneyu(ours, theirs, method="exact").pvalue
+                differences[first, variant] = (median(ours) - median(theirs), p)
+    chance = false_discovery_control([p for _, p in differences.values()]) if differences else []
+    return {
+        pair: "not told apart" if q > FALSE_DISCOVERIES else "better" if difference > 0 else "worse"
+        for (pair, (difference, _)), q in zip(differences.items(), chance, strict=True)
+    }
 
 
 @cache
@@ -35,9 +77,10 @@ def words(runs: Runs) -> str:
     return runs[0]["settings"]["network"]
 
 
-def epoch_seconds(run: dict) -> float:
-    """Of the processor, for 10,000 images."""
-    return 10_000 * run["seconds"] / (run["updates"] * run["settings"]["batch_size"])
+def dead_cell(runs: Runs) -> str:
+    """The mean over the runs, and of how many channels."""
+    dead = mean(sum(dead for dead, _ in run["dead"]) for run in runs)
+    return f"{dead:.1f} of {sum(channels for _, channels in runs[0]['dead'])}"
 
 
 COLUMNS = {
@@ -46,33 +89,29 @@ COLUMNS = {
     "sees": lambda runs: str(last_convolution(words(runs)).receptive_field),
     "last map": lambda runs: "{0}×{0}".format(last_convolution(words(runs)).size),
     "updates": lambda runs: f"{runs[0]['updates']:,}",
-    "seconds for 10,000 images": lambda runs: f"{mean(map(epoch_seconds, runs)):.1f}",
-    "training accuracy": lambda runs: f"{mean(run['train_accuracy'] for run in runs):.2f}",
-    "gap": lambda runs: spread([run["train_accuracy"] - run["test_accuracy"] for run in runs]),
-    "worst run": lambda runs: f"{min(run['test_accuracy'] for run in runs):.2f}",
-    "test accuracy": lambda runs: spread([run["test_accuracy"] for run in runs]),
+    "dead channels": dead_cell,
+    "training accuracy": lambda runs: f"{centre([r['train_accuracy'] for r in runs], runs):.2f}",
+    "gap": lambda runs: spread([r["train_accuracy"] - r["held_out_accuracy"] for r in runs]),
+    "held-out accuracy": accuracy_cell,
 }
 
 
-def measured(name: str, folder: Path) -> dict[str, Runs]:
+def measured(name: str, kept: dict[Variant, Runs]) -> dict[str, Runs]:
     """The variants of an experiment that enough seeds have been run of: {name: runs}."""
-    runs = {label: runs_of(folder, one) for label, one in EXPERIMENTS[name].variants.items()}
-    return {label: kept for label, kept in runs.items() if len(kept) >= SEEDS}
+    runs = {label: kept.get(one, []) for label, one in EXPERIMENTS[name].variants.items()}
+    return {label: ones for label, ones in runs.items() if len(ones) >= FEWEST_SEEDS}
 
 
-def table(name: str, results: dict[str, Runs]) -> str:
-    """An experiment's runs in Markdown, a row for every variant."""
-    if name in SPECIAL:
-        return SPECIAL[name](results)
-    columns = EXPERIMENTS[name].columns
+def table(name: str, results: dict[str, Runs], compared: dict | None = None) -> str:
+    """An experiment's runs in Markdown, a row for every variant; `compared` are the verdicts."""
+    _, variants, columns, is_compared = EXPERIMENTS[name]
     rows = [[label, *(COLUMNS[one](runs) for one in columns)] for label, runs in results.items()]
-    return markdown(["", *columns], rows)
-
-
-def noise_table(results: dict[str, Runs]) -> str:
-    (runs,) = results.values()
-    rows = [[f"{int(n):,}", spread([run["noise"][n] for run in runs])] for n in runs[0]["noise"]]
-    return markdown(["batch size", "distance from the whole gradient, in its lengths"], rows)
+    header = ["", *columns]
+    if compared and is_compared and len(rows) > 1:
+        first, *_ = variants.values()
+        header.append("than the first row")
+        rows = [[*row, compared.get((first, variants[row[0]]), "")] for row in rows]
+    return markdown(header, rows)
 
 
 def softmax_table(results: dict[str, Runs]) -> str:
@@ -83,24 +122,16 @@ def softmax_table(results: dict[str, Runs]) -> str:
             losses = [run[when]["loss"] for run in runs]
             temperature = spread([run["temperature"] for run in runs]) if when == "after" else "1"
             rows.append([label, temperature, spread(errors), spread(losses, 4)])
-    return markdown(["", "temperature", "calibration error (%)", "test loss"], rows)
+    return markdown(["", "temperature", "calibration error (%)", "held-out loss"], rows)
 
 
 def no_digits_table(results: dict[str, Runs]) -> str:
-    """What the first variant says to images, digits or not: how often it is more than 90 % sure."""
+    """How sure the first variant is of images, digits or not."""
     runs = next(iter(results.values()))
-    shown = {"test digits": [run["test digits"] for run in runs]} | {
-        kind: [run["no digits"][kind] for run in runs] for kind in runs[0]["no digits"]
-    }
     rows = [
-        [
-            kind,
-            spread([100 * s["mean"] for s in sure], 1),
-            spread([s["above 0.9"] for s in sure], 1),
-        ]
-        for kind, sure in shown.items()
+        [kind, spread([100 * run["sure"][kind] for run in runs], 1)] for kind in runs[0]["sure"]
     ]
-    return markdown(["image", "highest probability (%)", "images above 90 % (%)"], rows)
+    return markdown(["image", "highest probability (%)"], rows)
 
 
 def range_test(runs: Runs, smoothed: int = 9) -> tuple[np.ndarray, np.ndarray]:
@@ -114,71 +145,54 @@ def range_test(runs: Runs, smoothed: int = 9) -> tuple[np.ndarray, np.ndarray]:
     return setting["lr"] * factor ** ((np.arange(len(smooth)) + smoothed // 2) / updates), smooth
 
 
-def range_table(results: dict[str, Runs]) -> str:
-    (runs,) = results.values()
-    rates, losses = range_test(runs)
-    lowest = losses.argmin()
-    guessing = math.log(10)
-    moments = {
-        "has fallen by a tenth": (losses < 0.9 * guessing).argmax(),
-        "is lowest": lowest,
-        f"is first above guessing ({guessing:.2f}) again":
-            lowest + (losses[lowest:] > guessing).argmax(),
-    }  # fmt: skip
-    rows = [[name, f"{rates[at]:.2g}", f"{losses[at]:.2f}"] for name, at in moments.items()]
-    return markdown(["the loss …", "at the learning rate", "loss"], rows)
-
-
-SPECIAL = {"noise": noise_table, "softmax": softmax_table, "lr_range": range_table}
-
-
-def early_and_late(folder: Path) -> dict[str, dict]:
+def early_and_late(kept: dict[Variant, Runs]) -> list[dict]:
     """Every variant that saw as many images in as many updates as MNISTNet: accuracy by update.
 
-    {experiment and variant: {50: held-out accuracies, a seed each, …, "end": test accuracies}}
+    {50: accuracies on images set aside, of a seed each, …, "end": held-out accuracies} of each.
     """
-    curves = {}
-    kept = [run for name in EXPERIMENTS for run in read(folder, name)]
-    for run in sorted(kept, key=itemgetter("seed")):
-        settings = Variant(**run["settings"])
-        alike = (settings.images, settings.batch_size) == (BASE.images, BASE.batch_size)
-        if alike and not settings.updates and not settings.measure and not run["diverged"]:
-            curves.setdefault(settings, []).append(run)
-    return {
-        ": ".join(owner(settings)): {
-            mark: [run["early"][str(mark)] for run in runs[:SEEDS]] for mark in MARKS
-        }
-        | {"end": [run["test_accuracy"] for run in runs[:SEEDS]]}
-        for settings, runs in curves.items()
-        if len(runs) >= SEEDS
-    }
+    return [
+        {mark: [run["early"][str(mark)] for run in runs[:FEWEST_SEEDS]] for mark in MARKS}
+        | {"end": accuracies(runs[:FEWEST_SEEDS])}
+        for variant, runs in kept.items()
+        if (variant.images, variant.batch_size) == (BASE.images, BASE.batch_size)
+        and not variant.updates
+        and not variant.measure
+        and len(runs) >= FEWEST_SEEDS
+        and not any(run["diverged"] for run in runs)
+    ]
 
 
-def early_table(curves: dict[str, dict]) -> str:
-    """Spearman's rank correlation of accuracy so early with the final one: of all variants, and of
-    the half that ends best; of the means over the seeds, and within a seed, averaged over them.
+def early_table(curves: list[dict]) -> str:
+    """Spearman's rank correlation of accuracy so early with the final one, within a seed and
+    averaged over the seeds: of all variants, and of the half that ends best.
     """
-    by_end = sorted(curves.values(), key=lambda curve: -mean(curve["end"]))
+    by_end = sorted(curves, key=lambda curve: -mean(curve["end"]))
     groups = {f"all {len(by_end)}": by_end, f"best {len(by_end) // 2}": by_end[: len(by_end) // 2]}
-    rows = [[str(mark)] for mark in MARKS]
-    for row, mark in zip(rows, MARKS, strict=True):
-        for group in groups.values():
-            early, end = ([curve[at] for curve in group] for at in (mark, "end"))
-            of_means = spearmanr([*map(mean, early)], [*map(mean, end)]).statistic
-            seeds = zip(zip(*early, strict=True), zip(*end, strict=True), strict=True)
-            of_seeds = [spearmanr(*both).statistic for both in seeds]
-            row += [f"{of_means:.2f}", f"{mean(of_seeds):.2f}"]
-    header = [f"{group}: {what}" for group in groups for what in ("means", "one seed")]
-    return markdown(["updates", *header], rows)
+    rows = []
+    for mark in MARKS:
+        seeds = [
+            [
+                spearmanr([c[mark][k] for c in group], [c["end"][k] for c in group]).statistic
+                for k in range(FEWEST_SEEDS)
+            ]
+            for group in groups.values()
+        ]
+        rows.append([str(mark), *(f"{mean(one):.2f}" for one in seeds)])
+    return markdown(["updates", *groups], rows)
 
 
 def tables(folder: Path) -> dict[str, str]:
     """Every table of `notebooks/README.md` for which there are runs, by its comment's name."""
-    results = {name: measured(name, folder) for name in EXPERIMENTS}
-    found = {name: table(name, runs) for name, runs in results.items() if runs}
-    if results.get("softmax"):
-        found["no digits"] = no_digits_table(results["softmax"])
-    if len(curves := early_and_late(folder)) >= 6:
+    kept = read(folder)
+    results = {name: measured(name, kept) for name in EXPERIMENTS}
+    found = {
+        name: table(name, runs, verdicts(kept))
+        for name, runs in results.items()
+        if runs and EXPERIMENTS[name].columns
+    }
+    if runs := results.get("softmax"):
+        found |= {"softmax": softmax_table(runs), "no digits": no_digits_table(runs)}
+    if len(curves := early_and_late(kept)) >= 6:
         found["early"] = early_table(curves)
     return found
 

@@ -4,17 +4,17 @@ import contextlib
 import json
 import math
 import os
-import time
 from dataclasses import asdict, replace
 from itertools import chain, islice, repeat
+from operator import itemgetter
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from notebooks.experiments.catalogue import EXPERIMENTS, Variant
-from notebooks.experiments.measures import MEASURES
+from notebooks.experiments.catalogue import EXPERIMENTS, FEWEST_SEEDS, SEEDS, Variant
+from notebooks.experiments.measures import dead_channels, softmax
 from notebooks.experiments.variants import build
 from s4lib import UsageError, evaluate, fit
 from s4lib.data import Batches, Dataset, Pairs
@@ -24,9 +24,10 @@ from s4lib.runtime.checkpoint import DivergedError, atomic_write
 from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision
 from s4lib.train import train_epoch
 
-SEEDS = 3
-MARKS = (50, 100, 200, 468)  # updates after which held-out images are tested
-HELD_OUT = 2_000  # at most so many of the training images, those at the end
+FILE = "experiments.jsonl"
+MARKS = (50, 100, 200, 468)  # updates after which images set aside are tested
+HELD_OUT = 1 / 6  # of the training images, 10,000 of MNIST's: no run trains on these
+ASIDE = 2_000  # at most so many of the others that a run doesn't train on, for what it chooses
 
 
 class Enough(Exception):  # noqa: N818
@@ -36,13 +37,13 @@ class Enough(Exception):  # noqa: N818
 def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> dict:
     """Train `variant` once. What was set and what was measured, ready for JSON.
 
+    The accuracy is that of training images held out; the test images are used for nothing.
     Raises UsageError if the network can't be built or there are too few training images.
     """
     device = choose_device(device)
-    data, held_out = parts(variant, dataset.to(device))
-    steps = max(1, len(data.train[1]) // variant.batch_size)  # in an epoch
-    updates = variant.updates or variant.epochs * steps
-    model, losses, early, aside = nn.Identity(), [], {}, 0.0
+    data, aside = parts(variant, dataset.to(device))
+    updates = variant.updates or variant.epochs * steps_per_epoch(variant, data)
+    model, losses, early = nn.Identity(), [], {}
 
     def make() -> nn.Module:
         nonlocal model
@@ -50,46 +51,45 @@ def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> 
         return model
 
     def on_batch(_step: int, loss: Tensor) -> None:
-        nonlocal aside
         losses.append(loss)
-        if len(losses) in MARKS and len(held_out[1]):
-            before = time.process_time()
-            early[str(len(losses))] = accuracy(model, data, held_out)
+        if len(losses) in MARKS and len(aside[1]):
+            early[str(len(losses))] = accuracy(model, data, aside)
             model.train()
-            aside += time.process_time() - before
         if len(losses) == updates:
             raise Enough
 
     train, diverged = (range_test if variant.ramp else train_by_fit), False
-    start = time.process_time()
     try:
         train(make, variant, data, updates, seed, device, on_batch)
     except Enough:
         diverged = not math.isfinite(losses[-1])
     except DivergedError:
         diverged = True
-    seconds = time.process_time() - start - aside
 
     result = {
         "seed": seed,
-        "dataset": dataset.name,
+        "dataset": data.name,
         "settings": asdict(variant),
         "device": device.type,
-        "precision": str(choose_precision(device)).removeprefix("torch."),
+        "precision": str(choose_precision(device)).removeprefix("torch."),  # of the training
         "versions": versions(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "updates": updates,
-        "seconds": round(seconds, 2),  # of the processor, for training alone
         "diverged": diverged,  # the loss was no longer a number
-        "early": early,  # accuracy on held-out training images, by update
-        "train_accuracy": accuracy(model, data, tuple(part[:HELD_OUT] for part in data.train)),
-        "test_accuracy": accuracy(model, data, data.test),
+        "early": early,  # accuracy on the images set aside, by update
+        "train_accuracy": accuracy(model, data, tuple(part[:ASIDE] for part in data.train)),
+        "held_out_accuracy": accuracy(model, data, data.test),
+        "dead": dead_channels(model, data.normalise(data.test[0][:1_000])),
     }
     if variant.ramp:
         result["losses"] = [round(loss.item(), 4) for loss in losses if loss.isfinite()]
-    if variant.measure:
-        result |= MEASURES[variant.measure](model, data, held_out)
+    if variant.measure == "softmax":
+        result |= softmax(model, data, aside)
     return result
+
+
+def steps_per_epoch(variant: Variant, data: Dataset) -> int:
+    return max(1, len(data.train[1]) // variant.batch_size)
 
 
 def accuracy(model: nn.Module, data: Dataset, pairs: Pairs) -> float:
@@ -99,7 +99,7 @@ def accuracy(model: nn.Module, data: Dataset, pairs: Pairs) -> float:
 
 def train_by_fit(make, variant, data, updates, seed, device, on_batch) -> None:
     """As CLASSIC does, in so many updates: lr falls after the same shares of them."""
-    steps = max(1, len(data.train[1]) // variant.batch_size)
+    steps = steps_per_epoch(variant, data)
     recipe = replace(
         CLASSIC,
         epochs=-(-updates // steps),
@@ -133,15 +133,19 @@ def range_test(make, variant, data, updates, seed, device, on_batch) -> None:
 
 
 def parts(variant: Variant, dataset: Dataset) -> tuple[Dataset, Pairs]:
-    """What `variant` trains on, with its normalisation, and training images that it never sees."""
+    """What `variant` trains and is tested on, with its normalisation, and images that it uses for
+    neither. All are training images.
+    """
+    dataset = dataset.hold_out(round(HELD_OUT * len(dataset.train[1])))
     images, labels = dataset.train
     if variant.images > len(labels):
         raise UsageError(
-            f"{dataset.name} has {len(labels):,} training images; {variant.images:,} are wanted."
+            f"There are {len(labels):,} images to train on ({dataset.name}); "
+            f"{variant.images:,} are wanted."
         )
     train = images[: variant.images], labels[: variant.images]
-    held_out = images[variant.images :][-HELD_OUT:], labels[variant.images :][-HELD_OUT:]
-    return replace(dataset, train=train, mean=variant.mean, std=variant.std), held_out
+    aside = images[variant.images :][-ASIDE:], labels[variant.images :][-ASIDE:]
+    return replace(dataset, train=train, mean=variant.mean, std=variant.std), aside
 
 
 def check(names: list[str]) -> list[str]:
@@ -154,66 +158,58 @@ def check(names: list[str]) -> list[str]:
     return names or [*EXPERIMENTS]
 
 
-def owner(variant: Variant) -> tuple[str, str]:
-    """The first experiment that has this variant, and the variant's name there."""
-    return next(
-        (name, label)
-        for name, experiment in EXPERIMENTS.items()
-        for label, other in experiment.variants.items()
-        if other == variant
-    )
-
-
-def read(folder: Path, name: str) -> list[dict]:
-    """The runs that `folder` keeps of one experiment. Raises UsageError for another file."""
-    path = folder / f"{name}.json"
+def read(folder: Path) -> dict[Variant, list[dict]]:
+    """The runs that `folder` keeps, by variant and seed. Raises UsageError for another file."""
+    path, runs = folder / FILE, {}
     try:
-        runs = json.loads(path.read_text("utf-8"))["runs"] if path.exists() else []
-        return [run for run in runs if Variant(**run["settings"])]
+        for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+            run = json.loads(line)
+            runs.setdefault(Variant(**run["settings"]), []).append(run)
+        return {one: sorted(kept, key=itemgetter("seed")) for one, kept in runs.items()}
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{path} holds no results of an experiment. Delete it.") from error
+        raise UsageError(f"{path} holds no results of experiments. Delete it.") from error
 
 
-def runs_of(folder: Path, variant: Variant) -> list[dict]:
-    """The kept runs of exactly this variant, by seed."""
-    kept = read(folder, owner(variant)[0])
-    alike = [run for run in kept if Variant(**run["settings"]) == variant]
-    return sorted(alike, key=lambda run: run["seed"])
+def keep(folder: Path, result: dict) -> None:
+    """Add a run to the file, a line each, which is never half-written."""
+    path = folder / FILE
+    before = path.read_text("utf-8") if path.exists() else ""
+    atomic_write(path, (before + json.dumps(result, ensure_ascii=False) + "\n").encode())
 
 
-def keep(folder: Path, variant: Variant, result: dict) -> None:
-    """Add a run to those of its experiment: a line of the file, which is never half-written."""
-    name, label = owner(variant)
-    runs = [*read(folder, name), {"variant": label, **result}]
-    lines = ",\n".join(json.dumps(run, ensure_ascii=False) for run in runs)
-    question = json.dumps(EXPERIMENTS[name].question, ensure_ascii=False)
-    text = f'{{"experiment": "{name}", "question": {question}, "runs": [\n{lines}\n]}}\n'
-    atomic_write(folder / f"{name}.json", text.encode())
+def missing(names: list[str], folder: Path) -> dict[tuple[Variant, int], str]:
+    """The runs of these experiments that `folder` doesn't hold: {(variant, seed): what it is}."""
+    done = {(variant, run["seed"]) for variant, runs in read(folder).items() for run in runs}
+    jobs = {}
+    for name in names:
+        for label, variant in EXPERIMENTS[name].variants.items():
+            for seed in range(SEEDS.get(variant, FEWEST_SEEDS)):
+                if (variant, seed) not in done:
+                    jobs.setdefault((variant, seed), f"{name}: {label}, seed {seed}")
+    return jobs
 
 
-def run_missing(
-    names: list[str], dataset: Dataset, folder: Path, seeds: int = SEEDS, device: str = "auto"
-) -> None:
-    """Make the runs of these experiments that `folder` doesn't hold, and keep each at once."""
-    variants = dict.fromkeys(one for name in names for one in EXPERIMENTS[name].variants.values())
-    done = {one: {run["seed"] for run in runs_of(folder, one)} for one in variants}
-    jobs = [(one, seed) for one in variants for seed in range(seeds) if seed not in done[one]]
-    for number, (variant, seed) in enumerate(jobs, 1):
-        print(f"[{number}/{len(jobs)}] {': '.join(owner(variant))}, seed {seed}", flush=True)
+def run_missing(names: list[str], dataset: Dataset, folder: Path, device: str = "auto") -> None:
+    """Make the runs that are missing, and keep each at once."""
+    jobs = missing(names, folder)
+    for number, ((variant, seed), what) in enumerate(jobs.items(), 1):
+        print(f"[{number}/{len(jobs)}] {what}", flush=True)
         result = run(variant, dataset, seed, device)
-        keep(folder, variant, result)
-        print(f"  {result['test_accuracy']:.2f} %, {result['seconds']:.0f} s", flush=True)
+        keep(folder, result)
+        print(f"  {result['held_out_accuracy']:.2f} %", flush=True)
 
 
 def rerun(
     name: str, dataset: Dataset, images: int, epochs: int, seeds: int = 1, device: str = "auto"
 ) -> dict[str, list[dict]]:
     """An experiment on fewer images and with fewer epochs, to see how it goes; nothing is kept."""
+    total = len(dataset.train[1])
+    images = min(images, total - round(HELD_OUT * total))
     results = {}
     for label, variant in EXPERIMENTS[name].variants.items():
         size = min(variant.batch_size, images)
         small = replace(variant, images=images, epochs=epochs, batch_size=size)
         results[label] = [run(small, dataset, seed, device) for seed in range(seeds)]
-        accuracies = ", ".join(f"{one['test_accuracy']:.2f} %" for one in results[label])
+        accuracies = ", ".join(f"{one['held_out_accuracy']:.2f} %" for one in results[label])
         print(f"{label}: {accuracies}", flush=True)
     return results

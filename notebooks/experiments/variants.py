@@ -5,6 +5,7 @@ valid3-16   the same without padding
 stride3-16  padded, with a stride of 2: half the size
 maxpool, avgpool   2×2, stride 2
 norm, relu  batch normalisation, ReLU
+leaky       leaky ReLU: negative numbers are divided by ten, not set to 0
 drop10      dropout of 10 %
 gap         global average pooling
 fc          fully connected, from all that is left to the ten classes
@@ -47,6 +48,8 @@ def layer(word: str, x: Tensor) -> nn.Module:
             return nn.BatchNorm2d(x.shape[1])
         case ("relu", None, None):
             return nn.ReLU(inplace=True)
+        case ("leaky", None, None):
+            return nn.LeakyReLU(0.1, inplace=True)
         case ("drop", str(percent), None):
             return nn.Dropout(int(percent) / 100)
         case ("gap", None, None):
@@ -61,6 +64,8 @@ def build(words: str) -> nn.Sequential:
 
     Raises UsageError, naming the layer, if it can't be built.
     """
+    # Max pooling before ReLU gives the same bits, and leaves ReLU a quarter of the work.
+    words = words.replace("relu maxpool", "maxpool relu")
     layers, x = {}, torch.zeros(1, 1, 28, 28)
     for number, word in enumerate(words.split(), 1):
         try:
