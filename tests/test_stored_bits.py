@@ -51,6 +51,10 @@ def losses(mnist, batches):
     return seen
 
 
+@pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11),
+    reason="torch 2.4 draws other numbers for dropout; the stored runs are of newer versions",
+)
 def test_a_run_begins_as_the_stored_ones_did(mnist, monkeypatch):
     monkeypatch.setattr(s4lib.train, "choose_precision", lambda _: torch.float32)
     first = losses(mnist, len(FIRST_IN_FP32))
