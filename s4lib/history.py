@@ -120,10 +120,10 @@ def summary(runs: list[History]) -> str:
     return markdown(header, [[*row, spread(last), f"{min(last):.2f}", within]])
 
 
-def spread(values: list[float]) -> str:
+def spread(values: list[float], digits: int = 2) -> str:
     """Their mean and, of several, their standard deviation."""
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{deviation}"
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

@@ -3,7 +3,7 @@
 import re
 from functools import cache
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 
 import numpy as np
 from scipy.stats import false_discovery_control, mannwhitneyu, spearmanr
@@ -11,19 +11,13 @@ from scipy.stats import false_discovery_control, mannwhitneyu, spearmanr
 from notebooks.experiments.catalogue import BASE, EXPERIMENTS, FEWEST_SEEDS, Variant
 from notebooks.experiments.runner import MARKS, read
 from notebooks.experiments.variants import build, multiplications
-from s4lib.history import markdown
+from s4lib.history import markdown, spread
 from s4lib.receptive_field import receptive_fields
 
 Runs = list[dict]  # of one variant, a run for each seed
 
 FAILED = 50  # per cent: a run that ends below has failed
 FALSE_DISCOVERIES = 0.05  # at most so many of the differences found are expected to be chance
-
-
-def spread(values, digits: int = 2) -> str:
-    """Mean ± standard deviation; of one value, the value."""
-    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{deviation}"
 
 
 def accuracies(runs: Runs) -> list[float]:

@@ -1,9 +1,7 @@
 """Running experiments: each run trained, measured and kept, none of them twice."""
 
-import contextlib
 import json
 import math
-import os
 from dataclasses import asdict, replace
 from itertools import chain, islice, repeat
 from operator import itemgetter
@@ -22,6 +20,7 @@ from s4lib.history import versions
 from s4lib.recipes import CLASSIC
 from s4lib.runtime.checkpoint import DivergedError, atomic_write
 from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision
+from s4lib.runtime.progress import silence
 from s4lib.train import train_epoch
 
 FILE = "experiments.jsonl"
@@ -109,11 +108,7 @@ def train_by_fit(make, variant, data, updates, seed, device, on_batch) -> None:
         rotation=variant.rotation,
     )
     handful = replace(data, test=tuple(part[:10] for part in data.test))  # looked at by nobody
-    with (
-        open(os.devnull, "w") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
+    with silence():
         fit(make, handful, recipe, seed, str(device), on_batch=on_batch)
 
 

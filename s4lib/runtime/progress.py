@@ -3,12 +3,24 @@
 import builtins
 import contextlib
 import math
+import os
 import sys
 import time
 
 from tqdm import tqdm
 
 from s4lib.runtime.distributed import rank
+
+
+@contextlib.contextmanager
+def silence():
+    """For many runs in a row: neither their logs nor their bars."""
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
 
 
 @contextlib.contextmanager

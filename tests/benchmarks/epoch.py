@@ -39,6 +39,7 @@ from s4lib.model import MNISTNet, pool_before_relu
 from s4lib.optim import Muon
 from s4lib.recipes import CLASSIC, FAST
 from s4lib.runtime.device import choose_device, choose_precision
+from s4lib.runtime.progress import silence
 
 EPOCH = 468  # batches of 128
 FIRST_BATCH = """
@@ -117,9 +118,7 @@ def our_way(precision, recipe=CLASSIC):
         short = replace(dataset, train=(images[:count], labels[:count]), test=test)
         with (
             patch.object(train, "choose_precision", lambda _: precision),
-            open(os.devnull, "w") as null,
-            contextlib.redirect_stdout(null),
-            contextlib.redirect_stderr(null),
+            silence(),
         ):
             train.fit(NETWORKS[recipe.name], short, replace(recipe, epochs=1))
 

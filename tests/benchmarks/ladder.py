@@ -10,17 +10,18 @@ those of one core.
 """
 
 import argparse
-import contextlib
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import torch
 
 from s4lib import BEST, CLASSIC, CONSISTENT, FAST, History, MNISTNet, Recipe, fit, load
+from s4lib.history import spread
+from s4lib.runtime.progress import silence
 
 RUNS = Path("runs", "ladder")
 
@@ -97,11 +98,7 @@ def run(name: str, way: Way, seed: int) -> History:
     if "cropped" in name:
         images, labels = dataset.train
         dataset = replace(dataset, train=(images[..., 2:-2, 2:-2].contiguous(), labels))
-    with (
-        open(os.devnull, "w") as null,
-        contextlib.redirect_stderr(null),
-        contextlib.redirect_stdout(null),
-    ):
+    with silence():
         out = RUNS / f"{name.replace(' ', '-')}-{seed}"
         return fit(network, dataset, replace(recipe, name=name), seed, "cpu", out)[1]
 
@@ -125,10 +122,9 @@ def main() -> None:
             for name, (recipe, _) in ways.items():
                 runs = [future.result() for future in futures[name]]
                 last = [run.epochs[-1].test_accuracy for run in runs]
-                spread = f" ± {stdev(last):.2f}" if len(last) > 1 else ""
                 seconds = mean(sum(epoch.seconds for epoch in run.epochs) for run in runs)
                 print(
-                    f"| {name} | {recipe.epochs} | {seconds:.0f} | {mean(last):.2f}{spread} |",
+                    f"| {name} | {recipe.epochs} | {seconds:.0f} | {spread(last)} |",
                     flush=True,
                 )
             print()

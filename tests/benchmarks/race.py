@@ -12,23 +12,23 @@ Needs MNIST in $S4_DATA or ./data.
 """
 
 import argparse
-import contextlib
 import json
 import multiprocessing
 import os
 import time
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import torch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from s4lib import MNISTNet, fit, load
 from s4lib.__main__ import NETWORKS, save_figure
-from s4lib.history import markdown
+from s4lib.history import markdown, spread
 from s4lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, Figure, styled
 from s4lib.recipes import CLASSIC, RECIPES
 from s4lib.runtime.checkpoint import atomic_write
+from s4lib.runtime.progress import silence
 from tests.benchmarks.epoch import EPOCH, original_way, peak_memory
 from tests.benchmarks.peers import PEERS, train
 
@@ -66,11 +66,7 @@ def ours(recipe: str, seed: int) -> dict:
 
 
 def worker(pipe, way: str, seed: int) -> None:
-    with (
-        open(os.devnull, "w") as null,
-        contextlib.redirect_stdout(null),
-        contextlib.redirect_stderr(null),
-    ):
+    with silence():
         if way in PEERS:
             run = train(way, seed)
         else:
@@ -102,7 +98,6 @@ def table(runs: list[dict]) -> str:
         network = PEERS[way][0] if way in PEERS else MNISTNet
         epochs, seconds = mean(epochs), mean(seconds)
         first = first or seconds
-        spread = f" ± {stdev(then):.2f}" if len(then) > 1 else ""
         times = f"{first / seconds:.1f}" if mean(then) >= GOAL else ""
         parameters = sum(parameter.numel() for parameter in network().parameters())
         memory = max(run["MiB"] for run in its)
@@ -110,7 +105,7 @@ def table(runs: list[dict]) -> str:
             [
                 *(way, f"{parameters:,}", str(len(its)), f"{epochs:.1f}", f"{seconds:.1f}"),
                 *(times, f"{images * epochs / seconds:,.0f}"),
-                *(f"{mean(then):.2f}{spread}", f"{memory:,.0f} MiB"),
+                *(spread(then), f"{memory:,.0f} MiB"),
             ]
         )
     return markdown([*header, "images/s", "accuracy", "peak memory"], rows)

@@ -13,12 +13,11 @@ command continues them; their histories go to notebooks/results/. Needs MNIST in
 """
 
 import argparse
-import contextlib
 import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +26,10 @@ from notebooks.assignment.model_answer import Net, convolution
 from s4lib import CONSISTENT, Dataset, History, MNISTNet, fit, load, predict
 from s4lib.__main__ import save_figure
 from s4lib.augment import affine
-from s4lib.history import dump, markdown
+from s4lib.history import dump, markdown, spread
 from s4lib.plots import BLUE, GREY, Figure, styled
 from s4lib.runtime.checkpoint import atomic_write
+from s4lib.runtime.progress import silence
 
 RUNS, RESULTS = Path("runs", "records"), Path("notebooks", "results")
 HALF_A_PIXEL = [(0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)]
@@ -84,11 +84,7 @@ def views(model: nn.Module, dataset: Dataset) -> float:
 def run(record: str, name: str, seed: int) -> tuple[History, float]:
     torch.set_num_threads(1)
     dataset, out = load("mnist"), RUNS / f"{name.replace(' ', '-')}-{seed}"
-    with (
-        open(os.devnull, "w") as null,
-        contextlib.redirect_stderr(null),
-        contextlib.redirect_stdout(null),
-    ):
+    with silence():
         model, history = fit(NETWORKS[record][name], dataset, CONSISTENT, seed, "cpu", out)
     return history, views(model, dataset)
 
@@ -98,9 +94,8 @@ def row(name: str, runs: list[tuple[History, float]], settled: int) -> list[str]
     curves = [[epoch.test_accuracy for epoch in history.epochs] for history in histories]
     last = [curve[-1] for curve in curves]
     means = [mean(accuracies) for accuracies in zip(*curves, strict=True)]
-    spread = f" ± {stdev(last):.3f}" if len(last) > 1 else ""
     return [
-        *(name, f"{histories[0].parameters:,}", str(len(runs)), f"{mean(last):.3f}{spread}"),
+        *(name, f"{histories[0].parameters:,}", str(len(runs)), spread(last, 3)),
         *(f"{min(last):.2f}", f"{min(min(curve[settled - 1 :]) for curve in curves):.2f}"),
         *(f"{min(means[4:]):.3f}", f"{mean(averaged):.3f}"),
     ]

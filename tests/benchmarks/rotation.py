@@ -8,16 +8,16 @@ runs/rotation/ and skipped when the command is started again. Prints a Markdown 
 """
 
 import argparse
-import contextlib
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
 
 import torch
 
 from s4lib import CLASSIC, History, MNISTNet, fit, load
+from s4lib.history import spread
+from s4lib.runtime.progress import silence
 
 RUNS = Path("runs", "rotation")
 VARIANTS = [
@@ -34,11 +34,7 @@ def run(variant: tuple[float, str], epochs: int, seed: int) -> History:
     recipe = replace(CLASSIC, rotation=degrees, interpolation=interpolation, epochs=epochs)
     dataset = load("mnist").hold_out(10_000)
     out = RUNS / f"{interpolation}-{degrees}-{seed}"
-    with (
-        open(os.devnull, "w") as null,
-        contextlib.redirect_stdout(null),
-        contextlib.redirect_stderr(null),
-    ):
+    with silence():
         return fit(MNISTNet, dataset, recipe, seed, "cpu", out)[1]
 
 
@@ -57,7 +53,7 @@ def main() -> None:
         for (degrees, interpolation), futures in runs.items():
             last_two = [e.test_accuracy for f in futures for e in f.result().epochs[-2:]]
             print(
-                f"| ±{degrees}° | {interpolation} | {mean(last_two):.3f} ± {stdev(last_two):.3f} |",
+                f"| ±{degrees}° | {interpolation} | {spread(last_two, 3)} |",
                 flush=True,
             )
 

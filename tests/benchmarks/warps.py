@@ -10,7 +10,6 @@ seed, too. Needs MNIST in $S4_DATA or ./data.
 """
 
 import argparse
-import contextlib
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from torch import Tensor
 from s4lib import CONSISTENT, Recipe, fit, load, predict
 from s4lib.__main__ import NETWORKS
 from s4lib.history import markdown
+from s4lib.runtime.progress import silence
 from tests.scenes import deformed
 
 KINDS = ("open 6", "boxy 6", "1 with a long flag")  # that are misread most often
@@ -104,11 +104,7 @@ def run(warp: str, seed: int, epochs: int | None) -> tuple[float, dict[str, floa
     torch.set_num_threads(1)
     dataset, hard = test_sets()
     recipe = Warped(**asdict(CONSISTENT), warp=warp).adjusted(epochs=epochs)
-    with (
-        open(os.devnull, "w") as null,
-        contextlib.redirect_stderr(null),
-        contextlib.redirect_stdout(null),
-    ):
+    with silence():
         model, history = fit(NETWORKS["consistent"], dataset, recipe, seed, "cpu")
     right = {
         kind: 100 * (predict(model, dataset.normalise(x)).argmax(1) == y).double().mean().item()
