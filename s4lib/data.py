@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from s4lib.runtime import UsageError
 from s4lib.runtime.distributed import shard, world_size
-from s4lib.runtime.download import UNPACKED_MD5, check_files, fetch_mnist
+from s4lib.runtime.download import MD5, check_files, fetch_mnist
 
 DATASETS = ("auto", "mnist", "digits")
 SHORT_NAMES = {"MNIST": "mnist", "scikit-learn digits": "digits"}
@@ -89,17 +89,21 @@ def load_mnist(root: Path) -> Dataset:
     downloaded.
     """
     raw = root / "MNIST" / "raw"
-    check_files(raw)
+    check_files(raw, MD5)
     with tempfile.TemporaryDirectory() as scratch:
-        if not all((raw / name).exists() for name in UNPACKED_MD5):
+        if not all((raw / name).exists() for name in MD5):
             raw = fetch_mnist(raw, Path(scratch))
-        train, test = (
-            (
-                read_image_file(str(raw / f"{part}-images-idx3-ubyte")).unsqueeze(1),
-                read_label_file(str(raw / f"{part}-labels-idx1-ubyte")),
-            )
-            for part in ("train", "t10k")
+        images, labels = (
+            [
+                torch.from_numpy(np.fromfile(raw / f"{part}-{kind}-ubyte", np.uint8, offset=header))
+                for part in ("train", "t10k")
+            ]
+            for kind, header in (("images-idx3", 16), ("labels-idx1", 8))  # bytes before the data
         )
+    train, test = (
+        (pixels.view(-1, 1, 28, 28), digits.long())
+        for pixels, digits in zip(images, labels, strict=True)
+    )
     return Dataset("MNIST", train, test)
 
 

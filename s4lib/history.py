@@ -5,10 +5,10 @@ import json
 import platform
 import statistics
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor
 
 from s4lib.runtime import UsageError
@@ -44,7 +44,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": metadata.version("torchvision"),
         "s4lib": VERSION,
     }
 

@@ -84,9 +84,8 @@ def tiny_mnist(tmp_path, monkeypatch):
             (raw / f"{name}.gz").write_bytes(packed)
             unpacked_md5[name] = hashlib.md5(content).hexdigest()
             packed_md5[f"{name}.gz"] = hashlib.md5(packed).hexdigest()
-    monkeypatch.setattr(data, "UNPACKED_MD5", unpacked_md5)
-    monkeypatch.setattr(download, "UNPACKED_MD5", unpacked_md5)
-    monkeypatch.setattr(download, "PACKED_MD5", packed_md5)
+    monkeypatch.setattr(data, "MD5", unpacked_md5)
+    monkeypatch.setattr(download, "MD5", unpacked_md5)
     monkeypatch.setattr(MNIST, "resources", list(packed_md5.items()))
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody answers
     return tmp_path / "served"

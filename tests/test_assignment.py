@@ -229,23 +229,20 @@ def hand_in(course, student, notebooks) -> Path:
     return folder
 
 
-NOISY = """
-import sys, warnings
-print("noise", file=sys.stderr)
-_right = bias_gradients
-def bias_gradients(*numbers):
-    warnings.warn("more noise")
-    print("noise", file=sys.stderr)
-    return _right(*numbers)
-"""
-ELSEWHERE = """
-import os
+MESSY = """
+import os, sys, warnings
 from pathlib import Path
 for name in ("solution", "untouched"):
     folder = Path("../..", name, "session4")
     folder.mkdir(parents=True, exist_ok=True)
     Path(folder, "part1_backpropagation.ipynb").write_text("{}")
 os.chdir("/")
+print("noise", file=sys.stderr)
+_right = bias_gradients
+def bias_gradients(*numbers):
+    warnings.warn("more noise")
+    print("noise", file=sys.stderr)
+    return _right(*numbers)
 """
 HANGS = """
 import time
@@ -257,7 +254,7 @@ EXITS = """
 import os
 os._exit(3)
 """
-HOSTILE = {"elsewhere": ELSEWHERE, "exits": EXITS, "hangs": HANGS, "noisy": NOISY}
+HOSTILE = {"exits": EXITS, "hangs": HANGS, "messy": MESSY}
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +283,7 @@ def course(tmp_path_factory):
     for name, code in HOSTILE.items():
         answers = marked(solved(STEMS[0]))
         notebook = solved(STEMS[0], {"bias-gradients": answers["bias-gradients"].source + code})
-        if name == "noisy":  # has also lost a check
+        if name == "messy":  # has also lost a check
             notebook.cells.remove(marked(notebook)["check-update"])
         hand_in(course, name, {STEMS[0]: notebook})
     return course
@@ -382,8 +379,7 @@ def test_ten_mistakes_are_planted_at_least():
 def test_hostile_submissions_cost_their_students_alone(graded):
     said, scores = graded
     full = points(STEMS[0]) | {"check-workbook": 0}
-    assert automatic(scores["noisy"], STEMS[0]) == full
-    assert automatic(scores["elsewhere"], STEMS[0]) == full
+    assert automatic(scores["messy"], STEMS[0]) == full
     assert automatic(scores["hangs"], STEMS[0]) == full | {"check-bias-gradients": 0}
     assert said["hangs"].returncode == 0, said["hangs"].stderr
 
@@ -413,9 +409,6 @@ def test_nothing_is_missing_in_the_solution(course, graded, stem):
 
 def test_validation_tells_a_student_what_is_missing(course):
     stem = STEMS[0]
-    folders = ("submitted/solution", "release")
-    done = nbgrader(course, "validate", *(f"{one}/session4/{stem}.ipynb" for one in folders))
-    whole, stub = done.stdout.split("\n", 1)
-    assert whole == "Success! Your notebook passes all the tests."
+    done = nbgrader(course, "validate", f"release/session4/{stem}.ipynb")
     count = len(points(stem)) + len(points(stem, automatic=False))
-    assert stub.startswith(f"VALIDATION FAILED ON {count} CELL(S)!")
+    assert done.stdout.startswith(f"VALIDATION FAILED ON {count} CELL(S)!")

@@ -268,7 +268,9 @@ def test_senseless_arguments(few, here, capsys, rng, many, monkeypatch):
 
     monkeypatch.setattr(cli, "fit", trained)
     monkeypatch.setenv("S4_DATA", "nowhere")
-    monkeypatch.setattr(data, "load_mnist", lambda root: data.check_files(root) or no_mirror())
+    monkeypatch.setattr(
+        data, "load_mnist", lambda root: data.check_files(root, data.MD5) or no_mirror()
+    )
     Path("a file").write_text("kept")
     Path("a folder").mkdir()
     os.mkfifo("pipe")

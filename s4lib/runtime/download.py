@@ -1,19 +1,16 @@
 """MNIST's files: checked, unpacked, downloaded."""
 
 import contextlib
+import hashlib
 import io
 import shutil
 import socket
 from pathlib import Path
 
-from torchvision.datasets import MNIST
-from torchvision.datasets.utils import check_integrity
-
 from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import atomic_write
 
-PACKED_MD5 = dict(MNIST.resources)
-UNPACKED_MD5 = {  # torchvision checks the packed files when it downloads, and these never
+MD5 = {  # of the unpacked files, which torchvision never checks
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
@@ -22,14 +19,14 @@ UNPACKED_MD5 = {  # torchvision checks the packed files when it downloads, and t
 LARGEST_FILE = 50_000_000  # bytes; the training images have 47,040,016
 
 
-def check_files(raw: Path) -> None:
-    """Compare every MNIST file in `raw`, packed or not, with its checksum.
+def check_files(raw: Path, md5: dict[str, str]) -> None:
+    """Compare the files in `raw`, as far as they are there, with their checksums.
 
     Raises UsageError for one that differs.
     """
-    for name, md5 in {**UNPACKED_MD5, **PACKED_MD5}.items():
-        path = raw / name
-        if path.exists() and (path.stat().st_size > LARGEST_FILE or not check_integrity(path, md5)):
+    for path in (raw / name for name in md5 if (raw / name).exists()):
+        readable = path.is_file() and path.stat().st_size <= LARGEST_FILE
+        if not readable or hashlib.md5(path.read_bytes()).hexdigest() != md5[path.name]:
             raise UsageError(
                 f"{path} is damaged: its checksum is not MNIST's.\n"
                 "Delete it and run again: it will be unpacked or downloaded afresh."
@@ -41,22 +38,26 @@ def fetch_mnist(raw: Path, scratch: Path) -> Path:
 
     All of it happens in `scratch`, so that no half-written file ever bears a final name. The
     result is kept in `raw` unless that can't be written (Kaggle's input folders can't). Raises
-    OSError or RuntimeError if a file can't be downloaded.
+    UsageError for a damaged file, OSError or RuntimeError if one can't be downloaded.
     """
+    from torchvision.datasets import MNIST  # a second of import that most runs don't need
+
+    packed = dict(MNIST.resources)
+    check_files(raw, packed)
     fetched = scratch / "MNIST" / "raw"
     fetched.mkdir(parents=True)
-    for name in PACKED_MD5:
+    for name in packed:
         if (raw / name).exists():
             shutil.copy(raw / name, fetched)
-    download(scratch)
+    download(MNIST, scratch)
     with contextlib.suppress(OSError, UsageError):
         raw.mkdir(parents=True, exist_ok=True)
-        for name in UNPACKED_MD5:
+        for name in MD5:
             atomic_write(raw / name, (fetched / name).read_bytes())
     return fetched
 
 
-def download(scratch: Path) -> None:
+def download(mnist: type, scratch: Path) -> None:
     """Have torchvision fetch and unpack what is missing, from the first mirror that delivers all.
 
     torchvision's own loop over the mirrors ends when one falls silent in the middle of a file.
@@ -64,13 +65,13 @@ def download(scratch: Path) -> None:
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)  # seconds of silence; torchvision sets no limit
     try:
-        for mirror in MNIST.mirrors:
+        for mirror in mnist.mirrors:
             try:
                 with contextlib.redirect_stdout(io.StringIO()):  # older versions tell of every try
-                    type("MNIST", (MNIST,), {"mirrors": [mirror]})(scratch, download=True)
+                    type("MNIST", (mnist,), {"mirrors": [mirror]})(scratch, download=True)
                 return
             except (OSError, RuntimeError):
-                if mirror == MNIST.mirrors[-1]:
+                if mirror == mnist.mirrors[-1]:
                     raise
     finally:
         socket.setdefaulttimeout(timeout)
