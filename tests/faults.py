@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch._dynamo  # the first optimizer would: a second in every fork
 
 from s4lib import CLASSIC, Dataset, History, MNISTNet, fit, load
 from s4lib.runtime import checkpoint

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 import torch
+import torch._dynamo  # the first optimizer would: a second in every fork
 import torch.nn.functional as F
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch

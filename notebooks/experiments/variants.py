@@ -70,7 +70,8 @@ def build(words: str) -> nn.Sequential:
     for number, word in enumerate(words.split(), 1):
         try:
             made = layers[f"{number}_{word}"] = layer(word, x)
-            x = made.eval()(x)  # evaluating, so that batch normalisation learns nothing here
+            if not word.startswith(("norm", "relu", "leaky", "drop")):  # these keep the shape
+                x = made(x)
         except (ValueError, RuntimeError) as error:
             raise UsageError(f"Layer {number}, {word}: {error}.") from error
     if words.split()[-1:] != ["fc"]:
@@ -81,7 +82,7 @@ def build(words: str) -> nn.Sequential:
 @cache
 def count(words: str) -> int:
     """How many parameters the network has."""
-    with torch.device("meta"):  # shapes alone
+    with torch.random.fork_rng(devices=[]):  # so that counting changes no draw
         return sum(parameter.numel() for parameter in build(words).parameters())
 
 
@@ -106,5 +107,12 @@ def matched(words: str, parameters: int = 17_498) -> str:
     def width(percent):
         return widened(words, percent / 100)
 
-    above = bisect_left(range(500), parameters, lo=1, key=lambda percent: count(width(percent)))
+    near = round(100 * (parameters / count(words)) ** 0.5)  # the number grows with the square
+    above = bisect_left(
+        range(2 * near),
+        parameters,
+        max(1, near - 8),
+        near + 8,
+        key=lambda percent: count(width(percent)),
+    )
     return min(width(above - 1), width(above), key=lambda wide: abs(count(wide) - parameters))
