@@ -25,7 +25,7 @@ Pairs = tuple[Tensor, Tensor]
 
 def normalise(images: Tensor, mean: float = MNIST_MEAN, std: float = MNIST_STD) -> Tensor:
     """Ink from 0 to 255 to float32 of mean 0 and standard deviation 1 over the training set."""
-    return (images - 255 * mean).div_(255 * std)
+    return (images - 255.0 * mean).div_(255 * std)  # 255.0: a mean of 0 must not leave bytes
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from s4lib import CONSISTENT
+from s4lib import CONSISTENT, History
+from s4lib.history import Epoch
 from tests.benchmarks import peers, race, records, warps
 
 
@@ -45,12 +46,28 @@ def test_the_examples_are_as_large_as_their_authors_say():
     assert sizes == {"PyTorch's example": 1_199_882, "Keras's example": 34_826}
 
 
-def test_every_small_network_is_smaller_than_the_assignments_limit():
-    sizes = [sum(p.numel() for p in records.plain(*size).parameters()) for size in records.SIZES]
-    assert sizes == sorted(sizes)
-    assert 2_000 < sizes[0] < sizes[-1] < 20_000
-    answer = sum(p.numel() for p in records.Net().parameters())
-    assert answer == sizes[-1]
+def test_small_networks_have_the_parameters_that_are_said():
+    sizes = [
+        sum(parameter.numel() for parameter in network().parameters())
+        for network in records.NETWORKS["small"].values()
+    ]
+    assert sizes == [2_058, 3_555, 4_880, 7_414, 19_650, 3_794]
+
+
+def test_small_networks_are_drawn_by_their_size_with_what_others_claim():
+    epochs = [Epoch(1, 0.1, 1, 90, 1, accuracy, 1, 1, 1) for accuracy in (98.0, 99.0)]
+    sizes = {"4-4-6-6-8-10": 2_058, "model answer": 19_650, "separable": 3_794}
+    runs = {
+        name: [History(name, size, {}, "MNIST", 0, "cpu", "", {}, [one]) for one in epochs]
+        for name, size in sizes.items()
+    }
+    *seeds, separable, plain, claimed, _ = records.against_parameters(runs).axes[0].lines
+    for line, size in zip(seeds, sizes.values(), strict=True):
+        assert line.get_xydata().tolist() == [[size, 98.0], [size, 99.0]]
+    assert separable.get_xydata().tolist() == [[3_794, 98.5]]
+    assert plain.get_xydata().tolist() == [[2_058, 98.5], [19_650, 98.5]]
+    assert claimed.get_markerfacecolor() == "none"
+    assert len(claimed.get_xdata()) == len(records.CLAIMED)
 
 
 @pytest.mark.parametrize("name", warps.WARPS)

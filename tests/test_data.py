@@ -294,3 +294,4 @@ def test_mnist_is_whole(mnist):
 def test_normalise_takes_ink_to_mean_0_and_deviation_1():
     ink = torch.tensor([0, 255], dtype=torch.uint8)
     assert normalise(ink).tolist() == pytest.approx([-0.1307 / 0.3081, (1 - 0.1307) / 0.3081])
+    assert normalise(ink.byte(), mean=0, std=1).tolist() == [0, 1]
