@@ -51,7 +51,7 @@ def pair(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(pair):
-    return [torch.load(pair[0] / "measure" / f"{rank}.pt") for rank in (0, 1)]
+    return [torch.load(pair[0] / "measure" / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
 @pytest.fixture
