@@ -12,6 +12,7 @@ import pytest
 from notebooks import pictures
 from s4lib import __main__ as cli
 from s4lib import recipes
+from s4lib.history import spread
 from s4lib.model import MNISTNet
 from s4lib.receptive_field import receptive_fields
 from tests.benchmarks import race
@@ -57,9 +58,13 @@ def test_every_seed_is_at_the_goal_from_the_epoch_on_that_the_pages_say(name, se
     assert min(map(statistics.mean, [*zip(*curves, strict=True)][4:])) >= 99.4
 
 
-def test_the_model_answer_is_as_large_as_the_page_says():
-    (parameters,) = {run.parameters for run in pictures.runs("open")}
-    assert f"{parameters:,}\nparameters, without" in LIBRARY_PAGE
+def test_the_model_answer_is_as_large_and_as_good_as_the_pages_say():
+    runs = pictures.runs("open")
+    (parameters,) = {run.parameters for run in runs}
+    assert f"{parameters:,}\nparameters: " in LIBRARY_PAGE
+    last = spread([run.epochs[-1].test_accuracy for run in runs])
+    assert f"gets to {last}%." in README
+    assert min(epoch.test_accuracy for run in runs for epoch in run.epochs[3:]) >= 99.4
 
 
 def test_the_race_table_is_what_the_race_gave():
