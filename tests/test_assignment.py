@@ -1,6 +1,7 @@
 """The assignment as a course lives it, with nbgrader itself: released, handed in, graded, returned.
 
-Every notebook in `source/` takes part, with the mistakes that `tests/mistakes/` plants in it.
+Every notebook in `source/` takes part, and the first also with the mistakes that `tests/mistakes/`
+plants in it; test_assignment_checks.py makes those of the others.
 """
 
 import ast
@@ -19,6 +20,7 @@ import pytest
 from test_sheet import rows, write
 
 from backprop.personal import personal_numbers
+from tests.mistakes import part1_backpropagation
 
 pytest.importorskip("nbgrader")
 import nbclient
@@ -33,7 +35,7 @@ SOURCES = sorted((ASSIGNMENT / "source/session4").glob("*.ipynb"))
 STEMS = [path.stem for path in SOURCES]
 STUDENT = "4711"
 SMALL = {"S4_DATASET": "digits", "S4_EPOCHS": "1", "OMP_NUM_THREADS": "1"}
-PLANTED = (STEMS, STEMS[:1])  # what the students hand in who have a mistake in every answer
+PART1 = STEMS[0]
 
 each = pytest.mark.parametrize("stem", STEMS)
 
@@ -58,11 +60,10 @@ def points(stem, automatic=True) -> dict[str, float]:
     }
 
 
-def mistakes(stem) -> list[list[tuple]]:
-    """The planted mistakes: of each answer the first, then of each the second, …"""
-    planted = importlib.import_module(f"tests.mistakes.{stem}").MISTAKES
-    rounds = [{} for _ in PLANTED]
-    for mistake in planted:
+def mistakes() -> list[list[tuple]]:
+    """The planted mistakes of part 1: of each answer the first, then of each the second."""
+    rounds = [{}, {}]
+    for mistake in part1_backpropagation.MISTAKES:
         free = [one for one in rounds if mistake[0] not in one]
         if free:
             free[0][mistake[0]] = mistake
@@ -271,32 +272,32 @@ def course(tmp_path_factory):
 
     folder = hand_in(course, "solution", {stem: solved(stem) for stem in STEMS})
     write(folder / "workbook.xlsx", rows, personal_numbers(STUDENT), steps=50)
-    released = read(course / f"release/session4/{STEMS[0]}.ipynb")
-    folder = hand_in(course, "untouched", {STEMS[0]: released})
+    released = read(course / f"release/session4/{PART1}.ipynb")
+    folder = hand_in(course, "untouched", {PART1: released})
     for name in ("s4lib", "backprop"):  # in place of the course's own code, all is well
         (folder / name).mkdir()
         for module in ("__init__", "checks", "sheet", "personal"):
             forged = "def __getattr__(name):\n    return lambda *_: (1, 2, 3)"
             (folder / name / f"{module}.py").write_text(forged)
-    for number, stems in enumerate(PLANTED):
-        hand_in(course, f"mistakes{number}", {stem: planted(stem, number) for stem in stems})
+    for number, planted in enumerate(mistakes()):
+        hand_in(course, f"mistakes{number}", {PART1: with_mistakes(planted)})
     for name, code in HOSTILE.items():
-        answers = marked(solved(STEMS[0]))
-        notebook = solved(STEMS[0], {"bias-gradients": answers["bias-gradients"].source + code})
+        answers = marked(solved(PART1))
+        notebook = solved(PART1, {"bias-gradients": answers["bias-gradients"].source + code})
         if name == "messy":  # has also lost a check
             notebook.cells.remove(marked(notebook)["check-update"])
-        hand_in(course, name, {STEMS[0]: notebook})
+        hand_in(course, name, {PART1: notebook})
     return course
 
 
-def planted(stem, number):
-    """The solution with one round of mistakes in it."""
+def with_mistakes(planted):
+    """The solution of part 1 with these mistakes in it."""
     changed = {}
-    for name, there, instead, _ in mistakes(stem)[number]:
-        source = marked(solved(stem))[name].source
+    for name, there, instead, _ in planted:
+        source = marked(solved(PART1))[name].source
         assert source.count(there) == 1
         changed[name] = source.replace(there, instead)
-    return solved(stem, changed)
+    return solved(PART1, changed)
 
 
 @pytest.fixture(scope="module")
@@ -346,8 +347,8 @@ def test_the_solution_gets_every_automatic_point(graded, stem):
 
 
 def test_the_untouched_release_gets_none_whatever_lies_beside_it(course, graded):
-    scores = graded[1]["untouched"][STEMS[0]]
-    assert set(scores) == {*points(STEMS[0]), *points(STEMS[0], automatic=False)}
+    scores = graded[1]["untouched"][PART1]
+    assert set(scores) == {*points(PART1), *points(PART1, automatic=False)}
     assert set(scores.values()) == {0}
     kept = (course / "autograded/untouched/session4").iterdir()
     assert not any(path.is_dir() for path in kept)
@@ -359,40 +360,37 @@ def test_written_answers_wait_for_people(graded, stem):
     assert {scores[name] for name in points(stem, automatic=False)} <= {None}
 
 
-@pytest.mark.parametrize(
-    ("number", "stem"), [(number, stem) for number, stems in enumerate(PLANTED) for stem in stems]
-)
-def test_each_mistake_costs_its_cell_s_points_and_gets_its_hint(course, graded, number, stem):
-    lost = {f"check-{name}": hint for name, _, _, hint in mistakes(stem)[number]}
-    want = {name: 0 if name in lost else most for name, most in points(stem).items()}
-    if "check-workbook" in want:
-        want["check-workbook"] = 0  # none was handed in
-    assert automatic(graded[1][f"mistakes{number}"], stem) == want
-    said = feedback(course, f"mistakes{number}", stem)
+@pytest.mark.parametrize("number", [0, 1])
+def test_each_mistake_costs_its_cell_s_points_and_gets_its_hint(course, graded, number):
+    lost = {f"check-{name}": hint for name, _, _, hint in mistakes()[number]}
+    want = {name: 0 if name in lost else most for name, most in points(PART1).items()}
+    want["check-workbook"] = 0  # none was handed in
+    assert automatic(graded[1][f"mistakes{number}"], PART1) == want
+    said = feedback(course, f"mistakes{number}", PART1)
     assert [hint for hint in lost.values() if hint not in said] == []
 
 
 def test_ten_mistakes_are_planted_at_least():
-    assert all(sum(map(len, mistakes(stem))) >= 10 for stem in STEMS[:1])
+    assert sum(map(len, mistakes())) >= 10
 
 
 def test_hostile_submissions_cost_their_students_alone(graded):
     said, scores = graded
-    full = points(STEMS[0]) | {"check-workbook": 0}
-    assert automatic(scores["messy"], STEMS[0]) == full
-    assert automatic(scores["hangs"], STEMS[0]) == full | {"check-bias-gradients": 0}
+    full = points(PART1) | {"check-workbook": 0}
+    assert automatic(scores["messy"], PART1) == full
+    assert automatic(scores["hangs"], PART1) == full | {"check-bias-gradients": 0}
     assert said["hangs"].returncode == 0, said["hangs"].stderr
 
     assert said["autograde"].returncode == 1
     failed = re.findall(r"Removing failed assignment: .*/(\w+)/session4", said["autograde"].stderr)
     assert failed == ["exits"]
-    assert set(scores["exits"][STEMS[0]].values()) <= {None, 0}
+    assert set(scores["exits"][PART1].values()) <= {None, 0}
 
 
 def test_feedback_and_grades_come_out(course, graded):
     said, _ = graded
     assert said["feedback"].returncode == said["export"].returncode == 0
-    page = (course / f"feedback/solution/session4/{STEMS[0]}.html").read_text()
+    page = (course / f"feedback/solution/session4/{PART1}.html").read_text()
     assert page.count("data:image/png") == 2  # the network and the error graph
     with (course / "grades.csv").open() as file:
         exported = {row["student_id"]: float(row["score"]) for row in csv.DictReader(file)}
@@ -408,7 +406,7 @@ def test_nothing_is_missing_in_the_solution(course, graded, stem):
 
 
 def test_validation_tells_a_student_what_is_missing(course):
-    stem = STEMS[0]
+    stem = PART1
     done = nbgrader(course, "validate", f"release/session4/{stem}.ipynb")
     count = len(points(stem)) + len(points(stem, automatic=False))
     assert done.stdout.startswith(f"VALIDATION FAILED ON {count} CELL(S)!")
