@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import signal
 import struct
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: each computes with one thread
     os.environ["OMP_NUM_THREADS"] = "1"
+
+# A background job of a shell ignores Ctrl-C, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # torch is imported below, where it is needed: the process that only hands out tests never does.
 LONGEST = ["assignment", "playground", "notebooks", "sheet", "hostile", "processes", "cli"]

@@ -17,10 +17,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_sheet import rows, write
 
 from backprop.personal import personal_numbers
 from tests.mistakes import part1_backpropagation
+from tests.test_sheet import rows, write
 
 pytest.importorskip("nbgrader")
 import nbclient

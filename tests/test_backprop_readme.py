@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_network import autograd, central_differences
 
 from backprop.network import INPUTS, NO_BIASES, RATES, TARGETS, WEIGHTS, errors, gradients, train
 from backprop.workbook import ROUNDING, chain_rule
+from tests.test_network import autograd, central_differences
 
 README = Path(__file__).resolve().parents[1] / "backprop/README.md"
 TEXT = README.read_text(encoding="utf-8").partition("## With biases")[0]

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from strokes import draw
 
 from s4lib import UsageError, data, history
 from s4lib import __main__ as cli
 from tests.faults import few_digits
+from tests.strokes import draw
 
 ROOT = Path(__file__).parents[1]
 

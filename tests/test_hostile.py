@@ -23,13 +23,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from strokes import draw
 
 from s4lib import CLASSIC, MNISTNet, Recipe, UsageError, data, fit
 from s4lib import __main__ as cli
 from s4lib.recipes import settings
 from s4lib.runtime.checkpoint import SHIPPED_WEIGHTS, pack
 from tests.faults import QUICK, end, few_digits
+from tests.strokes import draw
 
 ROOT = Path(__file__).parents[1]
 SLOWEST = 10  # seconds of computing

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from strokes import STROKES, draw
 
 from backprop import network, playground
 from s4lib.data import MNIST_MEAN, MNIST_STD, normalise
@@ -24,6 +23,7 @@ from s4lib.model import MNISTNet
 from s4lib.photos import centre, crop, fit_box, read_digit
 from s4lib.receptive_field import receptive_fields
 from s4lib.runtime.checkpoint import load_weights
+from tests.strokes import STROKES, draw
 
 ROOT = playground.HERE.parent
 FILE = ROOT / playground.PAGE

@@ -3,12 +3,12 @@
 import matplotlib as mpl
 import pytest
 import torch
-from test_history import history
 from torch import nn
 
 from s4lib import plots
 from s4lib.model import MNISTNet
 from s4lib.receptive_field import receptive_fields
+from tests.test_history import history
 
 
 def data(axes, label):
