@@ -5,7 +5,6 @@ import json
 import platform
 import statistics
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -44,7 +43,6 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": metadata.version("torchvision"),
         "s4lib": VERSION,
     }
 
