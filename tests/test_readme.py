@@ -1,5 +1,6 @@
 """What the front page and the library's page say is what the code does."""
 
+import itertools
 import json
 import re
 import shlex
@@ -65,6 +66,14 @@ def test_the_model_answer_is_as_large_and_as_good_as_the_pages_say():
     last = spread([run.epochs[-1].test_accuracy for run in runs])
     assert f"gets to {last}%." in README
     assert min(epoch.test_accuracy for run in runs for epoch in run.epochs[3:]) >= 99.4
+
+
+def test_the_small_networks_are_as_good_as_the_page_says():
+    for name in ("small", "smallest"):
+        for size, group in itertools.groupby(pictures.runs(name), lambda run: run.parameters):
+            last = [run.epochs[-1].test_accuracy for run in group]
+            row = f"| {size:,} | {len(last)} | {spread(last, 3)} | {min(last):.2f} |"
+            assert row in LIBRARY_PAGE
 
 
 def test_the_race_table_is_what_the_race_gave():
