@@ -150,6 +150,7 @@ def against_parameters(runs: dict[str, list[History]]) -> Figure:
     )
     ax.axhline(99.4, color=GREY, lw=1, ls="-.", label="99.4 %")
     ax.set(xlabel="parameters", ylabel="test accuracy (%)", title="Small networks on MNIST")
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.legend(loc="lower right")
     return fig
 
