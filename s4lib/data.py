@@ -93,18 +93,19 @@ def load_mnist(root: Path) -> Dataset:
     with tempfile.TemporaryDirectory() as scratch:
         if not all((raw / name).exists() for name in MD5):
             raw = fetch_mnist(raw, Path(scratch))
-        images, labels = (
-            [
-                torch.from_numpy(np.fromfile(raw / f"{part}-{kind}-ubyte", np.uint8, offset=header))
-                for part in ("train", "t10k")
-            ]
-            for kind, header in (("images-idx3", 16), ("labels-idx1", 8))  # bytes before the data
+        train, test = (
+            (
+                read_bytes(raw / f"{part}-images-idx3-ubyte", 16).view(-1, 1, 28, 28),
+                read_bytes(raw / f"{part}-labels-idx1-ubyte", 8).long(),
+            )
+            for part in ("train", "t10k")
         )
-    train, test = (
-        (pixels.view(-1, 1, 28, 28), digits.long())
-        for pixels, digits in zip(images, labels, strict=True)
-    )
     return Dataset("MNIST", train, test)
+
+
+def read_bytes(path: Path, header: int) -> Tensor:
+    """What a file holds after so many bytes of header."""
+    return torch.from_numpy(np.fromfile(path, np.uint8, offset=header))
 
 
 def load_digits() -> Dataset:

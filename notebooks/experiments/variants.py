@@ -107,12 +107,5 @@ def matched(words: str, parameters: int = 17_498) -> str:
     def width(percent):
         return widened(words, percent / 100)
 
-    near = round(100 * (parameters / count(words)) ** 0.5)  # the number grows with the square
-    above = bisect_left(
-        range(2 * near),
-        parameters,
-        max(1, near - 8),
-        near + 8,
-        key=lambda percent: count(width(percent)),
-    )
+    above = bisect_left(range(500), parameters, lo=1, key=lambda percent: count(width(percent)))
     return min(width(above - 1), width(above), key=lambda wide: abs(count(wide) - parameters))
