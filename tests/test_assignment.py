@@ -7,7 +7,6 @@ plants in it; test_assignment_checks.py makes those of the others.
 import ast
 import csv
 import html
-import importlib
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from backprop.personal import personal_numbers
-from tests.mistakes import part1_backpropagation
+from tests.mistakes import part1_backpropagation, part2_network
 from tests.test_sheet import rows, write
 
 pytest.importorskip("nbgrader")
@@ -216,17 +215,11 @@ def nbgrader(course, *arguments, **env) -> subprocess.CompletedProcess:
 
 
 def hand_in(course, student, notebooks) -> Path:
-    """Put notebooks, {stem: notebook}, where nbgrader collects them, and what else they need.
-
-    Mistakes of a notebook may have a function `files(folder)` that writes that.
-    """
+    """Put notebooks, {stem: notebook}, where nbgrader collects them."""
     folder = course / "submitted" / student / "session4"
     folder.mkdir(parents=True)
     for stem, notebook in notebooks.items():
         nbformat.write(notebook, folder / f"{stem}.ipynb")
-        files = getattr(importlib.import_module(f"tests.mistakes.{stem}"), "files", None)
-        if files:
-            files(folder)
     return folder
 
 
@@ -272,6 +265,7 @@ def course(tmp_path_factory):
 
     folder = hand_in(course, "solution", {stem: solved(stem) for stem in STEMS})
     write(folder / "workbook.xlsx", rows, personal_numbers(STUDENT), steps=50)
+    part2_network.write_run(folder)
     released = read(course / f"release/session4/{PART1}.ipynb")
     folder = hand_in(course, "untouched", {PART1: released})
     for name in ("s4lib", "backprop"):  # in place of the course's own code, all is well

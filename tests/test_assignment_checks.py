@@ -231,7 +231,7 @@ def test_an_experiment_that_calls_the_library_otherwise():
 @pytest.fixture
 def handed_in(tmp_path, monkeypatch):
     monkeypatch.setenv("S4_DATASET", "digits")
-    part2_network.files(tmp_path)
+    part2_network.write_run(tmp_path)
     return tmp_path / "run"
 
 

@@ -215,35 +215,17 @@ def test_what_is_not_here_and_can_not_be_cloned_is_said_in_one_line(repository, 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_lone_notebook_clones_the_repository_and_runs_with_injected_parameters(tmp_path):
-    """As papermill does it: a cell after the one tagged `parameters`."""
-    origin = copy(tmp_path / "origin")
-    for command in ("init", "add .", "-c user.name=A -c user.email=a@b.invalid commit -m all"):
-        subprocess.run(["git", *command.split()], cwd=origin, check=True, capture_output=True)
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    notebook = until(TWO, "= fit(")
+def with_parameters(notebook, source):
+    """As papermill gives them: in a cell after the one tagged `parameters`."""
     at = next(k for k, cell in enumerate(notebook.cells) if "parameters" in tags(cell))
-    injected = nbformat.v4.new_code_cell("epochs = 1\ndataset = 'digits'\nseed = 3")
+    injected = nbformat.v4.new_code_cell(source)
     injected.metadata["tags"] = ["injected-parameters"]
     notebook.cells.insert(at + 1, injected)
-
-    on(notebook, tmp_path, origin)
-    notebook, ran = run(notebook, alone, S4_EPOCHS="", S4_DATASET="", S4_SEED="")
-    assert ran
-    log = text(notebook.cells[-1])
-    assert log.startswith(
-        "MNISTNet, 17,498 parameters, by the recipe classic on scikit-learn digits: "
-        "1,437 training and 360 test images, seed 3"
-    )
-    assert f", {choose_device()}, " in log.splitlines()[0]  # CUDA where there is one
-    assert log.count("Epoch") == 1
-    assert {output.get("name", "stdout") for output in outputs(notebook)} == {"stdout"}
-    assert (alone / "session4/s4lib").is_dir()
-    assert (alone / "runs/notebook-classic-digits-1-3/weights.pt").exists()
+    return notebook
 
 
 def test_on_kaggle_outputs_go_where_writing_is_allowed(tmp_path):
+    """Whole, with injected parameters; that a lone one clones is shown by test_assignment.py."""
     command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace"]
     if os.geteuid() == 0:  # whom no permissions stop: without these capabilities they do
         if not shutil.which("setpriv"):
@@ -255,8 +237,10 @@ def test_on_kaggle_outputs_go_where_writing_is_allowed(tmp_path):
         file.chmod(file.stat().st_mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
     working = tmp_path / "kaggle/working"
     working.mkdir()
-    nbformat.write(on(read(TWO), tmp_path), working / "notebook.ipynb")
+    notebook = with_parameters(read(TWO), "epochs = 1\ndataset = 'digits'\nseed = 3")
+    nbformat.write(on(notebook, tmp_path), working / "notebook.ipynb")
     env = {**os.environ, **SMALL, "PYTHONPATH": ""}
+    env |= {"S4_EPOCHS": "", "S4_DATASET": "", "S4_SEED": ""}
     done = subprocess.run(
         [*command, "notebook.ipynb"], cwd=working, env=env, capture_output=True, text=True
     )
@@ -264,8 +248,18 @@ def test_on_kaggle_outputs_go_where_writing_is_allowed(tmp_path):
     for folder in (home, *(path for path in before if path.is_dir())):
         folder.chmod(0o755)  # so that pytest can tidy up
     assert done.returncode == 0, done.stderr
-    assert (working / "runs/notebook-classic-digits-1-0/weights.pt").exists()
+    assert (working / "runs/notebook-classic-digits-1-3/weights.pt").exists()
     assert after == before
+
+    notebook = read(working / "notebook.ipynb")
+    (log,) = (text(cell) for cell in code(notebook) if "= fit(" in cell.source)
+    assert log.startswith(
+        "MNISTNet, 17,498 parameters, by the recipe classic on scikit-learn digits: "
+        "1,437 training and 360 test images, seed 3"
+    )
+    assert f", {choose_device()}, " in log.splitlines()[0]  # CUDA where there is one
+    assert log.count("Epoch") == 1
+    assert {output.get("name", "stdout") for output in outputs(notebook)} == {"stdout"}
 
 
 def test_a_wrong_parameter_gets_one_line():

@@ -120,7 +120,7 @@ MISTAKES = [
 ]
 
 
-def files(folder) -> None:
+def write_run(folder) -> None:
     """A run that has reached the goal: the weights of `MNISTNet`, and a history that fits them."""
     model = load_weights(MNISTNet())
     own = (
