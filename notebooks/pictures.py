@@ -33,7 +33,7 @@ def tables() -> dict[str, str]:
         f"{train} classic --seeds N": history.table(
             runs("classic"), history.read_original(RESULTS / "original.csv")
         ),
-        f"{train} consistent --seeds N": history.table(runs("consistent")),
+        f"{train} best --seeds N": history.table(runs("best")),
         "python -m tests.benchmarks.records open": history.summary(runs("open")),
     }
 

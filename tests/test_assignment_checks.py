@@ -277,7 +277,7 @@ def test_a_run_that_does_not_count(handed_in):
 def test_with_mnist_the_weights_are_tested(handed_in, mnist, monkeypatch):
     monkeypatch.setattr(checks, "load", lambda _: mnist)
     change(handed_in, 9970)
-    with pytest.raises(AnswerError, match="predict 9,957 correctly, its history says 9,970"):
+    with pytest.raises(AnswerError, match="predict 9,956 correctly, its history says 9,970"):
         checks.check_run(network(), handed_in)
 
 

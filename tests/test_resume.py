@@ -88,7 +88,7 @@ def finished(never, tmp_path):
 # That it resumes
 
 
-@pytest.mark.parametrize("recipe", [CLASSIC, BEST])  # FAST is BEST without the plain epochs
+@pytest.mark.parametrize("recipe", [CLASSIC, BEST])  # BEST has all that FAST has
 def test_the_end_is_the_same_after_a_stop_in_every_epoch(few, recipe, tmp_path):
     plain = min(recipe.plain_epochs, 1)
     recipe = replace(recipe.adjusted(epochs=3, batch_size=20), plain_epochs=plain)
