@@ -19,7 +19,7 @@ from statistics import mean
 
 import torch
 
-from s4lib import CLASSIC, CONSISTENT, FAST, History, MNISTNet, Recipe, fit, load
+from s4lib import CLASSIC, FAST, History, MNISTNet, Recipe, fit, load
 from s4lib.history import spread
 from s4lib.runtime.progress import silence
 
@@ -29,15 +29,14 @@ RUNS = Path("runs", "ladder")
 Way = tuple[Recipe, partial]  # how a run is trained, and the network that is
 
 
-def climb(start: str, way: Way, changes: dict[str, dict | partial | Way]) -> dict[str, Way]:
-    """The way that it starts from, and after every change of the recipe, the network or both."""
+def climb(start: str, way: Way, changes: dict[str, dict]) -> dict[str, Way]:
+    """The way that it starts from, and after every change of the recipe's fields or `network`."""
     recipe, network = way
     rungs = {start: way}
     for name, change in changes.items():
-        if isinstance(change, dict):
-            recipe = replace(recipe, **change)
-        else:
-            recipe, network = change if isinstance(change, tuple) else (recipe, change)
+        fields = {"network": network, **change}
+        network = fields.pop("network")
+        recipe = replace(recipe, **fields)
         rungs[name] = recipe, network
     return rungs
 
@@ -50,7 +49,7 @@ RUNGS = {
         (CLASSIC.adjusted(epochs=2), DROPOUT),
         {
             "lr up, then down to 0": {"warm_up": 0.15, "milestones": ()},
-            "no dropout": PLAIN,
+            "no dropout": {"network": PLAIN},
             "Muon for the convolutions, lr 0.02": {"optimizer": "muon", "lr": 0.02},
             "label smoothing 0.1": {"label_smoothing": 0.1},
             "batches of 64": {"batch_size": 64},
@@ -63,12 +62,16 @@ RUNGS = {
         {
             "±10°, ±1 pixel, ±10 %": {"rotation": 10, "translate": 1, "scale": 0.1},
             "the last two epochs plain": {"plain_epochs": 2},
-            "averaged weights, dropout 0.03: CONSISTENT": (CONSISTENT, LITTLE),
+            "averaged weights, dropout 0.03: CONSISTENT": {
+                "ema_decay": 0.99,
+                "ema_every": 4,
+                "network": LITTLE,
+            },
             "batches of 32, lr 0.012: BEST": {"batch_size": 32, "lr": 0.012, "ema_every": 8},
         },
     ),
 }
-RAW = replace(CONSISTENT, ema_decay=0)  # the third rung of best
+RAW, _ = RUNGS["best"]["the last two epochs plain"]  # the third
 TRIED = {
     "fast": {
         "half the lr": (replace(FAST, lr=FAST.lr / 2), PLAIN),

@@ -28,8 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from notebooks.assignment.model_answer import Net, convolution
-from s4lib import CONSISTENT, Dataset, History, MNISTNet, fit, load, predict
-from s4lib.__main__ import save_figure
+from s4lib import CONSISTENT, Dataset, History, fit, load, predict
+from s4lib import __main__ as cli
 from s4lib.augment import affine
 from s4lib.history import dump, markdown, spread
 from s4lib.plots import BLUE, GREY, ORANGE, Figure, styled
@@ -89,8 +89,8 @@ CLAIMED = [  # parameters and accuracy of the smallest published, the best epoch
     (13808, 99.58),  # the same, another network
 ]
 NETWORKS = {
-    "best": {"MNISTNet": partial(MNISTNet, 0.03, 0.03)},
-    "consistent": {"MNISTNet": partial(MNISTNet, 0.03, 0.03)},
+    "best": {"MNISTNet": cli.NETWORKS["best"]},
+    "consistent": {"MNISTNet": cli.NETWORKS["consistent"]},
     "open": {"model answer": Net},
     "small": {
         **{"-".join(map(str, size)): partial(plain, *size) for size in SIZES},
@@ -181,7 +181,7 @@ def main() -> None:
     print(markdown(header, rows))
     atomic_write(RESULTS / f"{args.record}.json", dump([*chain(*kept.values())]).encode())
     if args.record == "small":
-        save_figure(against_parameters(kept), Path("images", "small.png"))
+        cli.save_figure(against_parameters(kept), Path("images", "small.png"))
 
 
 if __name__ == "__main__":
