@@ -43,7 +43,7 @@ def train(args) -> int:
         kind = SHORT_NAMES[dataset.name]
         recipe = RECIPES[args.recipe or "fast"]
         if kind == "digits" and not args.recipe:
-            recipe = FAST.adjusted(epochs=20)  # of few images
+            recipe = FAST.adjusted(epochs=20, hard_share=1)  # of few images
         recipe = recipe.adjusted(epochs=args.epochs, batch_size=args.batch_size, lr=args.lr)
         runs = []
         for seed, out in seeds_and_folders(args, f"{recipe.name}-{kind}"):

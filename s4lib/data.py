@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from s4lib.runtime import UsageError
-from s4lib.runtime.distributed import shard, world_size
+from s4lib.runtime.distributed import all_reduce, shard, world_size
 from s4lib.runtime.download import MD5, check_files, fetch_mnist
 
 DATASETS = ("auto", "mnist", "digits")
@@ -137,14 +137,20 @@ class Batches:
     float ink from 0 to 255, normalised. Yields float32 (B, 1, 28, 28) and int64 labels (B,); of
     several processes, each its own shard of both. Raises UsageError for a `batch_size` that is
     larger than the data set, or can't be shared equally.
+
+    With a `share` below 1 a pass shows only so many of the images: those that it has not shown
+    yet, and those whose loss was highest when they were last shown, which `record` must be told.
     """
 
     dataset: Dataset
     batch_size: int
     generator: torch.Generator  # on the images' device
     augment: Callable[[Tensor], Tensor] = lambda images: images
+    share: float = 1
 
     def __post_init__(self):
+        labels = self.dataset.train[1]
+        self.losses = torch.full(labels.shape, torch.inf, device=labels.device)
         if self.batch_size > len(self.dataset.train[1]):
             raise UsageError(
                 f"A batch of {self.batch_size:,} is larger than the {len(self.dataset.train[1]):,} "
@@ -156,13 +162,35 @@ class Batches:
                 "processes. Choose another --batch-size or --nproc_per_node."
             )
 
+    def steps(self, share: float) -> int:
+        """How many batches a pass over such a share of the images has: at least one."""
+        return max(1, round(share * len(self.losses)) // self.batch_size)
+
     def __len__(self) -> int:
-        return len(self.dataset.train[1]) // self.batch_size
+        return self.steps(self.share)
 
     def __iter__(self) -> Iterator[Pairs]:
         images, labels = self.dataset.train
         order = torch.randperm(len(labels), generator=self.generator, device=labels.device)
-        for pick in order.split(self.batch_size)[: len(self)]:
+        if self.share < 1:
+            hardest = self.losses[order].topk(len(self) * self.batch_size).indices
+            order = order[hardest.sort().values]
+        order = order[: len(self) * self.batch_size]
+        self.losses[order] = 0
+        for pick in order.split(self.batch_size):
             # index_select copies whole images, a tenth of the time that images[pick] takes.
             chosen = self.augment(images.index_select(0, pick).float())
+            (self.shown,) = shard(pick)
             yield shard(self.dataset.normalise(chosen), labels.index_select(0, pick))
+        (self.losses[order],) = all_reduce(self.losses[order])
+
+    def record(self, log_probs: Tensor) -> None:
+        """What the network made of the images last shown, (B, 10)."""
+        labels = self.dataset.train[1][self.shown]
+        self.losses[self.shown] = F.nll_loss(log_probs.float(), labels, reduction="none")
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"losses": self.losses}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.losses.copy_(state["losses"])

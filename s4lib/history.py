@@ -17,7 +17,7 @@ VERSION = "2.0.0"  # of s4lib
 
 @dataclass
 class Epoch:
-    """One pass over the training set and the test that follows it."""
+    """One pass over the training images, or over a share of them, and the test that follows it."""
 
     epoch: int  # from 1
     lr: float  # of the epoch's first batch

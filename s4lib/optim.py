@@ -1,7 +1,9 @@
 """Muon, and the optimizers, schedules and averages of weights that a recipe names."""
 
 from collections.abc import Iterable
+from itertools import accumulate
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,9 +50,9 @@ class Muon(torch.optim.Adam):
         directions = []
         for kernel in kernels:
             memory = self.state[kernel]
-            velocity = memory.setdefault("velocity", torch.zeros_like(kernel))
-            memory.setdefault("step", torch.zeros(()))  # Adam's load_state_dict() looks for one
-            velocity.mul_(momentum).add_(kernel.grad)
+            if not memory:  # Adam's load_state_dict() looks for a step
+                memory |= {"velocity": torch.zeros_like(kernel), "step": torch.zeros(())}
+            velocity = memory["velocity"].mul_(momentum).add_(kernel.grad)
             directions.append(kernel.grad.add(velocity, alpha=momentum).flatten(-3))
         steps = orthogonalise(directions)
         for kernel, step, direction in zip(kernels, steps, directions, strict=True):
@@ -76,30 +78,33 @@ def make_optimizer(
     return Muon([group for group in groups if group["params"]], recipe.lr, fused=fused)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, batches: int) -> LRScheduler:
-    """The recipe's learning rate, to be stepped after each of an epoch's `batches`."""
+def make_schedule(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, steps: list[int]
+) -> LRScheduler:
+    """The recipe's learning rate, to be stepped after each of every epoch's `steps`."""
     if recipe.warm_up is None:
-        milestones = [round(epoch * batches) for epoch in recipe.milestones]
-        return MultiStepLR(optimizer, milestones, recipe.gamma)
+        ends = [0, *accumulate(steps)]
+        milestones = np.interp(recipe.milestones, range(len(ends)), ends).round().astype(int)
+        return MultiStepLR(optimizer, milestones.tolist(), recipe.gamma)
     return OneCycleLR(
         optimizer,
         max_lr=recipe.lr,
-        total_steps=recipe.epochs * batches,
+        total_steps=sum(steps),
         pct_start=recipe.warm_up,
         anneal_strategy="linear",
         cycle_momentum=False,
     )
 
 
-def make_average(model: nn.Module, recipe: Recipe, batches: int) -> AveragedModel | None:
+def make_average(model: nn.Module, recipe: Recipe, steps: int) -> AveragedModel | None:
     """The recipe's exponential moving average of the model's weights and buffers, if it has one.
 
     Batch normalisation's statistics are averaged, too: they belong to the weights. The average
-    reaches back a twentieth of a run of `batches` an epoch at most, for the first weights of a
-    short run would stay in it.
+    reaches back a twentieth of a run's `steps` at most, for the first weights of a short run
+    would stay in it.
     """
     if not recipe.ema_decay:
         return None
-    updates = recipe.epochs * batches // recipe.ema_every
-    decay = min(recipe.ema_decay, max(0, 1 - 20 / max(updates, 1)))
+    updates = max(1, steps // recipe.ema_every)
+    decay = min(recipe.ema_decay, max(0, 1 - 20 / updates))
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)

@@ -24,11 +24,12 @@ OnBatch = Callable[[int, Tensor], None]  # called after every step with its numb
 
 
 def train_epoch(
-    model, batches, optimizer, schedule, amp, smoothing=0.0, on_batch: OnBatch | None = None
+    model, batches, optimizer, schedule, amp, smoothing=0.0, on_batch=None, record=None
 ) -> tuple[float, float]:
     """One pass over `batches`: mean loss per example, and per cent predicted correctly.
 
-    Both are taken while the weights change, with dropout on.
+    Both are taken while the weights change, with dropout on. After every step `on_batch` is called
+    with its number and its loss, and `record` with its log-probabilities (B, 10).
     """
     model.train()
     loss_sum = correct = seen = 0
@@ -45,6 +46,8 @@ def train_epoch(
         loss_sum += loss.detach() * len(labels)  # stays on the device: reading it would wait
         correct += (log_probs.argmax(1) == labels).sum()
         seen += len(labels)
+        if record:
+            record(log_probs.detach())
         if on_batch:
             on_batch(step, loss.detach())
     loss_sum, correct, seen = distributed.all_reduce(loss_sum, correct, seen)
@@ -114,11 +117,13 @@ def fit(
     model = model.to(memory_format=torch.channels_last)
     batches = Batches(dataset, recipe.batch_size, generator)
     optimizer = make_optimizer(model.parameters(), recipe, fused=amp.dtype != torch.float16)
-    schedule = make_schedule(optimizer, recipe, len(batches))
-    average = make_average(model, recipe, len(batches))
+    steps = [batches.steps(recipe.share(epoch)) for epoch in range(1, recipe.epochs + 1)]
+    schedule = make_schedule(optimizer, recipe, steps)
+    average = make_average(model, recipe, sum(steps))
     result = average.module if average else model
     history = describe(model, dataset, recipe, seed, device, amp)
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": amp.scaler}
+    parts |= {"batches": batches, "average": average}
     if distributed.rank():
         torch.manual_seed(seed + distributed.rank())  # dropout of its own for every process
 
@@ -128,17 +133,19 @@ def fit(
         if on_batch:
             on_batch(step, loss)
 
-    with resumable(out, dataset, history, generator, result, average=average, **parts) as run:
+    with resumable(out, dataset, history, generator, result, **parts) as run:
         quick = pool_before_relu(model) if type(model) is MNISTNet else model
         network = distributed.parallel(quick)
         for epoch in range(len(history.epochs) + 1, recipe.epochs + 1):
-            print(f"Epoch {epoch}:", flush=True)
-            start, lr = time.perf_counter(), schedule.get_last_lr()[0]
             batches.augment = recipe.augmentation(generator, epoch)
+            batches.share = recipe.share(epoch)
+            shown = len(batches) * recipe.batch_size
+            which = f", the {shown:,} images of highest loss" if batches.share < 1 else ""
+            print(f"Epoch {epoch}{which}:", flush=True)
+            start, lr = time.perf_counter(), schedule.get_last_lr()[0]
             with progress(batches, after_batch) as (bar, watch):
-                trained = train_epoch(
-                    network, bar, optimizer, schedule, amp, recipe.label_smoothing, watch
-                )
+                how = optimizer, schedule, amp, recipe.label_smoothing
+                trained = train_epoch(network, bar, *how, watch, batches.record)
             loss, correct = evaluate(result, dataset)
             count, seconds = len(dataset.test[1]), time.perf_counter() - start
             tested = loss, 100 * correct / count, correct, count

@@ -7,6 +7,7 @@ import signal
 import struct
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -15,6 +16,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of several: each computes with on
 
 # A background job of a shell ignores Ctrl-C, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+hypothesis.settings.register_profile("patient", deadline=None)  # other work may slow the machine
+hypothesis.settings.load_profile("patient")
 
 # torch is imported below, where it is needed: the process that only hands out tests never does.
 LONGEST = ["assignment", "playground", "notebooks", "sheet", "hostile", "processes", "cli"]

@@ -190,7 +190,7 @@ def test_own_functions_of_another_form_will_do_too():
     ids=[f"{cell}: {hint}" for cell, _, _, hint in MISTAKES],
 )
 @given(student=students)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @pytest.mark.filterwarnings("ignore:No artists")
 def test_every_slip_is_named(cell, there, instead, hint, student):
     source = cells()[cell]

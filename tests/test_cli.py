@@ -52,7 +52,7 @@ def test_without_a_recipe_the_few_digits_get_more_epochs_than_mnist(here, capsys
     words = ("train", "--dataset", "digits")
     assert refused(capsys, *words) == "fast for 20 epochs"
     assert refused(capsys, *words, "--epochs", 3) == "fast for 3 epochs"
-    assert refused(capsys, *words, "--recipe", "fast") == "fast for 2 epochs"
+    assert refused(capsys, *words, "--recipe", "fast") == "fast for 3 epochs"
 
 
 def test_train_leaves_weights_history_and_curves(few, here, capsys):

@@ -6,6 +6,7 @@ import multiprocessing
 import shutil
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -271,6 +272,48 @@ def test_batches_are_augmented_before_they_are_normalised(digits):
     images, _ = next(iter(batches(digits, augment=blank)))
     assert seen == [(torch.float32, 255)]
     assert images.unique().item() == pytest.approx(-digits.mean / digits.std)
+
+
+def test_a_share_of_the_images_is_those_of_highest_loss_in_another_order(digits):
+    """As they were when last shown, and first of all those that never were."""
+    some = replace(digits, train=tuple(part[:430] for part in digits.train))
+    ours, shown, losses = batches(some), [], torch.full((430,), torch.inf)
+    random = torch.Generator().manual_seed(7)
+
+    def one_pass():
+        for _, labels in ours:
+            assert labels.equal(some.train[1][ours.shown])
+            log_probs = torch.randn(100, 10, generator=random).log_softmax(1)
+            ours.record(log_probs)
+            losses[ours.shown] = -log_probs[torch.arange(100), labels]
+            shown.append(ours.shown)
+
+    one_pass()
+    assert len(torch.cat(shown).unique()) == 400  # 30 were left over
+    ours.share = 0.5
+    for steps in (6, 8):
+        hardest = losses.topk(200).indices
+        one_pass()
+        last = torch.cat(shown[-2:])
+        assert len(shown) == steps
+        assert len(ours) == 2
+        assert last.sort().values.equal(hardest.sort().values)
+        assert not last.equal(last.sort().values)
+        assert ours.losses.equal(losses)
+    assert not losses.isinf().any()  # the 30 had gone first
+
+
+def test_a_share_is_at_least_one_batch(digits):
+    assert [batches(digits).steps(share) for share in (1, 0.5, 0.2, 0.01)] == [14, 7, 2, 1]
+
+
+def test_batches_without_what_was_recorded_are_other_batches(digits):
+    ours, theirs = batches(digits, share=0.1), batches(digits, share=0.1)
+    ours.losses = torch.arange(1437.0)
+    theirs.load_state_dict(ours.state_dict())
+    for one in (ours, theirs):
+        list(one)
+        assert one.shown.min() >= 1337
 
 
 def test_a_batch_larger_than_the_data_set_is_refused(digits):

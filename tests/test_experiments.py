@@ -136,7 +136,7 @@ def test_fit_makes_as_many_updates_as_asked_for(digits, monkeypatch, variant, up
 def test_the_learning_rate_falls_as_classic_does(digits, monkeypatch):
     recipe, _ = trained_by(digits, monkeypatch, replace(TINY, updates=19))
     optimizer = torch.optim.SGD(build(TINY.network).parameters(), recipe.lr)
-    schedule = make_schedule(optimizer, recipe, 4)
+    schedule = make_schedule(optimizer, recipe, [4] * recipe.epochs)
     falling = []
     for _ in range(19):
         falling.append(schedule.get_last_lr()[0])

@@ -83,7 +83,7 @@ def networks(bound, weight_bound):
     return st.tuples(reals(2, bound), reals(2, 2), reals(8, weight_bound), reals(2, bound))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(networks(1, 1))
 def test_gradients_are_autograds(network):
     E_total, expected = autograd(*network)
@@ -91,7 +91,7 @@ def test_gradients_are_autograds(network):
     assert (np.abs(np.array(gradients(*network)) - expected) <= 1e-12 * magnitudes(*network)).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(networks(10, 60))
 def test_gradients_are_autograds_where_sigmoids_saturate(network):
     """h reaches ±1200 here, and gradients e^−1200: below 1e-290 float64 has fewer digits."""
@@ -119,7 +119,7 @@ def central_differences(inputs, targets, weights, biases, step=1e-5):
         yield (above - below) / (up[k] - down[k])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(networks(1, 1))
 @example((INPUTS, TARGETS, WEIGHTS, NO_BIASES))
 def test_finite_differences_agree(network):

@@ -60,29 +60,34 @@ def test_the_other_parameters_take_adams_steps(fused):
         assert one.ndim != 4 or not torch.allclose(one, other, atol=1e-3), name
 
 
-def rates(recipe, batches):
+def rates(recipe, *steps):
     optimizer = make_optimizer(MNISTNet().parameters(), recipe, fused=False)
-    schedule = make_schedule(optimizer, recipe, batches)
-    for _ in range(recipe.epochs * batches):
+    schedule = make_schedule(optimizer, recipe, steps)
+    for _ in range(sum(steps)):
         yield [group["lr"] for group in optimizer.param_groups]
         optimizer.step()
         schedule.step()
 
 
 def test_one_cycle_climbs_for_its_warm_up_and_falls_to_nothing():
-    lr = [together[0] for together in rates(replace(FAST, epochs=2), 50)]
+    lr = [together[0] for together in rates(FAST, 60, 25, 15)]
     peak = lr.index(max(lr))
     assert max(lr) == pytest.approx(FAST.lr)
     assert peak == round(FAST.warm_up * 100) - 1
     assert lr[:peak] == sorted(lr[:peak])
     assert lr[peak:] == sorted(lr[peak:], reverse=True)
     assert lr[-1] < 1e-4 * FAST.lr
-    assert all(one == other for one, other in rates(FAST, 5))  # kernels' and all others'
+    assert all(one == other for one, other in rates(FAST, 5, 5))  # kernels' and all others'
 
 
 def test_milestones_multiply_by_gamma():
-    lr = [together[0] for together in rates(replace(CLASSIC, epochs=3, milestones=(1, 2.5)), 4)]
+    lr = [together[0] for together in rates(replace(CLASSIC, milestones=(1, 2.5)), 4, 4, 4)]
     assert lr == pytest.approx([0.01] * 4 + [0.001] * 6 + [0.0001] * 2)
+
+
+def test_milestones_are_epochs_however_long():
+    lr = [together[0] for together in rates(replace(CLASSIC, milestones=(1, 2.5)), 8, 2, 2)]
+    assert lr == pytest.approx([0.01] * 8 + [0.001] * 3 + [0.0001])
 
 
 def test_muon_has_the_convolutions_and_adam_the_rest():

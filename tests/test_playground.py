@@ -28,7 +28,7 @@ from tests.strokes import STROKES, draw
 ROOT = playground.HERE.parent
 FILE = ROOT / playground.PAGE
 ADDRESS = FILE.as_uri()
-quick = settings(deadline=None, derandomize=True, max_examples=15)
+quick = settings(derandomize=True, max_examples=15)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -64,7 +64,7 @@ def test_the_digits_are_those_of_the_test_set(mnist):
 
 
 @given(st.lists(st.sampled_from([0, 0, 0, 1, 255]), max_size=2000))
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 def test_packed_digits_unpack(values):
     packed, pixels = list(playground.pack(bytes(values))), []
     while packed:

@@ -39,7 +39,7 @@ def test_a_step_whose_gradient_overflows_is_skipped_by_all(recipe):
     """Weights and learning rate stay, the scale halves; Muon's part looks no better than Adam's."""
     model, amp = nn.Conv2d(1, 2, 3), MixedPrecision(CPU, torch.float16)
     optimizer = make_optimizer(model.parameters(), recipe, fused=False)
-    schedule = make_schedule(optimizer, recipe, 10)
+    schedule = make_schedule(optimizer, recipe, [10])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for overflow in (True, False, True):

@@ -48,7 +48,8 @@ def test_the_runs_are_seeds_from_0_of_the_whole_recipe_on_mnist(recipe):
     assert [run.seed for run in runs] == [*range(len(runs))]
     for run in runs:
         assert (run.network, run.dataset) == ("MNISTNet", "MNIST")
-        assert {**run.recipe, "milestones": tuple(run.recipe["milestones"])} == vars(recipe)
+        milestones = tuple(run.recipe["milestones"])
+        assert recipes.Recipe(**{**run.recipe, "milestones": milestones}) == recipe
         assert len(run.epochs) == recipe.epochs < 20
 
 

@@ -80,6 +80,7 @@ WRONG = {
     "scale": [-0.1, 1],
     "interpolation": ["cubic", 3],
     "plain_epochs": [-1, 0.5],
+    "hard_share": [0, -0.1, 1.1, None, "0.2"],
     "ema_decay": [-0.1, 1, "0.9", None, math.nan],
     "ema_every": [0, 1.5, "4", None],
 }

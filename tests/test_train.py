@@ -14,7 +14,7 @@ from torch import nn
 
 import s4lib.train
 from s4lib import UsageError
-from s4lib.data import Dataset
+from s4lib.data import Batches, Dataset
 from s4lib.model import MNISTNet
 from s4lib.recipes import CLASSIC, FAST
 from s4lib.runtime.checkpoint import load_weights
@@ -41,6 +41,31 @@ def test_two_runs_of_one_seed_give_identical_weights(few):
     for name, value in one.state_dict().items():
         assert value.equal(same.state_dict()[name]), name
     assert not one.fc.weight.equal(other.fc.weight)
+
+
+def test_later_epochs_train_on_the_share_of_highest_loss_and_say_so(few, monkeypatch, capsys):
+    made, shown, losses = [], [], []
+    monkeypatch.setattr(s4lib.train, "Batches", lambda *how: made.append(Batches(*how)) or made[0])
+
+    def follow(step, loss):
+        shown.append(made[0].shown)
+        losses.append(made[0].losses.clone())
+        assert losses[-1][shown[-1]].mean() == pytest.approx(loss.item(), rel=1e-2)
+
+    recipe = replace(QUICK, epochs=3, batch_size=50, hard_share=0.4)
+    _, run = fit(MNISTNet, few, recipe, 0, "cpu", on_batch=follow)
+    assert len(shown) == 6 + 2 + 2  # of 300 and 120 images
+    for epoch, before in ((shown[6:8], losses[5]), (shown[8:], losses[7])):
+        chosen = torch.zeros(300, dtype=torch.bool)
+        chosen[torch.cat(epoch)] = True
+        assert chosen.sum() == 100
+        assert before[chosen].min() >= before[~chosen].max()
+    assert run.epochs[1].train_loss > losses[5].mean()
+    assert re.findall("Epoch.*:", capsys.readouterr().out) == [
+        "Epoch 1:",
+        "Epoch 2, the 100 images of highest loss:",
+        "Epoch 3, the 100 images of highest loss:",
+    ]
 
 
 def test_history_tells_what_was_measured(few, tmp_path):
@@ -102,9 +127,10 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(
     calls = []
     nll_loss = F.nll_loss
 
-    def breaks_in_the_second_epoch(log_probs, labels):
-        calls.append(1)
-        return nll_loss(log_probs, labels) * (float("nan") if len(calls) == 4 else 1)
+    def breaks_in_the_second_epoch(*batch, **options):
+        if not options:
+            calls.append(1)
+        return nll_loss(*batch, **options) * (float("nan") if len(calls) == 4 else 1)
 
     monkeypatch.setattr(s4lib.train.F, "nll_loss", breaks_in_the_second_epoch)
     with pytest.raises(UsageError) as caught:
@@ -226,7 +252,7 @@ def test_label_smoothing_is_pytorchs(share):
 
 def test_four_epochs_on_the_bundled_digits_reach_96_per_cent(digits):
     """Three seeds ended at 98.1, 99.2 and 99.4."""
-    _, run = fit(partial(MNISTNet, 0, 0), digits, FAST.adjusted(epochs=4), 0, "cpu")
+    _, run = fit(partial(MNISTNet, 0, 0), digits, FAST.adjusted(epochs=4, hard_share=1), 0, "cpu")
     assert run.epochs[-1].test_accuracy >= 96
 
 

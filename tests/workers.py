@@ -21,6 +21,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from s4lib import CLASSIC, MNISTNet, UsageError, fit, load
 from s4lib import __main__ as cli
+from s4lib.data import Batches, Dataset
 from s4lib.runtime.distributed import all_reduce, init_distributed, parallel, per_rank, rank, shard
 from tests.faults import QUICK, few_digits
 
@@ -51,10 +52,19 @@ def measure(folder: Path) -> None:
                 "shard": shard(torch.arange(41))[0],
                 "sums": all_reduce(10 ** rank(), torch.tensor(0.5)),
                 "ranks": per_rank(rank()),
+                "losses": losses(digits),
             }
             raise RuntimeError("")
     except RuntimeError as error:
         torch.save({**found, "error": repr(error)}, folder / f"{os.environ['RANK']}.pt")
+
+
+def losses(digits: Dataset) -> torch.Tensor:
+    """What is known after a pass in which image i has a loss of i."""
+    batches = Batches(digits, 200, torch.Generator().manual_seed(0))
+    for _ in batches:
+        batches.record(-batches.shown.float()[:, None].expand(-1, 10))
+    return batches.losses
 
 
 def train(folder: Path, recipe=QUICK, dataset=few_digits, seed=0) -> None:

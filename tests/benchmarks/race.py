@@ -33,7 +33,7 @@ from tests.benchmarks.epoch import EPOCH, original_way, peak_memory
 from tests.benchmarks.peers import PEERS, train
 
 GOAL = 99.4
-IMAGES, KERAS_IMAGES = 60_000, 54_000  # in an epoch, all but a few of them
+IMAGES, KERAS_IMAGES = 60_000, 54_000  # in a whole epoch, all but a few of them
 ORIGINAL = "the original's way"
 LOOKS = [  # of the original's way, CLASSIC, FAST, PyTorch's example and Keras's
     *((GREY, "s", ":"), (BLUE, "o", "--"), (ORANGE, "^", "-")),
@@ -84,6 +84,13 @@ def to_goal(run: dict) -> tuple[int, float] | None:
     return None
 
 
+def trained_on(way: str, epochs: int) -> float:
+    """How many images that is."""
+    share = RECIPES[way].share if way in RECIPES else lambda _: 1
+    whole = KERAS_IMAGES if way == "Keras's example" else IMAGES
+    return whole * sum(share(epoch) for epoch in range(1, 1 + epochs))
+
+
 def table(runs: list[dict]) -> str:
     """A row for each way. Only those that get to 99.4 % are compared with the first."""
     header = ["way of training", "parameters", "runs", "epochs", "seconds", "times as fast"]
@@ -94,7 +101,7 @@ def table(runs: list[dict]) -> str:
             (*point, run["accuracies"][point[0] - 1]) for run in its if (point := to_goal(run))
         ]
         epochs, seconds, then = zip(*reached, strict=True)
-        images = KERAS_IMAGES if way == "Keras's example" else IMAGES
+        rate = sum(trained_on(way, n) for n in epochs) / sum(seconds)
         network = PEERS[way][0] if way in PEERS else MNISTNet
         epochs, seconds = mean(epochs), mean(seconds)
         first = first or seconds
@@ -104,7 +111,7 @@ def table(runs: list[dict]) -> str:
         rows.append(
             [
                 *(way, f"{parameters:,}", str(len(its)), f"{epochs:.1f}", f"{seconds:.1f}"),
-                *(times, f"{images * epochs / seconds:,.0f}"),
+                *(times, f"{rate:,.0f}"),
                 *(spread(then), f"{memory:,.0f} MiB"),
             ]
         )
