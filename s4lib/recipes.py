@@ -60,7 +60,7 @@ class Recipe:
     scale: float = number(0, 0.999, default=0)  # share, up to which it is shrunk or enlarged
     interpolation: str = choice("nearest", "bilinear", "bicubic")  # of the rotated image
     plain_epochs: int = number(0, default=0)  # at the end, in which images stay as they are
-    hard_share: float = number(1e-12, 1, default=1)  # of the images: what later epochs train on
+    hard_share: float = number(1e-12, 1, default=1)  # of the images, in all epochs but the first
     # With a decay the result is the moving average of the weights, updated every so many steps.
     ema_decay: float = number(0, 0.999999, default=0)
     ema_every: int = number(1, default=1)

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from notebooks import pictures
 from s4lib import __main__ as cli
@@ -58,6 +59,12 @@ def test_every_seed_is_at_the_goal_from_the_epoch_on_that_the_pages_say(name, se
     curves = [[e.test_accuracy for e in run.epochs] for run in pictures.runs(name)]
     assert min(min(curve[settled - 1 :]) for curve in curves) >= 99.4
     assert min(map(statistics.mean, [*zip(*curves, strict=True)][4:])) >= 99.4
+
+
+def test_many_seeds_of_fast_would_be_above_the_goal_on_average():
+    last = [run.epochs[-1].test_accuracy for run in pictures.runs("fast")]
+    assert f"{len(last)} seeds of `FAST` end at {spread(last)}% of the test images" in LIBRARY_PAGE
+    assert stats.ttest_1samp(last, race.GOAL, alternative="greater").pvalue < 0.001
 
 
 def test_the_model_answer_is_as_large_and_as_good_as_the_pages_say():
