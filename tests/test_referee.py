@@ -65,8 +65,12 @@ def lived_in(net):
 
 @pytest.mark.parametrize("change", [lambda net: net, lived_in], ids=["fresh", "lived in"])
 def test_loss_and_all_gradients_equal_autograds(change, batch):
-    net = change(fresh_net())
-    rows = referee.compare(net, *batch)
+    """Of digits that are not quite blank anywhere: where activations are equal, rounding may decide
+    which of them max pooling sends its gradient to, on some processors otherwise than by hand.
+    """
+    net, (images, labels) = change(fresh_net()), batch
+    texture = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    rows = referee.compare(net, images + 1e-3 * texture.double(), labels)
     assert [row.tensor for row in rows] == ["loss", "images", *dict(net.named_parameters())]
     assert sum(row.values for row in rows[2:]) == 17_498
     assert rows[0].difference <= 1e-13
