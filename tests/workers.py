@@ -25,7 +25,6 @@ from s4lib.data import Batches, Dataset
 from s4lib.runtime.distributed import all_reduce, init_distributed, parallel, per_rank, rank, shard
 from tests.faults import QUICK, few_digits
 
-LEARNS = CLASSIC.adjusted(epochs=4, batch_size=48)
 LEARNS_WELL = CLASSIC.adjusted(epochs=10, batch_size=64)
 
 
@@ -75,10 +74,6 @@ def train(folder: Path, recipe=QUICK, dataset=few_digits, seed=0) -> None:
         sys.exit(status)
 
 
-def learn(folder: Path) -> None:
-    train(folder, LEARNS, lambda digits: digits)
-
-
 def learn_well(folder: Path, seed: str) -> None:
     train(folder, LEARNS_WELL, lambda digits: digits, int(seed))
 
@@ -112,7 +107,7 @@ def uneven(folder: Path) -> None:
     train(folder, replace(QUICK, batch_size=25))
 
 
-SCENARIOS = {f.__name__: f for f in (measure, train, learn, learn_well, killed, failing, uneven)}
+SCENARIOS = {f.__name__: f for f in (measure, train, learn_well, killed, failing, uneven)}
 
 
 def main() -> int:
