@@ -151,9 +151,9 @@ class Batches:
     def __post_init__(self):
         labels = self.dataset.train[1]
         self.losses = torch.full(labels.shape, torch.inf, device=labels.device)
-        if self.batch_size > len(self.dataset.train[1]):
+        if self.batch_size > len(labels):
             raise UsageError(
-                f"A batch of {self.batch_size:,} is larger than the {len(self.dataset.train[1]):,} "
+                f"A batch of {self.batch_size:,} is larger than the {len(labels):,} "
                 f"training images of {self.dataset.name}. Choose a smaller batch size."
             )
         if self.batch_size % world_size():
@@ -174,7 +174,7 @@ class Batches:
         order = torch.randperm(len(labels), generator=self.generator, device=labels.device)
         if self.share < 1:
             hardest = self.losses[order].topk(len(self) * self.batch_size).indices
-            order = order[hardest.sort().values]
+            order = order[hardest.sort().values]  # shuffled as before, not by loss
         order = order[: len(self) * self.batch_size]
         self.losses[order] = 0
         for pick in order.split(self.batch_size):

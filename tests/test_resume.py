@@ -90,9 +90,9 @@ def finished(never, tmp_path):
 
 @pytest.mark.parametrize("recipe", [CLASSIC, FAST, BEST])
 def test_the_end_is_the_same_after_a_stop_in_every_epoch(few, recipe, tmp_path):
-    plain = min(recipe.plain_epochs, 1)
-    recipe = replace(recipe.adjusted(epochs=3, batch_size=20), plain_epochs=plain)
-    recipe = replace(recipe, hard_share=max(recipe.hard_share, 0.8))
+    plain, share = min(recipe.plain_epochs, 1), max(recipe.hard_share, 0.8)
+    recipe = recipe.adjusted(epochs=3, batch_size=20, hard_share=share)
+    recipe = replace(recipe, plain_epochs=plain)
     model, run = train(few, tmp_path / "never", recipe)
     for steps in (STEPS - 1, STEPS + 2, 2 * STEPS - 2):
         stopped(few, tmp_path / "run", steps, recipe)
