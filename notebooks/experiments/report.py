@@ -179,8 +179,9 @@ def tables(folder: Path) -> dict[str, str]:
     """Every table of `notebooks/README.md` for which there are runs, by its comment's name."""
     kept = read(folder)
     results = {name: measured(name, kept) for name in EXPERIMENTS}
+    compared = verdicts(kept)
     found = {
-        name: table(name, runs, verdicts(kept))
+        name: table(name, runs, compared)
         for name, runs in results.items()
         if runs and EXPERIMENTS[name].columns
     }
