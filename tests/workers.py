@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 
@@ -28,6 +28,11 @@ from tests.faults import QUICK, few_digits
 LEARNS_WELL = CLASSIC.adjusted(epochs=10, batch_size=64)
 
 
+@cache
+def digits() -> Dataset:
+    return load("digits")
+
+
 def network() -> MNISTNet:
     """Without dropout, whose draws differ from process to process."""
     torch.manual_seed(0)
@@ -41,26 +46,26 @@ def gradients(model, images, labels) -> dict[str, torch.Tensor]:
 
 def measure(folder: Path) -> None:
     """One step's gradients, shards and sums; then a fault without a message."""
-    digits = load("digits")
     try:
         with init_distributed(torch.device("cpu")):
-            part = shard(digits.normalise(digits.train[0][:40]), digits.train[1][:40])
+            images, labels = digits().train
+            part = shard(digits().normalise(images[:40]), labels[:40])
             found = {
                 "gradients": gradients(parallel(network()), *part),
                 "evaluating": gradients(parallel(network().eval()), *part),
                 "shard": shard(torch.arange(41))[0],
                 "sums": all_reduce(10 ** rank(), torch.tensor(0.5)),
                 "ranks": per_rank(rank()),
-                "losses": losses(digits),
+                "losses": losses(),
             }
             raise RuntimeError("")
     except RuntimeError as error:
         torch.save({**found, "error": repr(error)}, folder / f"{os.environ['RANK']}.pt")
 
 
-def losses(digits: Dataset) -> torch.Tensor:
+def losses() -> torch.Tensor:
     """What is known after a pass in which image i has a loss of i."""
-    batches = Batches(digits, 200, torch.Generator().manual_seed(0))
+    batches = Batches(digits(), 200, torch.Generator().manual_seed(0))
     for _ in batches:
         batches.record(-batches.shown.float()[:, None].expand(-1, 10))
     return batches.losses
@@ -68,7 +73,7 @@ def losses(digits: Dataset) -> torch.Tensor:
 
 def train(folder: Path, recipe=QUICK, dataset=few_digits, seed=0) -> None:
     """By the command line."""
-    cli.RECIPES["classic"], cli.load = recipe, lambda *_: dataset(load("digits"))
+    cli.RECIPES["classic"], cli.load = recipe, lambda *_: dataset(digits())
     words = ["train", "--recipe", "classic", "--device", "cpu", "--seed", str(seed)]
     if status := cli.main([*words, "--out", str(folder)]):
         sys.exit(status)
@@ -113,6 +118,7 @@ SCENARIOS = {f.__name__: f for f in (measure, train, learn_well, killed, failing
 def main() -> int:
     folder, *names = sys.argv[1:]
     torch.set_num_threads(1)
+    digits()  # here, once, and not in every fork
     for name in names:
         scenario, *arguments = name.split("-")
         out = Path(folder, name)
