@@ -9,14 +9,14 @@ from s4lib.model import MNISTNet, pool_before_relu
 from s4lib.recipes import CLASSIC
 from s4lib.runtime.checkpoint import load_weights
 from s4lib.train import evaluate, fit
+from tests.faults import few_digits
 
 AVERAGED = replace(CLASSIC, epochs=2, batch_size=5, milestones=(), ema_decay=0.5, ema_every=2)
 
 
 @pytest.fixture(scope="module")
 def few(digits):
-    train, test = (tuple(part[:200] for part in pair) for pair in (digits.train, digits.test))
-    return replace(digits, train=train, test=test)  # 40 batches of 5
+    return few_digits(digits, 200, 200)  # 40 batches of 5
 
 
 def floats(model):

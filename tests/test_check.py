@@ -18,6 +18,7 @@ from s4lib import __main__ as cli
 from s4lib.check import check_network, check_runs, finished_run, read_history
 from s4lib.history import Epoch
 from s4lib.recipes import RECIPES
+from tests.faults import few_digits
 
 QUICK = replace(CLASSIC, epochs=2, batch_size=64)
 
@@ -282,9 +283,7 @@ def test_an_epoch_before_the_last_five_does_not_count():
 
 @pytest.fixture(scope="module")
 def few(digits):
-    pairs = [tuple(part[:count] for part in pair) for pair, count in
-             ((digits.train, 200), (digits.test, 50))]  # fmt: skip
-    return replace(digits, train=pairs[0], test=pairs[1])
+    return few_digits(digits)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from torch import nn
 
 import s4lib.train
 from s4lib import UsageError
-from s4lib.data import Batches, Dataset
+from s4lib.data import Batches
 from s4lib.model import MNISTNet
 from s4lib.recipes import CLASSIC, FAST
 from s4lib.runtime.checkpoint import load_weights
@@ -28,13 +28,7 @@ QUICK = replace(CLASSIC, epochs=2, milestones=(1, 2))
 @pytest.fixture(scope="module")
 def few(digits):
     """300 training and 70 test digits."""
-    return Dataset(
-        "few digits",
-        (digits.train[0][:300], digits.train[1][:300]),
-        (digits.test[0][:70], digits.test[1][:70]),
-        digits.mean,
-        digits.std,
-    )
+    return replace(few_digits(digits, 300, 70), name="few digits")
 
 
 def test_two_runs_of_one_seed_give_identical_weights(few):
