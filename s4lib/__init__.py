@@ -8,21 +8,3 @@ from s4lib.receptive_field import receptive_fields
 from s4lib.recipes import BEST, CLASSIC, CONSISTENT, FAST, Recipe
 from s4lib.runtime import UsageError
 from s4lib.train import evaluate, fit, predict
-
-__all__ = [
-    "BEST",
-    "CLASSIC",
-    "CONSISTENT",
-    "FAST",
-    "Dataset",
-    "History",
-    "MNISTNet",
-    "Recipe",
-    "UsageError",
-    "check_assignment",
-    "evaluate",
-    "fit",
-    "load",
-    "predict",
-    "receptive_fields",
-]

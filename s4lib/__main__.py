@@ -1,6 +1,5 @@
 """`python -m s4lib`: train the network, test it, show it digits."""
 
-import argparse
 import io
 import os
 import sys
@@ -14,11 +13,10 @@ from torchsummary import summary as print_summary
 from s4lib import history, plots
 from s4lib.check import check_assignment, finished_run
 from s4lib.data import DATASETS, SHORT_NAMES, load, normalise
-from s4lib.history import per_class
 from s4lib.model import MNISTNet
 from s4lib.photos import answer, read_digit, read_digits
 from s4lib.receptive_field import receptive_fields, table
-from s4lib.recipes import FAST, RECIPES
+from s4lib.recipes import RECIPES, check_number
 from s4lib.runtime import Parser, UsageError
 from s4lib.runtime.checkpoint import SHIPPED_WEIGHTS, atomic_write, load_weights, make_dir
 from s4lib.runtime.device import choose_device
@@ -43,7 +41,7 @@ def train(args) -> int:
         kind = SHORT_NAMES[dataset.name]
         recipe = RECIPES[args.recipe or "fast"]
         if kind == "digits" and not args.recipe:
-            recipe = FAST.adjusted(epochs=20, hard_share=1)  # of few images
+            recipe = recipe.adjusted(epochs=20, hard_share=1)  # of few images
         recipe = recipe.adjusted(epochs=args.epochs, batch_size=args.batch_size, lr=args.lr)
         runs = []
         for seed, out in seeds_and_folders(args, f"{recipe.name}-{kind}"):
@@ -78,7 +76,7 @@ def evaluate(args) -> int:
     correct = (predicted == labels).sum().item()
     loss = torch.nn.functional.nll_loss(log_probs, labels).item()
     print(f"{args.weights.name} on {dataset.name}, {len(labels):,} test images\n")
-    print(per_class(labels, predicted))
+    print(history.per_class(labels, predicted))
     print(f"\nAccuracy: {100 * correct / len(labels):.2f} %   Loss: {loss:.4f}")
     print(f"Number of correct predictions: {correct}/{len(labels)}\n")
     matrix = plots.confusion_matrix(labels, predicted, dataset.name)
@@ -135,6 +133,8 @@ def check(args) -> int:
 
 def seeds_and_folders(args, name: str, *below: str) -> Iterator[tuple[int, Path]]:
     """Each seed that is asked for, and the folder of its run."""
+    if args.seeds is not None:
+        check_number("--seeds", args.seeds, int, 1)
     for seed in range(args.seeds) if args.seeds else [args.seed]:
         out = (args.out or Path("runs", *below)) / f"{name}-{seed}"
         yield seed, args.out if args.out and not args.seeds else out
@@ -148,19 +148,13 @@ def save_figure(figure, path: Path) -> None:
     print(path)
 
 
-def whole_number(text: str, least: int = 0) -> int:
-    if not text.isdecimal() or len(text) > 19 or not least <= int(text) < 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to 2^63 - 1")
-    return int(text)
-
-
 OPTIONS = {
     "images": {"type": Path, "nargs": "+", "metavar": "IMAGE"},
     "network": {"metavar": "FILE.py[:Name]", "help": "where the network is defined, and the class "
                 "or function without arguments that makes it; the file is executed: check only "
                 "what you would run yourself"},
-    "--recipe": {"choices": RECIPES, "help": "hyperparameters (fast; on the digits 20 epochs; "
-                 "of check best)"},
+    "--recipe": {"choices": RECIPES, "help": "hyperparameters (train: fast, on the digits 20 "
+                 "epochs of it; check: best)"},
     "--dataset": {"choices": DATASETS, "default": "auto", "help": "mnist; digits, which come with "
                   "scikit-learn; or auto: MNIST if it can be had (auto)"},
     "--data": {"type": Path, "help": "folder of MNIST ($S4_DATA, else ./data)"},
@@ -168,8 +162,8 @@ OPTIONS = {
     "--epochs": {"type": int, "help": "passes over the training set (the recipe's)"},
     "--batch-size": {"type": int, "help": "images in a step (the recipe's)"},
     "--lr": {"type": float, "help": "the highest learning rate (the recipe's)"},
-    "--seed": {"type": whole_number, "default": 0, "help": "fixes all that is random (0)"},
-    "--seeds": {"type": partial(whole_number, least=1), "metavar": "N",
+    "--seed": {"type": int, "default": 0, "help": "fixes all that is random (0)"},
+    "--seeds": {"type": int, "metavar": "N",
                 "help": "train with each of the seeds from 0 to N - 1, in a folder of its own"},
     "--weights": {"type": Path, "default": SHIPPED_WEIGHTS, "help": "weights.pt of a run (those "
                   "that come with s4lib)"},
@@ -217,7 +211,8 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"Can't use {error.filename}: {error.strerror or error}.", file=sys.stderr)
+        what = error.filename or "the output"
+        print(f"Can't use {what}: {error.strerror or error}.", file=sys.stderr)
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return INTERRUPTED

@@ -138,7 +138,9 @@ def check_runs(network: Network, runs: Sequence[History]) -> list[Requirement]:
 
     sets = sorted({(run.dataset, epoch.test_images) for run in runs for epoch in run.epochs})
     text = " and ".join(f"{name} with {count:,} test images" for name, count in sets)
-    lines.append(Requirement(sets == [WHOLE], f"data: {text}", 'Take all of MNIST: load("mnist")'))
+    if sets:
+        advice = 'Take all of MNIST: load("mnist")'
+        lines.append(Requirement(sets == [WHOLE], f"data: {text}", advice))
     return [*lines, check_accuracy(runs)]
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s4lib.runtime import UsageError
+from s4lib.runtime import UsageError, check_choice
 from s4lib.runtime.distributed import all_reduce, shard, world_size
 from s4lib.runtime.download import MD5, check_files, fetch_mnist
 
@@ -64,19 +64,18 @@ def load(name: str = "auto", root: str | os.PathLike | None = None) -> Dataset:
     downloaded there when it is missing. Raises UsageError for an unknown name, for a damaged
     file, and, when MNIST is insisted on, if it can't be had.
     """
-    if name not in DATASETS:
-        raise UsageError(f"There is no data set {name!r}. Choose one of {', '.join(DATASETS)}.")
+    check_choice("data set", name, DATASETS)
     if name == "digits":
         return load_digits()
     root = Path(root or os.environ.get("S4_DATA") or "data")
     try:
         return load_mnist(root)
     except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         if name == "mnist":
             raise UsageError(
                 f"MNIST is not in {root / 'MNIST' / 'raw'} and can't be fetched ({reason}).\n"
-                "Put its four files there, or train on the bundled digits: --dataset digits"
+                "Put its four files there, or choose the bundled data set, digits."
             ) from error
         print(f"No MNIST ({reason}): using the 1,797 digits bundled with scikit-learn instead.")
         return load_digits()
@@ -159,7 +158,7 @@ class Batches:
         if self.batch_size % world_size():
             raise UsageError(
                 f"A batch of {self.batch_size} can't be shared equally among {world_size()} "
-                "processes. Choose another --batch-size or --nproc_per_node."
+                "processes. Choose another batch size, or other --nproc_per_node."
             )
 
     def steps(self, share: float) -> int:

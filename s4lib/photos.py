@@ -39,7 +39,7 @@ def read_digit(path: str | Path) -> Tensor:
     digits = read_digits(path)
     if len(digits) == 1:
         return digits[0]
-    raise UsageError(f"{path} shows {len(digits)} digits, not one. --many reads each of them.")
+    raise UsageError(f"{path} shows {len(digits)} digits, not one: read them by --many.")
 
 
 def read_digits(path: str | Path) -> Tensor:

@@ -1,6 +1,5 @@
 """Every figure of Part 2: functions that take data and return a matplotlib `Figure`."""
 
-import functools
 import io
 import itertools
 
@@ -15,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 COLOURS = BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
 
 STYLE = {
+    **mpl.rcParamsDefault,  # the reader's own settings don't matter
     "axes.grid": True,
     "axes.prop_cycle": mpl.cycler(color=COLOURS),
     "axes.spines.right": False,
@@ -29,6 +29,8 @@ STYLE = {
     "lines.linewidth": 1.8,
     "savefig.dpi": 150,
 }
+del STYLE["backend"]  # but for this
+styled = mpl.rc_context(STYLE)  # a decorator: draws in this style
 
 
 class Figure(matplotlib.figure.Figure):
@@ -45,8 +47,8 @@ class Figure(matplotlib.figure.Figure):
         return buffer.getvalue(), {"width": width, "height": height, "alt": repr(self)}
 
     def __repr__(self):
-        title = self._suptitle.get_text() if self._suptitle else ""
-        return "\n".join([f"Figure. {title}".rstrip(". "), *map(describe, self.axes)])
+        title = f"Figure. {self.get_suptitle()}".rstrip(". ")
+        return "\n".join([title, *map(describe, self.axes)])
 
 
 def describe(ax) -> str:
@@ -77,17 +79,6 @@ def describe(ax) -> str:
         shape = " × ".join(map(str, image.get_array().shape))
         lines.append(f"  image of {shape}, mean {image.get_array().mean():.3g}")
     return "\n".join(lines)
-
-
-def styled(draw):
-    """Draw with the project's style, whatever the reader's own matplotlib settings."""
-
-    @functools.wraps(draw)
-    def wrapper(*args, **kwargs):
-        with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": mpl.rcParams["backend"]}):
-            return draw(*args, **kwargs)
-
-    return wrapper
 
 
 @styled

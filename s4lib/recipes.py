@@ -9,7 +9,7 @@ import torch
 
 from s4lib.augment import random_affine
 from s4lib.data import DATASETS
-from s4lib.runtime import UsageError
+from s4lib.runtime import UsageError, check_choice
 
 
 def number(low: float, high: float = math.inf, **default):
@@ -29,12 +29,6 @@ def check_number(name: str, value, kind: type, low: float, high: float = math.in
         what = "a whole number" if kind is int else "a number"
         to = f"from {low} on" if high == math.inf else f"from {low} to {high}"
         raise UsageError(f"{name} must be {what} {to}, not {value!r}.")
-
-
-def check_choice(name: str, value, choices) -> None:
-    """Raises UsageError unless `value` is one of them."""
-    if value not in [*choices]:
-        raise UsageError(f"There is no {name} {value!r}. Choose one of {', '.join(choices)}.")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from s4lib.data import Batches, Dataset
 from s4lib.history import Epoch, History
 from s4lib.model import MNISTNet, pool_before_relu
 from s4lib.optim import make_average, make_optimizer, make_schedule
-from s4lib.recipes import Recipe
+from s4lib.recipes import Recipe, check_number
 from s4lib.runtime import UsageError, distributed
 from s4lib.runtime.checkpoint import resumable
 from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision, keep_freed_memory
@@ -24,12 +24,12 @@ OnBatch = Callable[[int, Tensor], None]  # called after every step with its numb
 
 
 def train_epoch(
-    model, batches, optimizer, schedule, amp, smoothing=0.0, on_batch=None, record=None
+    model, batches, optimizer, schedule, amp, smoothing=0.0, on_batch=None
 ) -> tuple[float, float]:
     """One pass over `batches`: mean loss per example, and per cent predicted correctly.
 
     Both are taken while the weights change, with dropout on. After every step `on_batch` is called
-    with its number and its loss, and `record` with its log-probabilities (B, 10).
+    with its number, its loss and its log-probabilities (B, 10).
     """
     model.train()
     loss_sum = correct = seen = 0
@@ -46,10 +46,8 @@ def train_epoch(
         loss_sum += loss.detach() * len(labels)  # stays on the device: reading it would wait
         correct += (log_probs.argmax(1) == labels).sum()
         seen += len(labels)
-        if record:
-            record(log_probs.detach())
         if on_batch:
-            on_batch(step, loss.detach())
+            on_batch(step, loss.detach(), log_probs.detach())
     loss_sum, correct, seen = distributed.all_reduce(loss_sum, correct, seen)
     return loss_sum.item() / seen.item(), 100 * correct.item() / seen.item()
 
@@ -105,6 +103,7 @@ def fit(
     batch, a loss that is no longer a number, or a folder that can't be written, that another
     process trains into, or that holds another run.
     """
+    check_number("seed", seed, int, 0, 2**63 - 1)
     device = choose_device(device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -127,7 +126,8 @@ def fit(
     if distributed.rank():
         torch.manual_seed(seed + distributed.rank())  # dropout of its own for every process
 
-    def after_batch(step, loss):
+    def after_batch(step, loss, log_probs):
+        batches.record(log_probs)
         if average and (step + 1) % recipe.ema_every == 0:
             average.update_parameters(model)
         if on_batch:
@@ -145,7 +145,7 @@ def fit(
             start, lr = time.perf_counter(), schedule.get_last_lr()[0]
             with progress(batches, after_batch) as (bar, watch):
                 how = optimizer, schedule, amp, recipe.label_smoothing
-                trained = train_epoch(network, bar, *how, watch, batches.record)
+                trained = train_epoch(network, bar, *how, watch)
             loss, correct = evaluate(result, dataset)
             count, seconds = len(dataset.test[1]), time.perf_counter() - start
             tested = loss, 100 * correct / count, correct, count

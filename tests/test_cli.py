@@ -192,8 +192,14 @@ def test_a_run_on_the_digits_is_not_in_the_way_of_mnists(few, tiny_mnist, here, 
         (("train", "--lr", "nan"), "lr must be a number from 1e-12 on, not nan"),
         (("train", "--lr", "0"), "lr must be a number from 1e-12 on, not 0.0"),
         (("train", "--lr", "fast"), "argument --lr: invalid float value: 'fast'"),
-        (("train", "--seed", "-1"), "'-1' is not a whole number from 0"),
-        (("train", "--seed", str(2**64)), "is not a whole number from 0"),
+        (
+            ("train", "--seed", "-1"),
+            "seed must be a whole number from 0 to 9223372036854775807, not -1",
+        ),
+        (
+            ("train", "--seed", str(2**64)),
+            "seed must be a whole number from 0 to 9223372036854775807",
+        ),
         (("train", "--recipe", "secret"), "invalid choice: 'secret'"),
         (("train", "--dataset", "cifar"), "invalid choice: 'cifar'"),
         (("train", "--dataset", "digits", "--device", "toaster"), "no device 'toaster' here"),
@@ -205,8 +211,8 @@ def test_a_run_on_the_digits_is_not_in_the_way_of_mnists(few, tiny_mnist, here, 
         (("evaluate", "--dataset", "digits", "--out", "file"), "Can't write into file"),
         (("predict",), "the following arguments are required: IMAGE"),
         (("predict", "missing.png"), "Can't read missing.png"),
-        (("train", "--seeds", "x"), "'x' is not a whole number"),
-        (("train", "--seeds", "0"), "'0' is not a whole number from 1"),
+        (("train", "--seeds", "x"), "argument --seeds: invalid int value: 'x'"),
+        (("train", "--seeds", "0"), "--seeds must be a whole number from 1 on, not 0"),
         (("train", "--dataset", "digits", "--device", "meta"), "no device 'meta' here"),
         ((), "required: command"),
         (("dance",), "invalid choice: 'dance'"),
@@ -223,7 +229,7 @@ def test_mistakes_get_one_or_two_lines_and_status_2(here, capsys, words, message
 
 def test_mnist_that_can_not_be_had_is_refused_before_training(tiny_mnist, here, capsys):
     message = refused(capsys, "train", "--dataset", "mnist", "--data", "nothing")
-    assert "--dataset digits" in message
+    assert "the bundled data set, digits" in message
     assert not Path("nothing").exists()
 
 

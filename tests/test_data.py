@@ -163,7 +163,7 @@ def test_without_mnist_auto_says_so_in_one_line_and_takes_the_digits(tiny_mnist,
 def test_without_mnist_insisting_fails_with_instructions(tiny_mnist, tmp_path):
     with pytest.raises(UsageError, match=r"is not in .*raw and can't be fetched") as caught:
         load("mnist", tmp_path / "nothing")
-    assert "--dataset digits" in str(caught.value)
+    assert "the bundled data set, digits" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 2
 
 

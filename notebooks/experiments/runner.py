@@ -49,7 +49,7 @@ def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> 
         model = build(variant.network)
         return model
 
-    def on_batch(_step: int, loss: Tensor) -> None:
+    def on_batch(_step: int, loss: Tensor, *_) -> None:
         losses.append(loss)
         if len(losses) in MARKS and len(aside[1]):
             early[str(len(losses))] = accuracy(model, data, aside)

@@ -11,6 +11,12 @@ class UsageError(ValueError):
         return [str(self)]
 
 
+def check_choice(name: str, value, choices) -> None:
+    """Raises UsageError unless `value` is one of them."""
+    if value not in [*choices]:
+        raise UsageError(f"There is no {name} {value!r}. Choose one of {', '.join(choices)}.")
+
+
 class Parser(argparse.ArgumentParser):
     """The parser of all commands: complains in one line, without the usage."""
 

@@ -23,7 +23,7 @@ from s4lib.runtime.distributed import per_rank, rank, world_size
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights.pt"
 LARGEST = 2**28  # bytes beside those of the weights, of which MNISTNet has 70,000
-ELSEWHERE = "choose another folder with --out."
+ELSEWHERE = "choose another folder, `out`."
 
 
 class DivergedError(UsageError):
@@ -299,7 +299,4 @@ def bytecode(code) -> tuple:
 
 
 def fingerprint(*contents) -> str:
-    digest = hashlib.sha256()
-    for content in contents:
-        digest.update(content)
-    return digest.hexdigest()[:12]
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:12]

@@ -20,7 +20,7 @@ def choose_device(name: str = "auto") -> torch.device:
         if device.type not in found:  # "meta" is a device, too, but computes nothing
             raise RuntimeError
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise UsageError(
             f"There is no device {name!r} here. Choose from: {', '.join(found)}."
         ) from error
