@@ -12,14 +12,7 @@ from s4lib.runtime import Parser
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-def home(project: Path = PROJECT) -> Path:
-    """The project's folder, or the current one if this is an installed package, without a project
-    around it.
-    """
-    return project if (project / "pyproject.toml").exists() else Path()
-
-
-def main(arguments: list[str] | None = None, folder: Path | None = None) -> int:
+def main(arguments: list[str] | None = None, folder: Path = PROJECT) -> int:
     """Run the command; 0 if all is well, 1 if a file is not current, 2 for a user's mistake."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["check"]:
@@ -27,7 +20,6 @@ def main(arguments: list[str] | None = None, folder: Path | None = None) -> int:
     parser = Parser(prog="python -m backprop", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only tell if the files are current")
     chosen = parser.parse_args(arguments)
-    folder = folder or home()
     if chosen.check:
         return 0 if build.check(folder) else 1
     try:

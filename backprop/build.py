@@ -87,7 +87,8 @@ def make(root: Path) -> list[str]:
     for folder in ("backprop", "images"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for name, draw in PICTURES.items():
-        save(draw(), root / name)
+        figure = draw()
+        figure.savefig(root / name, metadata={"Software": None, "Fingerprint": fingerprint(figure)})
     workbook.build(root / WORKBOOK, root / DIAGRAM)
     (root / playground.PAGE).write_text(playground.page(), "utf-8")
     return [*PICTURES, WORKBOOK, playground.PAGE]
@@ -165,11 +166,6 @@ def digits(item) -> str:
     if isinstance(item, str) or item is None:
         return str(item)
     return " ".join(f"{number:.6g}" for number in np.ravel(item))
-
-
-def save(figure, path: Path) -> None:
-    """Save a figure with its fingerprint."""
-    figure.savefig(path, metadata={"Software": None, "Fingerprint": fingerprint(figure)})
 
 
 def stamp(path: Path) -> str | None:

@@ -6,6 +6,7 @@ whether it is exactly or approximately equal, and the largest difference. What i
 compared with what comes of the usual slips.
 """
 
+import re
 import reprlib
 import sys
 from contextlib import redirect_stderr
@@ -34,7 +35,6 @@ BIASES = (0.35, 0.60)
 RATE, STEPS = 0.5, 5  # of the training that is checked
 BATCH = 6  # examples
 FOLLOWS = "this follows from what is wrong before it"
-BIAS_NAMES = ("∂E/∂b1", "∂E/∂b2")
 
 
 class AnswerError(AssertionError):
@@ -72,11 +72,8 @@ def compare(names, got, want, slips=None) -> None:
         print("✓ right")
         return
 
-    explains = {hint: close(got, slip).all(axis=0) for hint, slip in (slips or {}).items()}
-    for k, name in enumerate(names):
-        for j in np.flatnonzero(wrong):
-            if j != k and close(got[:, j], want[:, k]).all():
-                explains[f"this is the value of {name}"] = np.arange(len(names)) == j
+    slips = (slips or {}) | {f"this is the value of {n}": want[:, [k]] for k, n in enumerate(names)}
+    explains = {hint: close(got, slip).all(axis=0) for hint, slip in slips.items()}
     lines = []
     while wrong.any():
         counts = {hint: (which & wrong).sum() for hint, which in explains.items()}
@@ -201,18 +198,20 @@ def check_errors(errors, student=None) -> None:
 
 def check_output_gradients(output_gradients, student=None) -> None:
     """Check `output_gradients(inputs, targets, weights)`: ∂E/∂w5 … ∂E/∂w8."""
-    _check_gradients(output_gradients, student, slice(4, 8))
+    _check_gradients(output_gradients, trials(student), slice(4, 8))
 
 
 def check_hidden_gradients(hidden_gradients, student=None) -> None:
     """Check `hidden_gradients(inputs, targets, weights)`: ∂E/∂w1 … ∂E/∂w4."""
-    _check_gradients(hidden_gradients, student, slice(0, 4))
+    _check_gradients(hidden_gradients, trials(student), slice(0, 4))
 
 
-def _check_gradients(function, student, part):
-    asked, names = trials(student), [label(symbol) for symbol in GRADIENTS[part]]
+def _check_gradients(function, asked, part, slips=GRADIENT_SLIPS):
+    names = [label(symbol) for symbol in (*GRADIENTS, "dE_db1", "dE_db2")[part]]
     want = each(pass_back, asked)[:, part]
-    slips = slipped(pass_back, asked, GRADIENT_SLIPS, part)
+    slips = slipped(pass_back, asked, slips, part)
+    unbiased = each(lambda *one: pass_back(*one[:3]), asked)[:, part]
+    slips["the biases are missing in the forward pass"] = unbiased
     compare(names, ask(function, names, asked, want), want, slips)
 
 
@@ -281,11 +280,11 @@ def check_graph(error_graph, student=None) -> None:
         raise AnswerError(
             f"✗ error_graph should return a Figure, but returned {reprlib.repr(figure)}"
         )
-    lines = [line for axes in figure.axes for line in axes.get_lines()]
     words = " ".join(text.get_text() for text in figure.findobj(Text))
-    drawn = [line.get_ydata() for line in lines]
+    drawn = [line.get_ydata() for axes in figure.axes for line in axes.get_lines()]
     undrawn = [r for r, curve in curves.items() if not any(np.array_equal(d, curve) for d in drawn)]
-    unnamed = [rate for rate in curves if str(rate) not in words]
+    named = {*map(float, re.findall(r"\d*\.?\d+", words))}
+    unnamed = [rate for rate in curves if rate not in named]
     missing = [
         f"{what} {', '.join(map(str, rates))}"
         for what, rates in (("the curves of", undrawn), ("words that say which is", unnamed))
@@ -300,13 +299,8 @@ def check_graph(error_graph, student=None) -> None:
 
 def check_bias_gradients(bias_gradients, student=None) -> None:
     """Check `bias_gradients(inputs, targets, weights, biases)`: ∂E/∂b1 and ∂E/∂b2."""
-    asked, names, part = [(*one, BIASES) for one in trials(student)], BIAS_NAMES, slice(8, 10)
-    want = each(pass_back, asked)[:, part]
-    slips = slipped(pass_back, asked, BIAS_SLIPS | GRADIENT_SLIPS, part)
-    slips["the biases are missing in the forward pass"] = each(
-        lambda *one: pass_back(*one[:3])[part], asked
-    )
-    compare(names, ask(bias_gradients, names, asked, want), want, slips)
+    asked = [(*one, BIASES) for one in trials(student)]
+    _check_gradients(bias_gradients, asked, slice(8, 10), BIAS_SLIPS | GRADIENT_SLIPS)
 
 
 def check_batch_gradients(batch_gradients, student=None) -> None:

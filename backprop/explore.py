@@ -34,7 +34,7 @@ def explore(sliders: bool = True):
         return training()
     from ipywidgets import FloatLogSlider, FloatSlider, interactive
 
-    sliders = {"rate": FloatLogSlider(value=0.5, min=-1, max=4, description="η")}
+    found = {"rate": FloatLogSlider(value=0.5, min=-1, max=4, description="η")}
     for k, w in enumerate(WEIGHTS, 1):
-        sliders[f"w{k}"] = FloatSlider(value=w, min=-10, max=10, step=0.05, description=f"w{k}")
-    return interactive(training, {"auto_display": True}, **sliders)
+        found[f"w{k}"] = FloatSlider(value=w, min=-10, max=10, step=0.05, description=f"w{k}")
+    return interactive(training, {"auto_display": True}, **found)

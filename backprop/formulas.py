@@ -76,13 +76,9 @@ FORMULAS = {symbol: formula for symbol, _, _, formula in (*FORWARD, *LOSS)} | {
 }
 
 
-def name(symbol: str) -> str:
-    """The defined name of a symbol. `w1` would be a cell's address, so it is called `w_1`."""
-    return f"{symbol[0]}_{symbol[1]}" if len(symbol) == 2 else symbol
-
-
+# The defined name of each symbol's cell. `w1` would be an address, so it is called `w_1`.
 NAMES = {
-    symbol: name(symbol)
+    symbol: "_".join(symbol) if len(symbol) == 2 else symbol
     for symbol in (
         *("i1", "i2", "t1", "t2", "learning_rate", *(f"w{k}" for k in range(1, 9))),
         *(row[0] for row in (*FORWARD, *LOSS, *OUTPUT_LAYER, *HIDDEN_LAYER, *UPDATE)),

@@ -114,16 +114,11 @@ def train(
     if not np.all(np.isfinite(rate) & (np.asarray(rate) > 0)):
         raise ValueError(f"the learning rate must be a positive number, not {rate}")
     table = np.zeros(steps + 1, dtype=[(name, float, np.shape(rate)) for name in COLUMNS])
-    for step, row in enumerate(table):
+    for step in range(steps + 1):
+        units = forward(inputs, weights, biases)
+        E = errors(inputs, targets, weights, biases)
         grads = gradients(inputs, targets, weights, biases)
-        for names, values in (
-            (("step", "i1", "i2", "t1", "t2"), (step, *inputs, *targets)),
-            (("w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8"), weights),
-            (UNITS, forward(inputs, weights, biases)),
-            (ERRORS, errors(inputs, targets, weights, biases)),
-            (GRADIENTS, grads),
-        ):
-            for name, value in zip(names, values, strict=True):
-                row[name] = value
+        hidden, output = (*weights[:4], *units[:4]), (*weights[4:], *units[4:])
+        table[step] = (step, *inputs, *targets, *hidden, *output, *E, *grads)
         weights = [w - rate * dE_dw for w, dE_dw in zip(weights, grads, strict=True)]
     return table

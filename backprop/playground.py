@@ -186,22 +186,18 @@ def take_picture(source: Path, picture: Path) -> None:
     Image.open(picture).convert("P", palette=Image.Palette.ADAPTIVE).save(picture, optimize=True)
 
 
-def show(height: int = 860, walkthrough: str = "../backprop/README.md"):
-    """The playground in a notebook; its picture where a viewer runs no scripts, as GitHub does.
-
-    `walkthrough` is where the page's numbers lead to.
-    """
+def show():
+    """The playground in a notebook; its picture where a viewer runs no scripts, as GitHub does."""
     from IPython.display import HTML
 
     content = (HERE / "playground.html").read_text("utf-8")
-    content = content.replace("<html ", f'<html data-walkthrough="{html.escape(walkthrough)}" ', 1)
-    file = HERE.parent / PICTURE  # an installed package comes without it
-    picture = base64.b64encode(file.read_bytes() if file.exists() else b"").decode()
+    content = content.replace("<html ", '<html data-walkthrough="../backprop/README.md" ', 1)
+    picture = base64.b64encode((HERE.parent / PICTURE).read_bytes()).decode()
     return HTML(f"""
 <img id="playground-picture" src="data:image/png;base64,{picture}" alt="The playground: \
 a digit, the network's layers, and the gradient" style="max-width: 100%">
 <iframe srcdoc="{html.escape(content)}" title="Playground" \
-style="width: 100%; height: {height}px; border: 0; display: none"></iframe>
+style="width: 100%; height: 860px; border: 0; display: none"></iframe>
 <script>
 for (const picture of document.querySelectorAll("#playground-picture")) {{
   picture.nextElementSibling.style.display = "block";

@@ -8,7 +8,6 @@ from backprop.formulas import NAMES, label
 from backprop.network import COLUMNS
 
 SYMBOLS = {label(symbol): symbol for symbol in COLUMNS}  # by how a column is headed
-HEADERS = 4  # the row with the headers, counted from 1
 
 
 def read(path: Path) -> tuple[dict[str, float], list[tuple[float, dict[str, list[float]]]]]:
@@ -24,8 +23,7 @@ def read(path: Path) -> tuple[dict[str, float], list[tuple[float, dict[str, list
 
     tables = []
     for sheet in book:
-        for column in sheet.iter_cols(min_row=HEADERS):
-            header, *cells = (cell.value for cell in column)
+        for header, *cells in sheet.iter_cols(min_row=4, values_only=True):  # row 4 has the headers
             if header == "step":
                 tables.append({})
             if header in SYMBOLS:

@@ -50,19 +50,20 @@ def record(net, images, seed=0):
         steps.insert(0, Step(output, kind, tuple(handed), options))
         ahead |= {item for item in inputs if not isinstance(item, CONSTANT)}
         ahead.remove(node)
-    if steps[-1].kind != "log_softmax":
-        raise UsageError(f"The network must end in log_softmax(dim=1), not in {steps[-1].kind}.")
-    missing = dict.fromkeys(pair for pair in map(missing_pair, steps) if pair)
+    *before, last = steps
+    missing = dict.fromkeys(pair for pair in map(missing_pair, before) if pair)
     if missing:
         raise UsageError(
             f"backprop/layers.py lacks {'; '.join(missing)}. "
             "Write the functions there, or leave the layer out."
         )
-    used = {name for step in steps for name in step.inputs} - {step.output for step in steps}
+    if last.kind != "log_softmax" or last.options:
+        end = ", ".join([last.kind, *(f"{name}={value}" for name, value in last.options.items())])
+        raise UsageError(f"The network must end in log_softmax(dim=1), not in {end}.")
     return steps, {
         name: item.numpy(force=True) if isinstance(item, Tensor) else item
         for item, name in names.items()
-        if name in used
+        if isinstance(item, CONSTANT)
     }
 
 
@@ -81,8 +82,6 @@ def name_of(item, names) -> str:
 
 def missing_pair(step) -> str | None:
     """The functions that a step needs and `layers.py` lacks, or None."""
-    if step.kind == "log_softmax" and not step.options:
-        return None  # it is differentiated together with the loss
     names = [f"{step.kind}_forward", f"{step.kind}_backward"]
     pair = [getattr(layers, name, None) for name in names]
     if None in pair:

@@ -109,14 +109,8 @@ def accuracy(net, weights, dataset):
     return 100 * correct / len(labels)
 
 
-def subset(dataset, count):
-    """The data set with only its first `count` training images."""
-    images, labels = dataset.train
-    return replace(dataset, train=(images[:count], labels[:count]))
-
-
-def parse(argv):
-    """The command's options and the digits that they ask for."""
+def main(argv=None):
+    """Train, test, say how it went; with --plot, let autograd do the same and draw both."""
     parser = DigitsParser("train", "Train by hand-written gradients, then read held-out digits.")
     add = parser.add_argument
     add("--epochs", type=int, default=EPOCHS, help=f"passes over the images ({EPOCHS})")
@@ -126,12 +120,8 @@ def parse(argv):
         parser.error(f"--epochs must be 1 or more, not {options.epochs}.")
     if options.plot and not (options.plot.suffix == ".png" and options.plot.parent.is_dir()):
         parser.error(f"--plot must be a .png in a folder that exists, not {options.plot}.")
-    return options, subset(parser.load(options), SUBSET)
-
-
-def main(argv=None):
-    """Train, test, say how it went; with --plot, let autograd do the same and draw both."""
-    options, dataset = parse(argv)
+    dataset = parser.load(options)
+    dataset = replace(dataset, train=tuple(part[:SUBSET] for part in dataset.train))
     torch.manual_seed(options.seed)
     net = MNISTNet().double()
     batches = training_batches(dataset, options.epochs, options.seed)

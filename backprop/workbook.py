@@ -13,7 +13,7 @@ import xlsxwriter
 from xlsxwriter.utility import xl_range_abs, xl_rowcol_to_cell
 
 from backprop import formulas
-from backprop.formulas import FORMULAS, NAMES, label, name
+from backprop.formulas import FORMULAS, NAMES, label
 from backprop.network import COLUMNS, INPUTS, RATES, TARGETS, WEIGHTS, slope, train
 from backprop.plots import FAMILIES, RATE_COLOURS, family, tint
 from s4lib.plots import GREY
@@ -90,7 +90,7 @@ class Page:
     def name(self, symbol, row, column):
         """Let formulas call a cell by its symbol."""
         cell = xl_rowcol_to_cell(row, column, row_abs=True, col_abs=True)
-        self.book.define_name(name(symbol), f"='{self.title}'!{cell}")
+        self.book.define_name(NAMES.get(symbol, symbol), f"='{self.title}'!{cell}")
 
     def head(self, title, hint):
         """The first two rows: what the sheet is, and what to do with it."""

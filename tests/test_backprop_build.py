@@ -10,7 +10,7 @@ import pytest
 
 import s4lib.plots
 from backprop import build, office, playground, plots, workbook
-from backprop.__main__ import home, main
+from backprop.__main__ import main
 
 PROJECT = Path(__file__).resolve().parents[1]
 FILES = (build.WORKBOOK, playground.PAGE, *build.PICTURES, *build.SHEETS)
@@ -158,11 +158,6 @@ def test_a_mistake_gets_one_line(arguments, folder, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(arguments, folder)
     assert capsys.readouterr().err == f"python -m backprop: {message}\n"
-
-
-def test_an_installed_package_writes_into_the_current_folder(tmp_path):
-    assert home() == PROJECT
-    assert home(tmp_path / "site-packages") == Path()
 
 
 def test_the_families_of_the_symbols():

@@ -252,6 +252,29 @@ def test_warnings_do_not_reach_stderr(capfd):
     assert "✓ right" in said.out
 
 
+def test_every_wrong_answer_is_named_that_is_another_s_value():
+    with pytest.raises(AnswerError, match=r"E2, E_total: this is the value of E1$"):
+        checks.check_errors(lambda *numbers: (network.errors(*numbers)[0],) * 3)
+
+
+@pytest.mark.parametrize(("label", "right"), [("{:g}", True), ("η = {:.2f}", True), ("1{}", False)])
+def test_a_rate_is_named_by_a_number_of_its_size(label, right):
+    def graph(curves):
+        figure = Figure()
+        axes = figure.subplots()
+        for rate, curve in curves.items():
+            axes.plot(curve, label=label.format(rate))
+        axes.set(xlabel="step", ylabel="error")
+        axes.legend()
+        return figure
+
+    if right:
+        checks.check_graph(graph)
+    else:
+        with pytest.raises(AnswerError, match=r"lacks words that say which is 0\.1, 0\.2"):
+            checks.check_graph(graph)
+
+
 def test_no_graph_is_no_graph():
     with pytest.raises(AnswerError, match="should return a Figure, but returned None"):
         checks.check_graph(lambda curves: None)

@@ -280,7 +280,7 @@ def test_a_foreign_file_is_named_and_left_alone(text, tmp_path):
 
 def test_an_unknown_experiment_is_said_with_the_choice(capsys):
     assert cli.main(["dept"]) == 2
-    assert capsys.readouterr().err.startswith("There is no experiment 'dept'. Choose from base")
+    assert capsys.readouterr().err.startswith("There is no experiment 'dept'. Choose one of base")
 
 
 def test_two_processes_do_not_write_over_each_others_results(tmp_path, capsys):
@@ -436,7 +436,7 @@ def test_tables_are_put_below_the_comments_that_name_them(tables):
     found = tables["baseline"]
     old = f"A\n\n{line('baseline')}old\nrows\n\nB\n\n{line('nothing')}\nC\n\n{line('baseline')}"
     new = f"A\n\n{line('baseline')}{found}\n\nB\n\n{line('nothing')}*Not measured yet: "
-    new += f"`python -m notebooks.experiments nothing`*\n\nC\n\n{line('baseline')}{found}\n"
+    new += f"`python -m notebooks.experiments`*\n\nC\n\n{line('baseline')}{found}\n"
     assert report.filled(old, RESULTS) == new
     assert report.filled(new, RESULTS) == new
 

@@ -64,13 +64,11 @@ def seeing(kernel2: int, kernel3: int) -> str:
 
 def pooled(*places: int) -> str:
     """MNISTNet with a max pooling after these of its six 3×3 convolutions, counted from 1."""
-    words, convolutions = [], 0
-    for word in MNISTNET.replace("maxpool ", "").split():
-        words.append(word)
-        convolutions += "3-" in word
-        if word == "relu" and "conv1-8" not in words[-3:] and convolutions in places:
-            words.append("maxpool")
-    return " ".join(words)
+    words = MNISTNET.replace("maxpool ", "")
+    ends = [one.end() for one in re.finditer(r"3-\d+ (norm )?relu ", words)]
+    for place in sorted(places, reverse=True):
+        words = words[: ends[place - 1]] + "maxpool " + words[ends[place - 1] :]
+    return words
 
 
 def pooling_after(*all_places: tuple[int, ...]) -> dict[str, Variant]:
@@ -105,13 +103,11 @@ def with_and_without_norm(name: str, question: str, columns, words) -> dict[str,
 
 NORMED = normed(MNISTNET)
 NO_NORM = MNISTNET.replace("norm ", "")
-NORM_AFTER = MNISTNET.replace("norm relu", "relu norm")
 LEAKY = MNISTNET.replace(BLOCK3, BLOCK3.replace("relu", "leaky"))
 NO_TRANSITION = MNISTNET.replace(TRANSITION, "maxpool ")
 TRANSITION_FIRST = MNISTNET.replace("maxpool conv1-8 norm relu", "conv1-8 norm relu maxpool")
 FIVE = BLOCK.replace("conv3-16 norm relu conv3", "conv5")
 FIVES = FIVE + TRANSITION + FIVE + TRANSITION + "drop10 valid5-32 relu " + HEAD
-FLAT = MNISTNET.replace("gap ", "")
 DROPOUTS = {
     "none": dropped(0, early=False, late=False),
     "both 25 %": dropped(25, early=True, late=True),
@@ -121,7 +117,6 @@ DROPOUTS = {
 }
 BASE = Variant()
 FEW = Variant(images=1_000, epochs=20, rotation=0)
-ALL = Variant(images=50_000, batch_size=128)
 ACCURACY = ("held-out accuracy",)
 SIZES = ("parameters", "multiplications", *ACCURACY)
 FIELDS = ("sees", "last map", "multiplications", *ACCURACY)
@@ -141,7 +136,7 @@ EXPERIMENTS = {
     "norm": Experiment("Batch normalisation: with or without, before or after ReLU?", {
         "before ReLU (MNISTNet)": BASE,
         "none": Variant(NO_NORM),
-        "after ReLU": Variant(NORM_AFTER),
+        "after ReLU": Variant(MNISTNET.replace("norm relu", "relu norm")),
         "before ReLU, lr 0.001": Variant(lr=0.001),
         "none, lr 0.001": Variant(NO_NORM, lr=0.001),
     }),
@@ -161,7 +156,7 @@ EXPERIMENTS = {
         {"two 3×3": MNISTNET, "one 5×5": FIVES}),
     **with_and_without_norm("head", "When to stop convolving, and what then?", SIZES, {
         "at 3×3, then average": MNISTNET,
-        "at 3×3, then flatten": FLAT,
+        "at 3×3, then flatten": MNISTNET.replace("gap ", ""),
         "at 7×7, then average": BLOCK + TRANSITION + BLOCK + "maxpool " + HEAD,  # has no block 3
         "at 1×1": MNISTNET.replace("valid3-16 relu", "valid3-16 relu valid3-16 relu"),
     }),
@@ -225,7 +220,7 @@ EXPERIMENTS = {
         "1,000 images, no dropout": replace(FEW, network=DROPOUTS["none"], measure="softmax"),
     }, (), compared=False),
     "all_images": Experiment("What was better on 10,000 images: is it on 50,000?", {
-        name: replace(ALL, network=network) for name, network in {
+        name: Variant(network, images=50_000, batch_size=128) for name, network in {
             "MNISTNet": MNISTNET,
             "norm in all blocks": NORMED,
             "one 5×5 for two 3×3": matched(FIVES),

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s4lib.data import Dataset, Pairs
+from s4lib.plots import activations
 from s4lib.train import predict
 
 BINS = 10
@@ -15,19 +16,9 @@ def dead_channels(model: nn.Module, images: Tensor) -> list[list[int]]:
 
     Images (N, 1, 28, 28) are normalised. A dead channel of ReLU says 0 to all of them.
     """
-    counts = []
-
-    def count(_layer, _inputs, output: Tensor) -> None:
-        highest = output.amax((0, 2, 3))
-        counts.append([int((highest <= 0).sum()), len(highest)])
-
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.ReLU | nn.LeakyReLU)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    with torch.no_grad():
-        model.eval()(images)
-    for hook in hooks:
-        hook.remove()
-    return counts
+    relus = [name for name, one in model.named_modules() if isinstance(one, nn.ReLU | nn.LeakyReLU)]
+    highest = [maps.amax((0, 2, 3)) for maps in activations(model, images, relus).values()]
+    return [[int((channels <= 0).sum()), len(channels)] for channels in highest]
 
 
 def softmax(model: nn.Module, dataset: Dataset, aside: Pairs) -> dict:

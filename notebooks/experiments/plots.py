@@ -26,8 +26,9 @@ def against_parameters(results: Results) -> Figure:
     sizes = [runs[0]["parameters"] for runs in results.values()]
     # Where there are none, one image in 10,000 stands for them: a logarithmic axis has no 0.
     wrong = [[max(100 - one, 0.01) for one in accuracies(runs)] for runs in results.values()]
-    for size, ones in zip(sizes, wrong, strict=True):
+    for name, size, ones in zip(results, sizes, wrong, strict=True):
         ax.plot([size] * len(ones), ones, "o", color=BLUE, alpha=0.6, ms=6, mew=0)
+        ax.annotate(name, (size, max(ones)), (4, 4), textcoords="offset points", fontsize=9)
     ax.plot(sizes, [mean(ones) for ones in wrong], color=BLUE, lw=1.2)
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="mistakes (%)")
     ax.set_title("the same network at several widths")
@@ -36,8 +37,6 @@ def against_parameters(results: Results) -> Figure:
     ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.set_ylim(0.8 * min(map(min, wrong)), 1.25 * max(map(max, wrong)))
     ax.minorticks_off()
-    for (name, _), size, ones in zip(results.items(), sizes, wrong, strict=True):
-        ax.annotate(name, (size, max(ones)), (4, 4), textcoords="offset points", fontsize=9)
     return fig
 
 

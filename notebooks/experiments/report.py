@@ -133,7 +133,6 @@ def range_test(runs: Runs, smoothed: int = 9) -> tuple[np.ndarray, np.ndarray]:
     setting, updates = runs[0]["settings"], runs[0]["updates"]
     shortest = min(len(run["losses"]) for run in runs)
     losses = np.mean([run["losses"][:shortest] for run in runs], axis=0)
-    smoothed = min(smoothed, shortest)
     smooth = np.convolve(losses, np.ones(smoothed) / smoothed, "valid")
     factor = setting["ramp"] / setting["lr"]
     return setting["lr"] * factor ** ((np.arange(len(smooth)) + smoothed // 2) / updates), smooth
@@ -144,11 +143,12 @@ def early_and_late(kept: dict[Variant, Runs]) -> list[dict]:
 
     {50: accuracies on images set aside, of a seed each, …, "end": held-out accuracies} of each.
     """
+    as_base = BASE.images, BASE.epochs, BASE.batch_size
     return [
         {mark: [run["early"][str(mark)] for run in runs[:FEWEST_SEEDS]] for mark in MARKS}
         | {"end": accuracies(runs[:FEWEST_SEEDS])}
         for variant, runs in kept.items()
-        if (variant.images, variant.batch_size) == (BASE.images, BASE.batch_size)
+        if (variant.images, variant.epochs, variant.batch_size) == as_base
         and not variant.updates
         and not variant.measure
         and len(runs) >= FEWEST_SEEDS
@@ -197,11 +197,6 @@ def filled(page: str, folder: Path) -> str:
 
     Where there is none yet, the page says how to get it.
     """
-    found = tables(folder)
-
-    def fill(match) -> str:
-        experiment = {"no digits": "softmax", "early": ""}.get(match[2], match[2])
-        command = f"python -m notebooks.experiments {experiment}".strip()
-        return match[1] + found.get(match[2], f"*Not measured yet: `{command}`*") + "\n"
-
-    return re.sub(r"(<!-- table: (.+) -->\n)(?:.+\n)*", fill, page)
+    found, later = tables(folder), "*Not measured yet: `python -m notebooks.experiments`*"
+    place = r"(<!-- table: (.+) -->\n)(?:.+\n)*"
+    return re.sub(place, lambda one: f"{one[1]}{found.get(one[2], later)}\n", page)

@@ -18,6 +18,7 @@ from s4lib import UsageError, evaluate, fit
 from s4lib.data import Batches, Dataset, Pairs
 from s4lib.history import versions
 from s4lib.recipes import CLASSIC
+from s4lib.runtime import check_choice
 from s4lib.runtime.checkpoint import DivergedError, atomic_write
 from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision
 from s4lib.runtime.progress import silence
@@ -41,7 +42,7 @@ def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> 
     """
     device = choose_device(device)
     data, aside = parts(variant, dataset.to(device))
-    updates = variant.updates or variant.epochs * steps_per_epoch(variant, data)
+    updates = variant.updates or variant.epochs * max(1, variant.images // variant.batch_size)
     model, losses, early = nn.Identity(), [], {}
 
     def make() -> nn.Module:
@@ -87,10 +88,6 @@ def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> 
     return result
 
 
-def steps_per_epoch(variant: Variant, data: Dataset) -> int:
-    return max(1, len(data.train[1]) // variant.batch_size)
-
-
 def accuracy(model: nn.Module, data: Dataset, pairs: Pairs) -> float:
     """Per cent of these images predicted correctly, tested as everywhere: in fp32."""
     return 100 * evaluate(model, replace(data, test=pairs))[1] / len(pairs[1])
@@ -98,7 +95,7 @@ def accuracy(model: nn.Module, data: Dataset, pairs: Pairs) -> float:
 
 def train_by_fit(make, variant, data, updates, seed, device, on_batch) -> None:
     """As CLASSIC does, in so many updates: lr falls after the same shares of them."""
-    steps = steps_per_epoch(variant, data)
+    steps = max(1, variant.images // variant.batch_size)  # of an epoch
     recipe = replace(
         CLASSIC,
         epochs=-(-updates // steps),
@@ -146,10 +143,7 @@ def parts(variant: Variant, dataset: Dataset) -> tuple[Dataset, Pairs]:
 def check(names: list[str]) -> list[str]:
     """These names, or all. Raises UsageError for one that no experiment has."""
     for name in names:
-        if name not in EXPERIMENTS:
-            raise UsageError(
-                f"There is no experiment {name!r}. Choose from {', '.join(EXPERIMENTS)}."
-            )
+        check_choice("experiment", name, EXPERIMENTS)
     return names or [*EXPERIMENTS]
 
 
