@@ -32,7 +32,6 @@ PAGE = "backprop/playground.html"
 PICTURE = "images/playground.png"
 
 ORDINARY, MISTAKES, OTHERS = 2, 20, 5  # of each class; in all; of each class, easy and hard
-ACROSS = 20  # digits in a row of page/digits.png
 IMPORT = re.compile(r'^import (?:\* as )?([^;]+?) from "\./(.+?)";\n', re.M)
 
 
@@ -99,10 +98,8 @@ def pack(pixels: bytes) -> bytes:
 def read_digits() -> tuple[np.ndarray, dict]:
     """The chosen test digits, uint8 (N, 28, 28), and their indices, labels and kinds."""
     chosen = json.loads(read("digits.json"))
-    sheet = np.asarray(Image.open(SOURCES / "digits.png"))
-    rows = len(sheet) // 28
-    images = sheet.reshape(rows, 28, ACROSS, 28).swapaxes(1, 2).reshape(-1, 28, 28)
-    return images[: len(chosen["labels"])], {k: chosen[k] for k in ("indices", "labels", "kinds")}
+    images = np.asarray(Image.open(SOURCES / "digits.png")).reshape(-1, 28, 28)
+    return images, {k: chosen[k] for k in ("indices", "labels", "kinds")}
 
 
 def choose_digits() -> None:
@@ -133,11 +130,8 @@ def choose_digits() -> None:
             pick(OTHERS, order, labels == digit)
 
     indices = list(picks)
-    rows = -(-len(indices) // ACROSS)
-    sheet = np.zeros((rows * ACROSS, 28, 28), np.uint8)
-    sheet[: len(indices)] = images[indices, 0].numpy()
-    sheet = sheet.reshape(rows, ACROSS, 28, 28).swapaxes(1, 2).reshape(rows * 28, ACROSS * 28)
-    Image.fromarray(sheet).save(SOURCES / "digits.png", optimize=True)
+    column = images[indices].reshape(-1, 28).numpy()  # one digit below the other
+    Image.fromarray(column).save(SOURCES / "digits.png", optimize=True)
     chosen = {
         "credit": "MNIST test images by Yann LeCun, Corinna Cortes and Christopher J. C. Burges, "
         "CC BY-SA 3.0",
