@@ -8,6 +8,7 @@ execution, and a layer that is used twice is two steps with the same weights.
 import inspect
 import math
 import re
+from copy import deepcopy
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ def record(net, images, seed=0):
     given |= {name: buffer.clone() for name, buffer in net.named_buffers()}
     images = images.detach().clone().requires_grad_()
     torch.manual_seed(seed)
-    with Calls() as calls:
+    with Notes():
         log_probs = functional_call(net, given, images.clone())  # a clone may be overwritten
     if getattr(log_probs, "grad_fn", None) is None:
         raise UsageError("No gradient leads from the network's output back to its images.")
@@ -45,7 +46,7 @@ def record(net, images, seed=0):
     steps, ahead = [], {log_probs.grad_fn}
     while ahead:
         node = max(ahead, key=lambda node: node._sequence_nr())  # the last that was executed
-        kind, inputs, options = read(node, calls)
+        kind, inputs, options = read(node)
         output, *handed = (name_of(item, names) for item in (node, *inputs))
         steps.insert(0, Step(output, kind, tuple(handed), options))
         ahead |= {item for item in inputs if not isinstance(item, CONSTANT)}
@@ -91,24 +92,29 @@ def missing_pair(step) -> str | None:
     return f"{' and '.join(names)} with {', '.join(unknown)}" if unknown else None
 
 
-class Calls(TorchFunctionMode):
-    """While it is entered: what each function is handed and the shape of its result, by node."""
-
-    def __init__(self):
-        super().__init__()
-        self.handed, self.shapes = {}, {}
+class Notes(TorchFunctionMode):
+    """While it is entered: every node notes what its function is handed without gradients, and the
+    shape of its result.
+    """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        constants = [
+            deepcopy(one)  # which the function may overwrite
+            for one in (*args, *kwargs.values())
+            if isinstance(one, CONSTANT) and not getattr(one, "requires_grad", False)
+        ]
         result = function(*args, **kwargs)
-        if isinstance(result, Tensor):
-            self.handed.setdefault(result.grad_fn, (*args, *kwargs.values()))
-            self.shapes[result.grad_fn] = tuple(result.shape)
+        if node := getattr(result, "grad_fn", None):
+            node.metadata.setdefault("constants", constants)
+            node.metadata["shape"] = tuple(result.shape)
         return result
 
-    def shape(self, item) -> tuple[int, ...]:
-        """The shape of a tensor or of a function's result; of one within a function it is ()."""
-        return tuple(item.shape) if isinstance(item, Tensor) else self.shapes.get(item, ())
+
+def shape_of(item) -> tuple[int, ...]:
+    """The shape of a tensor or of a function's result; of one within a function it is ()."""
+    noted = getattr(item, "metadata", {})
+    return tuple(getattr(item, "shape", noted.get("shape", ())))
 
 
 def function_of(node) -> str:
@@ -127,7 +133,7 @@ def behind(node):
 # ---- PyTorch's functions as layers: the kind, what it is handed, and {option: (value, usual)} ----
 
 
-def read(node, calls):
+def read(node):
     """The layer that a node is, as a `Step` has it: its kind, inputs, and unusual options.
 
     A function that is not listed below is a layer of its own name, with those of its options, by
@@ -135,7 +141,7 @@ def read(node, calls):
     """
     function = function_of(node)
     inputs = [behind(before) for before, _ in node.next_functions]
-    layer = LAYERS[function](calls, node, *inputs) if function in LAYERS else None
+    layer = LAYERS[function](node, *inputs) if function in LAYERS else None
     if layer:
         kind, inputs, options = layer
         return kind, inputs, {name: one for name, (one, usual) in options.items() if one != usual}
@@ -151,8 +157,8 @@ def single(values):
     return values[0] if len(set(values)) == 1 else values
 
 
-def conv(calls, node, x, weight, bias):
-    high, wide = (*calls.shape(weight)[2:], 0, 0)[:2]
+def conv(node, x, weight, bias):
+    high, wide = (*shape_of(weight)[2:], 0, 0)[:2]
     padding = single(node._saved_padding)
     known = isinstance(padding, int) and padding < high
     options = {
@@ -166,14 +172,14 @@ def conv(calls, node, x, weight, bias):
     return "conv", (x, weight, ZERO if bias is None else bias), options
 
 
-def batch_norm(calls, node, x, weight, bias):
+def batch_norm(node, x, weight, bias):
     weight, bias = ONE if weight is None else weight, ZERO if bias is None else bias
     running = () if node._saved_training else (node._saved_running_mean, node._saved_running_var)
-    options = {"eps": (node._saved_eps, layers.EPS), "dimensions": (len(calls.shape(node)), 4)}
+    options = {"eps": (node._saved_eps, layers.EPS), "dimensions": (len(shape_of(node)), 4)}
     return "batch_norm", (x, weight, bias, *running), options
 
 
-def linear(calls, node, *inputs):
+def linear(node, *inputs):
     *bias, x, transposed = inputs
     if function_of(transposed) != "t":
         return None
@@ -181,15 +187,15 @@ def linear(calls, node, *inputs):
     return "linear", (x, weight, *(bias or [ZERO])), {}
 
 
-def dropout(calls, node, x, other):
+def dropout(node, x, other):
     """PyTorch drops values by a product with a mask; so is any other product with a constant."""
     x, mask = (x, node._saved_other) if other is None else (other, node._saved_self)
-    known = mask is not None and calls.shape(x) == calls.shape(node)
+    known = mask is not None and shape_of(x) == shape_of(node)
     return ("dropout", (x, mask), {}) if known else None
 
 
-def max_pool(calls, node, x):
-    cut = any(size % 2 for size in calls.shape(x)[2:])
+def max_pool(node, x):
+    cut = any(size % 2 for size in shape_of(x)[2:])
     options = {
         "kernel_size": (single(node._saved_kernel_size), 2),
         "stride": (single(node._saved_stride or (2,)), 2),
@@ -200,31 +206,29 @@ def max_pool(calls, node, x):
     return "max_pool", (x,), options
 
 
-def average(calls, node, x):
+def average(node, x):
     """Over the whole map, it is global average pooling."""
-    shape = calls.shape(x)
+    shape = shape_of(x)
     size = getattr(node, "_saved_kernel_size", shape[2:])
-    whole = (size, calls.shape(node)) == (shape[2:], (*shape[:2], 1, 1))
+    whole = (size, shape_of(node)) == (shape[2:], (*shape[:2], 1, 1))
     return ("global_average_pool", (x,), {}) if whole else None
 
 
-def reshape(calls, node, x):
+def reshape(node, x):
     """From (N, …) to (N, everything else), it is flattening."""
-    shape = calls.shape(x)
-    flat = calls.shape(node) == (*shape[:1], math.prod(shape[1:]))
+    shape = shape_of(x)
+    flat = shape_of(node) == (*shape[:1], math.prod(shape[1:]))
     return ("flatten", (x,), {}) if flat else None
 
 
-def add(calls, node, *terms):
-    handed = calls.handed.get(node, terms)
-    constants = [c for c in handed if not (isinstance(c, Tensor) and c.requires_grad)]
-    shapes = [calls.shape(term) for term in terms if term is not None]
-    same = {*shapes} == {calls.shape(node)}
-    terms = [constants[0] if term is None else term for term in terms]
+def add(node, *terms):
+    shapes = [shape_of(term) for term in terms if term is not None]
+    same = {*shapes} == {shape_of(node)}
+    terms = [node.metadata["constants"][0] if term is None else term for term in terms]
     return "add", terms, {"alpha": (node._saved_alpha, 1), "shapes": (same or shapes, True)}
 
 
-def log_softmax(calls, node, x):
+def log_softmax(node, x):
     dimensions = node._saved_result.dim()
     options = {"dim": (node._saved_dim % dimensions, 1), "dimensions": (dimensions, 2)}
     return "log_softmax", (x,), options

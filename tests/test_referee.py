@@ -171,8 +171,8 @@ class Functional(nn.Module):
 
 
 class Overwriting(nn.Module):
-    """Layers that overwrite what they are handed, products and sums with constants, a sum of many,
-    and a branch without gradients.
+    """Layers that overwrite what they are handed, be it a constant, products and sums with
+    constants, a sum of many, and a branch without gradients.
     """
 
     def __init__(self):
@@ -183,8 +183,9 @@ class Overwriting(nn.Module):
     def forward(self, x):
         x *= 0.7
         x = F.relu_(self.conv(x.add_(0.1)))
-        x = sum([x, x + self.offset, x.detach() - 0.1])
-        x = F.max_pool2d(F.dropout2d(x, 0.3, self.training, inplace=True), 2)
+        y = torch.full_like(x, 0.2).detach()
+        y += sum([x, x + self.offset, x.detach() - 0.1])
+        x = F.max_pool2d(F.dropout2d(y, 0.3, self.training, inplace=True), 2)
         return F.log_softmax(self.fc(x.flatten(1)), 1)
 
 
