@@ -158,7 +158,7 @@ def colour_of(symbol: str) -> str:
 
 def _teach(page, table, rate, diagram):
     """The sheet that teaches: inputs, network, forward pass, loss, chain rule, update."""
-    sheet, start = page.sheet, table[0]
+    sheet, values = page.sheet, chain_rule(table)
     panel = (11, 13, 27, 26)  # symbol, value, in symbols, in words
     for column, width in enumerate((*panel, 3, *panel)):
         sheet.set_column(column, column, width)
@@ -176,18 +176,10 @@ def _teach(page, table, rate, diagram):
     def section(row, column, title):
         sheet.merge_range(row, column, row, column + 3, title, page.paint(bold=True, bottom=1))
 
-    def step(row, column, symbol, in_symbols, in_words, formula, value):
-        colour = tint(colour_of(symbol))
-        page.text(row, column, label(symbol), bold=True, bg_color=colour)
-        page.formula(row, column + 1, formula, value, num_format="0.000000000", bg_color=colour)
-        page.text(row, column + 2, in_symbols, indent=1)
-        page.text(row, column + 3, in_words, font_color=FAINT)
-        page.name(symbol, row, column + 1)
-
     section(3, 0, "0  Start: the numbers that you may change")
     for row, symbol in enumerate(("i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9))), 4):
         page.text(row, 0, symbol, bold=True, bg_color=tint(colour_of(symbol)))
-        page.input(row, 1, start[symbol], TARGET if symbol[0] == "t" else NUMBER)
+        page.input(row, 1, values[symbol], TARGET if symbol[0] == "t" else NUMBER)
         page.name(symbol, row, 1)
     page.text(16, 0, "η", bold=True)
     page.formula(16, 1, "learning_rate", rate, num_format="0.00##")
@@ -196,28 +188,32 @@ def _teach(page, table, rate, diagram):
     alt = "The network: two inputs, two hidden units, two outputs, and the errors E1 and E2."
     sheet.insert_image(4, 2, str(diagram), {**place, "description": alt})
 
-    values = chain_rule(start) | {f"new_w{k}": table[1][f"w{k}"] for k in range(1, 9)}
+    after = f"{TRAINING}!{xl_rowcol_to_cell(6, COLUMNS.index('E_total'))}"
+    words = "step 1 of the next sheet", "E_total with the new weights"
     for row, column, title, steps in (
         (18, 0, "1  Forward pass: from the inputs to the outputs", formulas.FORWARD),
         (28, 0, "2  Loss: how far from the targets", formulas.LOSS),
         (3, 5, "3  Chain rule, output layer: ∂E means ∂E_total", formulas.OUTPUT_LAYER),
         (15, 5, "4  Chain rule, hidden layer", formulas.HIDDEN_LAYER),
         (27, 5, "5  Update: every weight takes one step downhill", formulas.UPDATE),
+        (37, 5, "6  Check: has the error fallen?", [("new_E_total", *words, after)]),
     ):
         section(row, column, title)
         for line, (symbol, in_symbols, in_words, formula) in enumerate(steps, row + 1):
-            formula, value = formula.format_map(NAMES), values[symbol]
-            step(line, column, symbol, in_symbols, in_words, formula, value)
+            colour, formula = tint(colour_of(symbol)), formula.format_map(NAMES)
+            shown = {"num_format": "0.000000000", "bg_color": colour}
+            page.text(line, column, label(symbol), bold=True, bg_color=colour)
+            page.formula(line, column + 1, formula, values[symbol], **shown)
+            page.text(line, column + 2, in_symbols, indent=1)
+            page.text(line, column + 3, in_words, font_color=FAINT)
+            page.name(symbol, line, column + 1)
 
-    section(37, 5, "6  Check: has the error fallen?")
-    after = f"{TRAINING}!{xl_rowcol_to_cell(6, COLUMNS.index('E_total'))}"
-    words = ("step 1 of the next sheet", "E_total with the new weights")
-    step(38, 5, "new_E_total", *words, after, table[1]["E_total"])
 
-
-def chain_rule(start) -> dict[str, float]:
-    """Every number of the sheet that teaches, by symbol, from the first row of a training."""
+def chain_rule(table) -> dict[str, float]:
+    """Every number of the sheet that teaches, by symbol, from the first steps of a training."""
+    start, after = table[:2]
     values = {symbol: start[symbol] for symbol in COLUMNS}
+    values |= {f"new_{s}": after[s] for s in COLUMNS if f"new_{s}" in NAMES}
     for k in "12":
         values[f"dE_da_o{k}"] = start[f"a_o{k}"] - start[f"t{k}"]
         values[f"da_o{k}_do{k}"] = slope(start[f"o{k}"])
