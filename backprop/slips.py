@@ -11,14 +11,10 @@ from backprop import network
 from backprop.network import sigmoid, slope
 
 
-def pass_forward(
-    inputs, weights, biases=(0, 0), *, inner=sigmoid, outer=sigmoid, hidden="1234", out="5678"
-):
+def pass_forward(inputs, weights, biases=(0, 0), *, inner=sigmoid, outer=sigmoid, order="12345678"):
     """`network.forward` with other sigmoids, or with weights in each other's place."""
-    i1, i2 = inputs
-    b1, b2 = biases
-    w1, w2, w3, w4 = (weights[int(k) - 1] for k in hidden)
-    w5, w6, w7, w8 = (weights[int(k) - 1] for k in out)
+    (i1, i2), (b1, b2) = inputs, biases
+    w1, w2, w3, w4, w5, w6, w7, w8 = (weights[int(k) - 1] for k in order)
     h1, h2 = w1 * i1 + w2 * i2 + b1, w3 * i1 + w4 * i2 + b1
     a_h1, a_h2 = inner(h1), inner(h2)
     o1, o2 = w5 * a_h1 + w6 * a_h2 + b2, w7 * a_h1 + w8 * a_h2 + b2
@@ -78,9 +74,9 @@ FORWARD_SLIPS = {
     "the outputs' sigmoid is missing": {"outer": np.positive},
     "the sign in the exponent is wrong: the sigmoid is 1 / (1 + e^−x)": {"inner": falling},
     "the sign in the outputs' exponent is wrong: it is 1 / (1 + e^−o)": {"outer": falling},
-    "w2 and w3 are swapped: w1 and w2 lead to h1, w3 and w4 to h2": {"hidden": "1324"},
-    "w6 and w7 are swapped: w5 and w6 lead to o1, w7 and w8 to o2": {"out": "5768"},
-    "w5 and w6 are swapped: w5 comes from a_h1, w6 from a_h2": {"out": "6578"},
+    "w2 and w3 are swapped: w1 and w2 lead to h1, w3 and w4 to h2": {"order": "13245678"},
+    "w6 and w7 are swapped: w5 and w6 lead to o1, w7 and w8 to o2": {"order": "12345768"},
+    "w5 and w6 are swapped: w5 comes from a_h1, w6 from a_h2": {"order": "12346578"},
 }
 GRADIENT_SLIPS = {
     "the sign is wrong: ½ (t − a)² falls when a rises towards t, so its slope is a − t": {
