@@ -18,6 +18,7 @@ from backprop.record import record
 from backprop.tape import backward, forward
 from s4lib.data import DATASETS, load
 from s4lib.model import MNISTNet
+from s4lib.recipes import check_number
 from s4lib.runtime import Parser, UsageError
 
 LOSS_TOLERANCE = 1e-13
@@ -127,9 +128,8 @@ class DigitsParser(Parser):
 
     def load(self, options):
         """The data set that was asked for, once the seed is known to be one."""
-        if not 0 <= options.seed < 2**63:
-            self.error(f"--seed must be from 0 to 2**63 − 1, not {options.seed}.")
         try:
+            check_number("--seed", options.seed, int, 0, 2**63 - 1)
             return load(options.dataset, options.data)
         except UsageError as error:
             self.error(error)

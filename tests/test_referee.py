@@ -422,11 +422,11 @@ def test_the_referee_command(capsys, monkeypatch):
     ("command", "arguments", "message"),
     [
         (train, ["--epochs", "0"], "--epochs must be 1 or more, not 0."),
-        (train, ["--seed", "-1"], "--seed must be from 0"),
+        (train, ["--seed", "-1"], "--seed must be a whole number from 0"),
         (train, ["--plot", "nowhere/curve.png"], "--plot must be a .png in a folder that exists"),
         (train, ["--epochs", "six"], "invalid int value: 'six'"),
         (referee, ["--images", "0"], "--images must be from 1 to 1000, not 0."),
-        (referee, ["--seed", "-1"], "--seed must be from 0"),
+        (referee, ["--seed", "-1"], "--seed must be a whole number from 0"),
     ],
 )
 def test_a_mistake_gets_one_line(command, arguments, message, capsys):

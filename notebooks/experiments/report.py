@@ -164,14 +164,12 @@ def early_table(curves: list[dict]) -> str:
     groups = {f"all {len(by_end)}": by_end, f"best {len(by_end) // 2}": by_end[: len(by_end) // 2]}
     rows = []
     for mark in MARKS:
-        seeds = [
-            [
-                spearmanr([c[mark][k] for c in group], [c["end"][k] for c in group]).statistic
-                for k in range(FEWEST_SEEDS)
-            ]
-            for group in groups.values()
-        ]
-        rows.append([str(mark), *(f"{mean(one):.2f}" for one in seeds)])
+        rows.append([str(mark)])
+        for group in groups.values():
+            # (seeds, variants)
+            early, end = (np.transpose([curve[at] for curve in group]) for at in (mark, "end"))
+            seeds = [spearmanr(*pair).statistic for pair in zip(early, end, strict=True)]
+            rows[-1].append(f"{mean(seeds):.2f}")
     return markdown(["updates", *groups], rows)
 
 
