@@ -49,18 +49,11 @@ def error_surface():
     return plots.error_surface(x, y, E_total, paths)
 
 
-def larger_rates():
-    """E_total after 100 steps at 501 rates, and at the six."""
-    rates = np.geomspace(0.1, 1e4, 501)
-    six = {rate: train(rate)["E_total"][-1] for rate in RATES}
-    return plots.larger_rates(rates, train(rates)["E_total"][-1], six)
-
-
 PICTURES = {
     DIAGRAM: plots.network_diagram,
     "images/backprop_error_curves.png": error_curves,
     "images/backprop_error_surface.png": error_surface,
-    "images/backprop_larger_rates.png": larger_rates,
+    "images/backprop_larger_rates.png": plots.larger_rates,
     "images/byhand_convolution.png": layer_plots.convolution,
     "images/byhand_pooling.png": layer_plots.pooling,
     "images/byhand_batch_norm.png": layer_plots.batch_norm,
