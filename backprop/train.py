@@ -28,14 +28,14 @@ def to_numpy(state_dict):
     return {name: tensor.cpu().numpy().astype(np.float64) for name, tensor in state_dict.items()}
 
 
-def sgd_step(weights, grads, velocity, lr, momentum=MOMENTUM):
+def sgd_step(weights, grads, velocity, lr):
     """Move every parameter, in place, as `torch.optim.SGD` does: v ← μv + g, then w ← w − lr·v."""
     for name in weights.keys() & grads.keys():
-        velocity[name] = momentum * velocity.get(name, 0) + grads[name]
+        velocity[name] = MOMENTUM * velocity.get(name, 0) + grads[name]
         weights[name] -= lr * velocity[name]
 
 
-def update_running_statistics(weights, steps, values, momentum=0.1):
+def update_running_statistics(weights, steps, values):
     """Move every batch norm's running mean and variance a tenth of the way to this batch's.
 
     As in PyTorch the running variance is the unbiased one, the estimate for digits not seen yet.
@@ -48,7 +48,7 @@ def update_running_statistics(weights, steps, values, momentum=0.1):
             layer = step.inputs[1].removesuffix("weight")
             for name, batch in (("mean", mean), ("var", var * count / (count - 1))):
                 running = weights[f"{layer}running_{name}"]
-                running += momentum * (batch - running)
+                running += 0.1 * (batch - running)
 
 
 def training_batches(dataset, epochs, seed):
@@ -58,12 +58,12 @@ def training_batches(dataset, epochs, seed):
     return [(images.double(), labels) for _ in range(epochs) for images, labels in batches]
 
 
-def falling(lr, step, steps):
+def falling_lr(step, steps):
     """The learning rate falls in a straight line, to reach zero when the run ends."""
-    return lr * (1 - step / steps)
+    return LR * (1 - step / steps)
 
 
-def train_by_hand(net, batches, lr=LR):
+def train_by_hand(net, batches):
     """The weights after one step for each batch, starting from `net`'s, and the losses.
 
     PyTorch says which layers there are and what dropout drops; NumPy does all that is computed.
@@ -76,20 +76,20 @@ def train_by_hand(net, batches, lr=LR):
         values = forward(steps, values | weights)
         update_running_statistics(weights, steps, values)
         grads = backward(steps, values, labels.numpy())
-        sgd_step(weights, grads, velocity, falling(lr, step, len(batches)))
+        sgd_step(weights, grads, velocity, falling_lr(step, len(batches)))
         losses.append(float(nll_forward(values[steps[-1].output], labels.numpy())))
         bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
     return weights, losses
 
 
-def train_by_autograd(net, batches, lr=LR):
+def train_by_autograd(net, batches):
     """The same steps with PyTorch's gradients and optimiser; trains `net`, returns the losses."""
     net.train()
-    optimizer, losses = torch.optim.SGD(net.parameters(), lr, MOMENTUM), []
+    optimizer, losses = torch.optim.SGD(net.parameters(), LR, MOMENTUM), []
     for step, (images, labels) in enumerate(tqdm(batches, desc="autograd", unit="batch")):
         torch.manual_seed(step)
         loss = F.nll_loss(net(images), labels)
-        optimizer.param_groups[0]["lr"] = falling(lr, step, len(batches))
+        optimizer.param_groups[0]["lr"] = falling_lr(step, len(batches))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
