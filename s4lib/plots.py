@@ -10,6 +10,8 @@ import torch
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from s4lib.history import GOAL
+
 # Okabe and Ito's colours: distinct for colour-blind readers and, by lightness, in grey.
 COLOURS = BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
 
@@ -107,20 +109,17 @@ def augmented(dataset, augment, versions: int = 9, count: int = 5) -> Figure:
     """Training images, each followed by what `augment` makes of it in `versions` draws."""
     images = dataset.train[0][:count].float()
     draws = torch.stack([images, *(augment(images) for _ in range(versions))], 1)
-    epochs = "another epoch sees" if versions == 1 else f"{versions} other epochs see"
-    title = f"{dataset.name}: the image as it is, then as {epochs} it"
+    title = f"{dataset.name}: the image as it is, then as {versions} other epochs see it"
     return image_grid(draws.flatten(0, 1), columns=versions + 1, title=title)
 
 
 @styled
-def model_loss(histories, goal: float = 99.4) -> Figure:
+def model_loss(histories) -> Figure:
     """Loss and accuracy against epoch; of several runs the mean, with ±1 standard deviation."""
     first = histories[0]
     epochs = [epoch.epoch for epoch in first.epochs]
     fig = Figure(figsize=(11, 4.2))
-    for ax, quantity, label in zip(
-        fig.subplots(1, 2), ("loss", "accuracy"), ("loss", "accuracy (%)"), strict=True
-    ):
+    for ax, quantity in zip(fig.subplots(1, 2), ("loss", "accuracy"), strict=True):
         lowest = []
         for part, color, line in (("train", ORANGE, "--"), ("test", BLUE, "-")):
             name = f"{part}_{quantity}"
@@ -137,11 +136,11 @@ def model_loss(histories, goal: float = 99.4) -> Figure:
                     before.epoch + 0.6, height, f"lr {after.lr:g}", color=GREY, rotation=90,
                     va=anchor, transform=ax.get_xaxis_transform(), fontsize=9,
                 )  # fmt: skip
-        ax.set(xlabel="epoch", ylabel=label, xlim=(0.5, epochs[-1] + 0.5))
+        ax.set(xlabel="epoch", ylabel=quantity, xlim=(0.5, epochs[-1] + 0.5))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if quantity == "accuracy":
-            ax.set_ylim(min(lowest) - 0.3, 100.05)
-            ax.axhline(goal, color=GREY, lw=1, ls="-.", label=f"{goal} %")
+            ax.set(ylabel="accuracy (%)", ylim=(min(lowest) - 0.3, 100.05))
+            ax.axhline(GOAL, color=GREY, lw=1, ls="-.", label=f"{GOAL} %")
         ax.legend(loc="center right", frameon=True, framealpha=1, edgecolor="white")
     runs = f"mean of {len(histories)} runs, ±1 s.d." if len(histories) > 1 else f"seed {first.seed}"
     fig.suptitle(f"{first.recipe['name']} on {first.dataset}, {runs}", x=0.01, ha="left")
@@ -195,24 +194,24 @@ def class_counts(dataset) -> Figure:
 
 
 @styled
-def receptive_field(rows, size: int = 28) -> Figure:
+def receptive_field(rows) -> Figure:
     """The `rows` of `receptive_fields` as nested squares on the image, and as bars."""
     fig = Figure(figsize=(9, 3.9))
     squares, bars = fig.subplots(1, 2, width_ratios=[1, 1.15])
     colours = mpl.colormaps["viridis"](np.linspace(0.95, 0.1, len(rows)))
-    squares.add_patch(Rectangle((0, 0), size, size, facecolor="#EEEEEE"))
+    squares.add_patch(Rectangle((0, 0), 28, 28, facecolor="#EEEEEE"))
     for row, colour in zip(rows, colours, strict=True):
         side = row.receptive_field
-        corner = (size - side) / 2
+        corner = 14 - side / 2
         squares.add_patch(Rectangle((corner, corner), side, side, fill=False, ec=colour, lw=2))
-    reach = max(size, rows[-1].receptive_field) / 2 + 1
-    limits = size / 2 - reach, size / 2 + reach
+    reach = max(28, rows[-1].receptive_field) / 2 + 1
+    limits = 14 - reach, 14 + reach
     squares.set(xlim=limits, ylim=limits[::-1], aspect="equal")
-    squares.set_title(f"on the {size}×{size} image, in grey")
+    squares.set_title("on the 28×28 image, in grey")
     squares.grid(visible=False)
     sides = [row.receptive_field for row in rows]
     bars.bar_label(bars.barh([row.layer for row in rows], sides, color=colours), padding=3)
-    bars.axvline(size, color=GREY, lw=1, ls="-.")
+    bars.axvline(28, color=GREY, lw=1, ls="-.")
     bars.set_title("side of the square that one activation sees")
     bars.invert_yaxis()
     bars.grid(visible=False)
@@ -243,14 +242,14 @@ def parameters(model) -> Figure:
 
 
 @styled
-def against_original(run, original: dict[int, float], goal: float = 99.4) -> Figure:
+def against_original(run, original: dict[int, float]) -> Figure:
     """Test accuracy of a run, epoch by epoch, beside the original's {epoch: accuracy}."""
     fig = Figure(figsize=(8, 3.8))
     ax = fig.subplots()
     ours = {epoch.epoch: epoch.test_accuracy for epoch in run.epochs}
     ax.plot(*zip(*original.items(), strict=True), color=GREY, marker=".", label="the original")
     ax.plot(*zip(*ours.items(), strict=True), color=BLUE, marker=".", label=f"seed {run.seed}")
-    ax.axhline(goal, color=GREY, lw=1, ls="-.", label=f"{goal} %")
+    ax.axhline(GOAL, color=GREY, lw=1, ls="-.", label=f"{GOAL} %")
     ax.set(xlabel="epoch", ylabel="test accuracy (%)")
     ax.set_title(f"{run.recipe['name']} on {run.dataset}, and the original on MNIST")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -282,17 +281,16 @@ def filters(weight, title: str) -> Figure:
     return fig
 
 
+@torch.no_grad()
 def activations(model, images, layers) -> dict[str, torch.Tensor]:
     """What some layers, named as in the model, make of normalised images: {name: (N, C, H, W)}."""
-    maps, hooks = {}, []
-    for name in layers:
+    maps = {}
 
-        def keep(_layer, _inputs, output, name=name):
-            maps[name] = output.detach().clone()  # ReLU may overwrite it
+    def keep(name):  # a copy, as ReLU may overwrite its input
+        return lambda _layer, _inputs, output: maps.update({name: output.clone()})
 
-        hooks.append(model.get_submodule(name).register_forward_hook(keep))
-    with torch.no_grad():
-        model.eval()(images)
+    hooks = [model.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
+    model.eval()(images)
     for hook in hooks:
         hook.remove()
     return maps
