@@ -47,16 +47,16 @@ class Follower(TorchFunctionMode):
 
 
 class Fields(Follower):
-    """Every tensor on its way remembers its jump j and its field.
+    """Every tensor on its way remembers the row of the last layer that it has come through.
 
     A kernel of k taps that are d pixels apart sees k - 1 taps more than its input did: field +=
-    (k - 1) d j; then j is multiplied by the stride. Where paths meet, the largest field counts.
+    (k - 1) d jump; then jump *= stride. Where paths meet, the largest field counts.
     """
 
     def __init__(self, names: dict[nn.Module, str]):
         super().__init__()
-        self.names = names
-        self.rows, self.modules = [], []  # the modules that are being computed
+        self.names, self.rows = names, []
+        self.modules = []  # that are being computed
 
     def enter(self, module, *_):
         self.modules.append(module)
@@ -65,46 +65,44 @@ class Fields(Follower):
         self.modules.pop()
 
     def see(self, name: str, inputs: list[Tensor], after: Tensor, args, kwargs) -> None:
-        before = [one for one in inputs if hasattr(one, "seen")]
+        before = [one for one in inputs if hasattr(one, "row")]
         if not before:
             return
-        jump, field = max((one.seen for one in before), key=lambda seen: seen[1])
+        last = max((one.row for one in before), key=lambda row: row.receptive_field)
         size = before[0].shape[-1]
         if name in ARGUMENTS:
             values = dict(zip(ARGUMENTS[name], args, strict=False)) | kwargs
-            after.seen = self.add(name, after, jump, field, values)
+            after.row = self.add(name, after, last, values)
         elif (
             before[0].dim() == 4
             and size > 1
             and after.numel() == after.shape[:2].numel() == before[0].shape[1]
         ):
             # One number is left of every channel: however that is called, it saw the whole map.
-            after.seen = self.add(name, after, jump, field, {"kernel_size": size, "stride": 1})
+            after.row = self.add(name, after, last, {"kernel_size": size, "stride": 1})
         elif after.dim() == 4 and (after.shape[-1] == size or name == "pad"):
-            after.seen = jump, field
+            after.row = last
         elif after.dim() == 4:
             raise UsageError(
-                f"After {self.rows[-1].layer if self.rows else 'the image'} the map becomes "
-                f"{after.shape[-1]}×{after.shape[-1]}, not {size}×{size}, by {name}, whose "
-                "receptive field isn't known here. Use a convolution or a pooling."
+                f"After {last.layer} the map becomes {after.shape[-1]}×{after.shape[-1]}, not "
+                f"{size}×{size}, by {name}, whose receptive field isn't known here. Use a "
+                "convolution or a pooling."
             )
 
-    def add(self, name: str, after: Tensor, jump: int, field: int, values: dict) -> tuple[int, int]:
-        """Note a row, and return the new jump and field."""
+    def add(self, name: str, after: Tensor, last: Row, values: dict) -> Row:
+        """Note what follows on the `last` row."""
         layer = self.names.get(self.modules[-1], "")
         if any(self.modules[-1].children()) or not layer:  # called in `forward`
             layer = f"{layer}.{name}".lstrip(".")
-        kernel = values["weight"].shape[-2:] if "weight" in values else values["kernel_size"]
-        kernel = side(layer, kernel)
+        kernel = side(layer, values.get("kernel_size") or values["weight"].shape[-2:])
         stride = side(layer, values.get("stride") or (1 if name == "conv2d" else kernel))
         spread = side(layer, values.get("dilation", 1)) * (kernel - 1)
-        padding = values.get("padding", 0)
-        if isinstance(padding, str):
-            padding = spread // 2 if padding == "same" else 0
-        field, jump = field + spread * jump, jump * stride
+        padding = side(layer, values.get("padding", 0))
+        padding = {"same": spread // 2, "valid": 0}.get(padding, padding)
         size = after.shape[-1] if after.dim() == 4 else 1
-        self.rows.append(Row(layer, kernel, stride, side(layer, padding), size, jump, field))
-        return jump, field
+        field = last.receptive_field + spread * last.jump
+        self.rows.append(Row(layer, kernel, stride, padding, size, last.jump * stride, field))
+        return self.rows[-1]
 
 
 def side(layer: str, value) -> int:
@@ -116,14 +114,14 @@ def side(layer: str, value) -> int:
 
 
 @torch.no_grad()
-def receptive_fields(model: nn.Module, size: int = 28) -> list[Row]:
-    """One row for every convolution and pooling that `model` computes of a size × size image.
+def receptive_fields(model: nn.Module) -> list[Row]:
+    """One row for every convolution and pooling that `model` computes of a 28×28 image.
 
     Raises UsageError for what changes the map's size otherwise.
     """
     fields = Fields({module: name for name, module in model.named_modules()})
-    image = torch.zeros(1, 1, size, size).to(next(model.parameters(), torch.zeros(1)))
-    image.seen = 1, 1
+    image = torch.zeros(1, 1, 28, 28).to(next(model.parameters(), torch.zeros(1)))
+    image.row = Row("the image", 1, 1, 0, 28, 1, 1)
     training = model.training
     with (
         register_module_forward_pre_hook(fields.enter),

@@ -312,8 +312,8 @@ MUTATIONS = {  # file, what is there, what is put there, notebook, the cell that
     ),
     "receptive field": (
         "s4lib/receptive_field.py",
-        "field, jump = field + spread * jump, jump * stride",
-        "field, jump = field + kernel * jump, jump * stride",
+        "field = last.receptive_field + spread * last.jump",
+        "field = last.receptive_field + kernel * last.jump",
         TWO,
         "print(table(rows))",
     ),
