@@ -354,7 +354,7 @@ def test_a_folder_that_can_not_be_written_stops_with_a_line(few, never, nobody):
         train(few, folder / "below")
     folder.chmod(0o755)
     (folder / ".lock").touch(0o444)  # somebody else's
-    with pytest.raises(UsageError, match=r"Can't write run..lock: choose"):
+    with pytest.raises(UsageError, match=r"in run, or its .lock is another user's"):
         train(few, folder)
     (folder / ".lock").unlink()
     read_only = at_step(STEPS + 1, lambda: folder.chmod(0o555))

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from s4lib.runtime import UsageError
-from s4lib.runtime.distributed import per_rank, rank, world_size
+from s4lib.runtime.distributed import per_rank, rank
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights.pt"
 LARGEST = 2**28  # bytes beside those of the weights, of which MNISTNet has 70,000
@@ -157,12 +157,11 @@ def lock(folder: Path) -> contextlib.AbstractContextManager:
     make_dir(folder)
     try:
         return FileLock(folder / ".lock").acquire(timeout=0)
-    except Timeout as error:
+    except (Timeout, PermissionError) as error:
         raise UsageError(
-            f"Another process is at work in {folder}. Wait for its end, or {ELSEWHERE}"
+            f"Another process is at work in {folder}, or its .lock is another user's. "
+            f"Wait for the end, or {ELSEWHERE}"
         ) from error
-    except PermissionError as error:
-        raise UsageError(f"Can't write {folder / '.lock'}: {ELSEWHERE}") from error
     except (OSError, NotImplementedError):
         return contextlib.nullcontext()  # some file systems know no locks
 
@@ -179,8 +178,7 @@ class Run:
         self.result = result  # the network that is tested, and whose weights are for everyone
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.writes = folder is not None and rank() == 0
-        compared = folder is not None or world_size() > 1
-        self.config = json.dumps(identify(parts["model"], dataset, history) if compared else {})
+        self.config = json.dumps(identify(parts["model"], dataset, history))
 
     def resume(self) -> None:
         for left in self.folder.glob("*.part"):  # by a killed process
@@ -201,15 +199,14 @@ class Run:
             saved, own = json.loads(state["config"]), json.loads(self.config)
             changed = [key for key in own if saved.get(key) != own[key]]
             if not changed:
-                self.load_state_dict(state)
+                return self.load_state_dict(state)
         except Exception as error:  # a foreign file may hold anything
             raise UsageError(f"{path} is no checkpoint: {ELSEWHERE}") from error
-        if changed:
-            changes = "; ".join(f"{key} {saved.get(key)}, not {own[key]}" for key in changed)
-            raise UsageError(
-                f"{self.folder} holds a run with {changes}.\n"
-                f"Give the same settings to continue it, or {ELSEWHERE}"
-            )
+        changes = "; ".join(f"{key} {saved.get(key)}, not {own[key]}" for key in changed)
+        raise UsageError(
+            f"{self.folder} holds a run with {changes}.\n"
+            f"Give the same settings to continue it, or {ELSEWHERE}"
+        )
 
     def state_dict(self) -> dict:
         """What the parts, with data and dropout, need to go on. All processes must ask for it."""
@@ -237,10 +234,9 @@ class Run:
         last = self.history.epochs[-1]
         if not math.isfinite(last.train_loss + last.test_loss):
             self.history.epochs.pop()
-            kept = f"the weights of epoch {last.epoch - 1} are" if last.epoch > 1 else "nothing is"
             raise DivergedError(
-                f"Stopped in epoch {last.epoch}: the loss is no longer a finite number; {kept} "
-                f"kept.\nTry a smaller lr than {self.history.recipe['lr']}."
+                f"Stopped in epoch {last.epoch}: the loss is no longer a finite number. What was "
+                f"saved before is kept.\nTry a smaller lr than {self.history.recipe['lr']}."
             )
         state = copy.deepcopy(self.state_dict())
         if self.writes:
