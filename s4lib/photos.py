@@ -11,10 +11,10 @@ from scipy import ndimage
 from torch import Tensor
 
 from s4lib.runtime import UsageError
+from s4lib.runtime.checkpoint import read
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 OTHERS = {b"%PDF": "a PDF", b"PK\3\4": "an archive", b"<svg": "an SVG", b"ftyphe": "an HEIC"}
-LARGEST_FILE = 200_000_000  # bytes
 MOST_SCANS = 100  # of a JPEG; progressive ones have about ten, and thousands would take hours
 WORKING_SIDE = 400  # pixels; plenty for a digit that ends up 20 pixels tall
 TEMPERATURE = 0.69  # of the shipped weights: what `python -m tests.benchmarks.photos` fits
@@ -59,13 +59,10 @@ def read_digits(path: str | Path) -> Tensor:
 
 def read_grey(path: str | Path) -> np.ndarray:
     """The image as brightness from 0 to 1, no side longer than WORKING_SIDE, the right way up."""
-    path, content = Path(path), b""
+    content = read(path)
     try:
-        if path.stat().st_size > LARGEST_FILE or not path.is_file():
-            raise OSError(f"it is no file of at most {LARGEST_FILE:,} bytes")
-        content = path.read_bytes()
         if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > MOST_SCANS:
-            raise OSError(f"it is a JPEG of more than {MOST_SCANS} scans")
+            raise ValueError(f"it is a JPEG of more than {MOST_SCANS} scans")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's doubts, except for those about the size
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -77,12 +74,11 @@ def read_grey(path: str | Path) -> np.ndarray:
                     image = Image.fromarray(np.nan_to_num(values).clip(0, 255).astype(np.uint8))
                 image = image.convert("RGBA")
                 image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
-    except Exception as error:  # whatever Pillow meets in a foreign file
-        reason = getattr(error, "strerror", None) or error
-        if isinstance(error, UnidentifiedImageError):
-            what = (kind for mark, kind in OTHERS.items() if mark in content[:256])
-            reason = f"it is {next(what, 'no picture')}. Save it as PNG or JPEG"
-        raise UsageError(f"Can't read {path}: {reason}.") from error
+    except UnidentifiedImageError as error:
+        what = next((kind for mark, kind in OTHERS.items() if mark in content[:256]), "no picture")
+        raise UsageError(f"Can't read {path}: it is {what}. Save it as PNG or JPEG.") from error
+    except Exception as error:  # whatever else Pillow meets in a foreign file
+        raise UsageError(f"Can't read {path}: {error}.") from error
     grey, alpha = np.moveaxis(np.asarray(image.convert("LA")) / 255, -1, 0)
     # Holes in a picture get its usual brightness; strokes on nothing, the opposite of theirs.
     usual = np.median(grey[alpha >= min(0.5, alpha.max())])

@@ -362,7 +362,7 @@ def test_data_folders(tiny_mnist, few, here, capsys, rng, many, monkeypatch):
         words = ("train", "--dataset", rng.choice(["auto", "mnist"]), "--data", raw.parents[1])
         status, _, said, new = answer(capsys, *words, "--out", f"out {number}")
         assert status == 2
-        assert ("is damaged" in said[0]) == damaged, said
+        assert ("is damaged" in said[0] or "Can't read" in said[0]) == damaged, said
         assert {path.suffix for path in new} <= {""}  # unpacked files alone
         assert all(path.is_relative_to(here / raw) for path in new)
 

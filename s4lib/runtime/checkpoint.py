@@ -22,7 +22,7 @@ from s4lib.runtime import UsageError
 from s4lib.runtime.distributed import per_rank, rank
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights.pt"
-LARGEST = 2**28  # bytes beside those of the weights, of which MNISTNet has 70,000
+LARGEST = 2**31  # bytes of a file that is read; a checkpoint of MNISTNet has half a million
 ELSEWHERE = "choose another folder, `out`."
 
 
@@ -55,13 +55,12 @@ def atomic_write(path: Path, content: bytes) -> None:
             temporary.unlink()
 
 
-def read(path: str | os.PathLike, model: nn.Module) -> bytes:
-    """The bytes of a file. Raises UsageError if it can't be read or is too large for `model`."""
+def read(path: str | os.PathLike) -> bytes:
+    """The bytes of a file. Raises UsageError if it can't be read or is too large."""
     path = Path(path)
-    most = LARGEST + 4 * sum(value.nbytes for value in model.state_dict().values())  # with Adam's
     try:
-        if path.stat().st_size > most or not path.is_file():
-            raise UsageError(f"Can't read {path}: it is no file of at most {most:,} bytes.")
+        if path.stat().st_size > LARGEST or not path.is_file():
+            raise UsageError(f"Can't read {path}: it is no file of at most {LARGEST:,} bytes.")
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"Can't read {path}: {error.strerror}.") from error
@@ -91,7 +90,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike = SHIPPED_WEIGHTS) ->
 
     Raises UsageError when the file can't be read, holds anything but tensors or doesn't fit.
     """
-    content, name = read(path, model), type(model).__name__
+    content, name = read(path), type(model).__name__
     try:
         state = unpack(content)
     except Exception as error:  # whatever can be wrong with a foreign file
@@ -190,7 +189,7 @@ class Run:
                     lost = f"{self.folder} holds a {name} of another run, which would be lost"
                     raise UsageError(f"{lost}: {ELSEWHERE}")
             return
-        content = read(path, self.parts["model"])
+        content = read(path)
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             anew = f"Delete {self.folder} to train anew, or {ELSEWHERE}"
             raise UsageError(f"{path} is damaged. {anew}")

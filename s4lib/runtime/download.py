@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from s4lib.runtime import UsageError
-from s4lib.runtime.checkpoint import atomic_write
+from s4lib.runtime.checkpoint import atomic_write, read
 
 MD5 = {  # of the unpacked files, which torchvision never checks
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -16,18 +16,15 @@ MD5 = {  # of the unpacked files, which torchvision never checks
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-LARGEST_FILE = 50_000_000  # bytes; the training images have 47,040,016
 
 
 def check_files(raw: Path, md5: dict[str, str]) -> None:
     """Compare the files in `raw`, as far as they are there, with their checksums.
 
-    Raises UsageError for one that differs.
+    Raises UsageError for one that differs, or can't be read.
     """
     for path in (raw / name for name in md5 if (raw / name).exists()):
-        readable = path.is_file() and path.stat().st_size <= LARGEST_FILE
-        content = path.read_bytes() if readable else b""
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5[path.name]:
+        if hashlib.md5(read(path), usedforsecurity=False).hexdigest() != md5[path.name]:
             raise UsageError(
                 f"{path} is damaged: its checksum is not MNIST's.\n"
                 "Delete it and run again: it will be unpacked or downloaded afresh."
