@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from typing import Literal, get_args, get_origin
 
 import torch
 
@@ -15,11 +16,6 @@ from s4lib.runtime import UsageError, check_choice
 def number(low: float, high: float = math.inf, **default):
     """A field for numbers in that range."""
     return field(metadata={"limits": (low, high)}, **default)
-
-
-def choice(default: str, *others: str):
-    """A field for one of these words."""
-    return field(metadata={"choices": (default, *others)}, default=default)
 
 
 def check_number(name: str, value, kind: type, low: float, high: float = math.inf) -> None:
@@ -42,7 +38,7 @@ class Recipe:
     epochs: int = number(1)
     batch_size: int = number(1)
     lr: float = number(1e-12)  # the highest
-    optimizer: str = choice("adam", "muon")  # Muon: for the convolutions, and Adam for all else
+    optimizer: Literal["adam", "muon"] = "adam"  # Muon: for the convolutions, and Adam for all else
     # lr climbs in a share `warm_up` of the run, and falls to 0 in the rest; without one, it is
     # multiplied by `gamma` after each of `milestones`, in epochs.
     warm_up: float | None = number(1e-12, 0.999, default=None)
@@ -52,7 +48,7 @@ class Recipe:
     rotation: float = number(0, 180, default=0)  # degrees, up to which an image is rotated
     translate: float = number(0, 28, default=0)  # pixels, up to which it is moved along an axis
     scale: float = number(0, 0.999, default=0)  # share, up to which it is shrunk or enlarged
-    interpolation: str = choice("nearest", "bilinear", "bicubic")  # of the rotated image
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "nearest"  # of the rotated image
     plain_epochs: int = number(0, default=0)  # at the end, in which images stay as they are
     hard_share: float = number(1e-12, 1, default=1)  # of the images, in all epochs but the first
     # With a decay the result is the moving average of the weights, updated every so many steps.
@@ -62,8 +58,8 @@ class Recipe:
     def __post_init__(self):
         for one in fields(self):
             value = getattr(self, one.name)
-            if "choices" in one.metadata:
-                check_choice(one.name, value, one.metadata["choices"])
+            if get_origin(one.type) is Literal:
+                check_choice(one.name, value, get_args(one.type))
             elif "limits" in one.metadata and not (value is None and one.default is None):
                 check_number(one.name, value, one.type, *one.metadata["limits"])
         milestones = self.milestones if isinstance(self.milestones, tuple) else ()

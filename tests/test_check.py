@@ -457,7 +457,7 @@ def test_exit_status_0_only_if_all_is_met(command, few, monkeypatch):
         (NET + "\nraise SystemExit(0)", "net.py, line 18: SystemExit: 0"),
         (NET + "\nimport nothing_like_it", "net.py, line 18: ModuleNotFoundError: No module"),
         (NET.replace("self):", "self, width):", 1), "net.py: Net is no class or function without"),
-        (NET + "\nclass Other(Net): pass", "net.py defines 2 networks, Net, Other. Say what to"),
+        (NET + "\nclass Other(Net): pass", "net.py defines Net, Other. Say what to check"),
         ("", "net.py defines no network. Say what to check: net.py:Name"),
         (NET.replace("F.log_softmax(self.fc(self.drop(x)), dim=1)", "self.fc(self.drop(x))"),
          "The network's outputs are no log-probabilities"),

@@ -31,7 +31,7 @@ def import_network(target: str) -> tuple[Path, Callable[[], nn.Module]]:
     classes = [one for one in defined.values() if inspect.isclass(one) and one.__module__ == module]
     here = [one.__name__ for one in classes if issubclass(one, nn.Module)]
     if not name and len(here) != 1:
-        found = f"{len(here)} networks, {', '.join(here)}" if here else "no network"
+        found = ", ".join(here) or "no network"
         raise UsageError(f"{path} defines {found}. Say what to check: {path}:Name")
     make = defined.get(name or here[0])
     try:
