@@ -7,6 +7,7 @@ import matplotlib as mpl
 import matplotlib.figure
 import numpy as np
 import torch
+from matplotlib import style
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -16,7 +17,6 @@ from s4lib.history import GOAL
 COLOURS = BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
 
 STYLE = {
-    **mpl.rcParamsDefault,  # the reader's own settings don't matter
     "axes.grid": True,
     "axes.prop_cycle": mpl.cycler(color=COLOURS),
     "axes.spines.right": False,
@@ -31,8 +31,8 @@ STYLE = {
     "lines.linewidth": 1.8,
     "savefig.dpi": 150,
 }
-del STYLE["backend"]  # but for this
-styled = mpl.rc_context(STYLE)  # a decorator: draws in this style
+# A decorator: draws in this style, and the reader's own settings don't matter.
+styled = style.context(STYLE, after_reset=True)
 
 
 class Figure(matplotlib.figure.Figure):
