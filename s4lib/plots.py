@@ -29,7 +29,6 @@ STYLE = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
-    "savefig.dpi": 150,
 }
 # A decorator: draws in this style, and the reader's own settings don't matter.
 styled = style.context(STYLE, after_reset=True)
