@@ -1,7 +1,6 @@
 """Where digits come from and how they become batches."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from s4lib.runtime import UsageError, check_choice
 from s4lib.runtime.distributed import all_reduce, shard, world_size
-from s4lib.runtime.download import MD5, check_files, fetch_mnist
+from s4lib.runtime.download import read_mnist
 
 DATASETS = ("auto", "mnist", "digits")
 SHORT_NAMES = {"MNIST": "mnist", "scikit-learn digits": "digits"}
@@ -70,41 +69,33 @@ def load(name: str = "auto", root: str | os.PathLike | None = None) -> Dataset:
     root = Path(root or os.environ.get("S4_DATA") or "data")
     try:
         return load_mnist(root)
-    except (OSError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    except OSError as error:
         if name == "mnist":
             raise UsageError(
-                f"MNIST is not in {root / 'MNIST' / 'raw'} and can't be fetched ({reason}).\n"
+                f"MNIST is not in {root / 'MNIST' / 'raw'} and can't be fetched ({error}).\n"
                 "Put its four files there, or choose the bundled data set, digits."
             ) from error
-        print(f"No MNIST ({reason}): using the 1,797 digits bundled with scikit-learn instead.")
+        print(f"No MNIST ({error}): using the 1,797 digits bundled with scikit-learn instead.")
         return load_digits()
 
 
 def load_mnist(root: Path) -> Dataset:
     """MNIST by LeCun, Cortes and Burges: 60,000 training and 10,000 test images.
 
-    Raises UsageError for a damaged file, OSError or RuntimeError if a missing one can't be
-    downloaded.
+    Raises UsageError for a damaged file, OSError if a missing one can't be downloaded.
     """
-    raw = root / "MNIST" / "raw"
-    check_files(raw, MD5)
-    with tempfile.TemporaryDirectory() as scratch:
-        if not all((raw / name).exists() for name in MD5):
-            raw = fetch_mnist(raw, Path(scratch))
-        train, test = (
-            (
-                read_bytes(raw / f"{part}-images-idx3-ubyte", 16).view(-1, 1, 28, 28),
-                read_bytes(raw / f"{part}-labels-idx1-ubyte", 8).long(),
-            )
-            for part in ("train", "t10k")
+    files = {
+        name: torch.from_numpy(np.frombuffer(content, np.uint8).copy())
+        for name, content in read_mnist(root / "MNIST" / "raw").items()
+    }
+    train, test = (
+        (
+            files[f"{part}-images-idx3-ubyte"][16:].view(-1, 1, 28, 28),  # after the header
+            files[f"{part}-labels-idx1-ubyte"][8:].long(),
         )
+        for part in ("train", "t10k")
+    )
     return Dataset("MNIST", train, test)
-
-
-def read_bytes(path: Path, header: int) -> Tensor:
-    """What a file holds after so many bytes of header."""
-    return torch.from_numpy(np.fromfile(path, np.uint8, offset=header))
 
 
 def load_digits() -> Dataset:

@@ -75,7 +75,6 @@ def tiny_mnist(tmp_path, monkeypatch):
     """A folder with four packed files like MNIST's, of 40 and 20 images, with checksums to fit."""
     from torchvision.datasets import MNIST
 
-    from s4lib import data
     from s4lib.runtime import download
 
     rng = np.random.default_rng(0)
@@ -92,7 +91,6 @@ def tiny_mnist(tmp_path, monkeypatch):
             (raw / f"{name}.gz").write_bytes(packed)
             unpacked_md5[name] = hashlib.md5(content).hexdigest()
             packed_md5[f"{name}.gz"] = hashlib.md5(packed).hexdigest()
-    monkeypatch.setattr(data, "MD5", unpacked_md5)
     monkeypatch.setattr(download, "MD5", unpacked_md5)
     monkeypatch.setattr(MNIST, "resources", list(packed_md5.items()))
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody answers

@@ -1,11 +1,11 @@
 """MNIST's files: checked, unpacked, downloaded."""
 
 import contextlib
+import gzip
 import hashlib
-import io
-import shutil
-import socket
+from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import atomic_write, read
@@ -16,60 +16,51 @@ MD5 = {  # of the unpacked files, which torchvision never checks
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+SILENCE = 20  # seconds of it, and the next mirror is asked
 
 
-def check_files(raw: Path, md5: dict[str, str]) -> None:
-    """Compare the files in `raw`, as far as they are there, with their checksums.
+def read_mnist(raw: Path) -> dict[str, bytes]:
+    """MNIST's four files, unpacked; those that are not in `raw`, packed or not, are downloaded.
 
-    Raises UsageError for one that differs, or can't be read.
+    They are kept in `raw` unless that can't be written (Kaggle's input folders can't). Raises
+    UsageError for a damaged file, OSError if one can't be downloaded.
     """
-    for path in (raw / name for name in md5 if (raw / name).exists()):
-        if hashlib.md5(read(path), usedforsecurity=False).hexdigest() != md5[path.name]:
-            raise UsageError(
-                f"{path} is damaged: its checksum is not MNIST's.\n"
-                "Delete it and run again: it will be unpacked or downloaded afresh."
-            )
+    files = {name: read_checked(raw / name, MD5[name]) for name in MD5}
+    missing = [name for name in files if not files[name]]
+    if missing:
+        from torchvision.datasets import MNIST  # a second of import that most runs don't need
+
+        md5 = {name.removesuffix(".gz"): md5 for name, md5 in MNIST.resources}
+        packed = {name: read_checked(raw / f"{name}.gz", md5[name]) for name in missing}
+        for name in missing:
+            content = packed[name] or download(MNIST.mirrors, f"{name}.gz", md5[name])
+            files[name] = gzip.decompress(content)
+        with contextlib.suppress(OSError, UsageError):
+            raw.mkdir(parents=True, exist_ok=True)
+            for name in missing:
+                atomic_write(raw / name, files[name])
+    return files
 
 
-def fetch_mnist(raw: Path, scratch: Path) -> Path:
-    """Unpack the files that are packed in `raw`, download the others, and say where they are.
-
-    All of it happens in `scratch`, so that no half-written file ever bears a final name. The
-    result is kept in `raw` unless that can't be written (Kaggle's input folders can't). Raises
-    UsageError for a damaged file, OSError or RuntimeError if one can't be downloaded.
-    """
-    from torchvision.datasets import MNIST  # a second of import that most runs don't need
-
-    packed = dict(MNIST.resources)
-    check_files(raw, packed)
-    fetched = scratch / "MNIST" / "raw"
-    fetched.mkdir(parents=True)
-    for name in packed:
-        if (raw / name).exists():
-            shutil.copy(raw / name, fetched)
-    download(MNIST, scratch)
-    with contextlib.suppress(OSError, UsageError):
-        raw.mkdir(parents=True, exist_ok=True)
-        for name in MD5:
-            atomic_write(raw / name, (fetched / name).read_bytes())
-    return fetched
+def read_checked(path: Path, md5: str) -> bytes:
+    """What is in a file, nothing if there is none. Raises UsageError if its checksum is another."""
+    if not path.exists():
+        return b""
+    content = read(path)
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise UsageError(
+            f"{path} is damaged: its checksum is not MNIST's.\n"
+            "Delete it and run again: it will be unpacked or downloaded afresh."
+        )
+    return content
 
 
-def download(mnist: type, scratch: Path) -> None:
-    """Have torchvision fetch and unpack what is missing, from the first mirror that delivers all.
-
-    torchvision's own loop over the mirrors ends when one falls silent in the middle of a file.
-    """
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(20)  # seconds of silence; torchvision sets no limit
-    try:
-        for mirror in mnist.mirrors:
-            try:
-                with contextlib.redirect_stdout(io.StringIO()):  # older versions tell of every try
-                    type("MNIST", (mnist,), {"mirrors": [mirror]})(scratch, download=True)
-                return
-            except (OSError, RuntimeError):
-                if mirror == mnist.mirrors[-1]:
-                    raise
-    finally:
-        socket.setdefaulttimeout(timeout)
+def download(mirrors: list[str], name: str, md5: str) -> bytes:
+    """A file from the first mirror that delivers it whole. Raises OSError if none does."""
+    for mirror in mirrors:
+        with contextlib.suppress(OSError, HTTPException):
+            with urlopen(mirror + name, timeout=SILENCE) as answer:
+                content = answer.read()
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
+                return content
+    raise OSError(f"no mirror delivers {name}")
