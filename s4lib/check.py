@@ -15,7 +15,7 @@ from s4lib.history import GOAL, History
 from s4lib.receptive_field import Follower
 from s4lib.recipes import Recipe
 from s4lib.runtime import UsageError
-from s4lib.runtime.checkpoint import load_weights
+from s4lib.runtime.checkpoint import load_weights, read
 from s4lib.train import Network, evaluate, fit, identity, make_network
 
 PARAMETERS, EPOCHS = 20_000, 20  # there must be fewer
@@ -201,12 +201,12 @@ def load_run(network: Network, folder: Path) -> nn.Module:
 def read_history(folder: str | Path) -> History:
     """The history of the run in `folder`. Raises UsageError if there is none."""
     try:
-        history = History.from_json(Path(folder, "history.json").read_text(encoding="utf-8"))
+        history = History.from_json(read(Path(folder, "history.json")).decode())
         numbers = [history.seed, history.parameters, history.recipe["epochs"]]
         for epoch in history.epochs:
             numbers += epoch.epoch, epoch.test_correct, epoch.test_images or None
         if not history.epochs or {*map(type, numbers)} != {int}:
             raise ValueError
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UsageError(f"{folder} holds no history of a run. Train into it first.") from error
     return history
