@@ -22,7 +22,7 @@ from s4lib.runtime import UsageError
 from s4lib.runtime.distributed import per_rank, rank
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights.pt"
-LARGEST = 2**31  # bytes of a file that is read; a checkpoint of MNISTNet has half a million
+LARGEST = 2**30  # bytes of a file that is read; a checkpoint of MNISTNet has half a million
 ELSEWHERE = "choose another folder, `out`."
 
 

@@ -5,7 +5,7 @@ import gzip
 import hashlib
 from http.client import HTTPException
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import atomic_write, read
@@ -57,10 +57,15 @@ def read_checked(path: Path, md5: str) -> bytes:
 
 def download(mirrors: list[str], name: str, md5: str) -> bytes:
     """A file from the first mirror that delivers it whole. Raises OSError if none does."""
+    reason = "its checksum is not MNIST's"
     for mirror in mirrors:
-        with contextlib.suppress(OSError, HTTPException):
-            with urlopen(mirror + name, timeout=SILENCE) as answer:
+        asked = Request(mirror + name, headers={"User-Agent": "s4lib"})  # some refuse urllib's own
+        try:
+            with urlopen(asked, timeout=SILENCE) as answer:
                 content = answer.read()
+        except (OSError, HTTPException) as error:
+            reason = str(error) or type(error).__name__
+        else:
             if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
                 return content
-    raise OSError(f"no mirror delivers {name}")
+    raise OSError(f"no mirror delivers {name}: {reason}")
