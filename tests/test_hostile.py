@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import random
+import shutil
 import string
 import struct
 import subprocess
@@ -54,6 +55,13 @@ def rng(request):
 @pytest.fixture
 def few(digits, monkeypatch):
     monkeypatch.setattr(data, "load_digits", lambda: few_digits(digits, 60, 20))
+
+
+@pytest.fixture(autouse=True)
+def one_parser(monkeypatch):
+    """As it would be made anew for every one of the thousand commands."""
+    made = cli.parser()
+    monkeypatch.setattr(cli, "parser", lambda: made)
 
 
 def files(folder):
@@ -192,7 +200,8 @@ def resumed(digits, here, capsys, monkeypatch):
     """Status and complaint of the command that finds this checkpoint in `run`."""
     monkeypatch.setattr(cli, "load", lambda *_: few_digits(digits, 60, 20))
     monkeypatch.setitem(cli.RECIPES, "classic", QUICK)
-    monkeypatch.setattr(cli, "save_figure", lambda *_: None)  # drawing takes long
+    monkeypatch.setattr(cli.plots, "model_loss", lambda *_: None)  # drawing takes long
+    monkeypatch.setattr(cli, "save_figure", lambda *_: None)
     Path("run").mkdir()
 
     def resume(content):
@@ -331,8 +340,8 @@ def test_data_folders(tiny_mnist, few, here, capsys, rng, many, monkeypatch):
     served = tiny_mnist / "MNIST" / "raw"
     secret = here / "secret"
     secret.write_text("kept")
+    raw = Path("data", "MNIST", "raw")
     for number in range(many(150)):
-        raw = Path(f"data {number}", "MNIST", "raw")
         raw.mkdir(parents=True)
         damaged = False
         for path in served.glob("*.gz"):
@@ -355,11 +364,12 @@ def test_data_folders(tiny_mnist, few, here, capsys, rng, many, monkeypatch):
                 with open(target, "wb") as file:
                     file.truncate(10**11)  # of nothing: it takes no room
         words = ("train", "--dataset", rng.choice(["auto", "mnist"]), "--data", raw.parents[1])
-        status, _, said, new = answer(capsys, *words, "--out", f"out {number}")
+        status, _, said, new = answer(capsys, *words, "--out", "out")
         assert status == 2
         assert ("is damaged" in said[0] or "Can't read" in said[0]) == damaged, said
         assert {path.suffix for path in new} <= {""}  # unpacked files alone
         assert all(path.is_relative_to(here / raw) for path in new)
+        shutil.rmtree("data")
 
 
 # Bombs
