@@ -21,7 +21,7 @@ from backprop.personal import CLASS, personal_numbers
 from backprop.sheet import check_workbook
 
 PROJECT = Path(__file__).resolve().parents[1]
-STEPS = 20  # of these workbooks, so that they are small
+STEPS = 8  # of these workbooks, so that they are small
 WEIGHTS = tuple(f"w{k}" for k in range(1, 9))
 SYMBOLS = (*WEIGHTS, *UNITS, *ERRORS, *GRADIENTS)
 ALL = 6.0
@@ -120,7 +120,8 @@ def write(
                     page(name).write_formula(*spot, "=" + formula, number_format, value)
             before = cells
         name, *top = where(k, 0, SYMBOLS.index("E_total"))
-        lines.add_series({"values": [name, *top, *where(k, steps, SYMBOLS.index("E_total"))[1:]]})
+        end = where(k, max(steps, 20), SYMBOLS.index("E_total"))[1:]  # drawn as far as in class
+        lines.add_series({"values": [name, *top, *end]})
     if chart:
         page(first).insert_chart(0, 6, lines)
     book.close()
