@@ -23,6 +23,26 @@ def copy_of_the_project(folder):
     return folder
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with all that `build.make` makes, which takes seconds, and its names."""
+    folder = tmp_path_factory.mktemp("made")
+    return folder, build.make(folder)
+
+
+@pytest.fixture
+def made_once(made, monkeypatch):
+    """From here on `build.make` copies what it has made."""
+    folder, names = made
+
+    def make(root):
+        shutil.copytree(folder, root, dirs_exist_ok=True)
+        return [*names]
+
+    monkeypatch.setattr(build, "make", make)
+
+
+@pytest.mark.usefixtures("made_once")
 def test_what_is_committed_is_current(capsys):
     assert main(["--check"]) == 0
     assert sorted(capsys.readouterr().out.splitlines()) == sorted(
@@ -30,10 +50,9 @@ def test_what_is_committed_is_current(capsys):
     )
 
 
-def test_check_names_what_is_not_current(tmp_path, capsys, monkeypatch):
+@pytest.mark.usefixtures("made_once")
+def test_check_names_what_is_not_current(tmp_path, capsys):
     """A workbook at another rate, a picture by another program, a broken and a missing file."""
-    kept = (build.DIAGRAM, "images/backprop_error_curves.png", "images/backprop_larger_rates.png")
-    monkeypatch.setattr(build, "PICTURES", {name: build.PICTURES[name] for name in kept})
     folder = copy_of_the_project(tmp_path)
     workbook.build(folder / build.WORKBOOK, folder / build.DIAGRAM, rate=0.8)
     plots.network_diagram().savefig(folder / build.DIAGRAM)
@@ -106,6 +125,7 @@ def edit_workbook(path, part, old, new):
             copy.writestr(name, text)
 
 
+@pytest.mark.usefixtures("made_once")
 def test_build_makes_every_file_and_they_are_current(tmp_path, capsys):
     if not office.program():
         pytest.skip("LibreOffice is not installed, so nothing can take pictures of the sheets")
