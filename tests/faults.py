@@ -120,7 +120,7 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
     rng = random.Random(args.seed)
-    dataset = few_digits(load("digits"), 100, 20)
+    dataset = few_digits(load("digits"), 60, 20)
 
     reference = args.folder / "reference"
     began = time.perf_counter()
