@@ -150,17 +150,17 @@ def test_blank_paper_shows_no_digit(tmp_path):
 
 @pytest.mark.parametrize("ink", [20, 250])
 @pytest.mark.parametrize("bar", [0, 128, 255])
-@pytest.mark.parametrize("sides", [(0,), (2,), (1, 3), (0, 1, 2), (0, 1, 2, 3)])
-def test_bars_along_the_edge_change_nothing(sides, bar, ink, tmp_path):
+def test_bars_along_the_edge_change_nothing(bar, ink, tmp_path):
     paper = 270 - ink - (60 if bar == 270 - ink else 0)  # so that a bar is seen at all
     clean = draw(5, (300, 360), 22, ink=(ink,) * 3, paper=(paper,) * 3)
     expected = read(clean, tmp_path / "clean.png").float()
-    for width in (2, 30):
-        framed = np.array(clean)
-        for side in sides:
-            np.rot90(framed, side)[:width] = bar
-        seen = read(Image.fromarray(framed), tmp_path / "framed.png").float()
-        assert (seen - expected).abs().mean() < 3, width
+    for sides in [(0,), (2,), (1, 3), (0, 1, 2), (0, 1, 2, 3)]:
+        for width in (2, 30):
+            framed = np.array(clean)
+            for side in sides:
+                np.rot90(framed, side)[:width] = bar
+            seen = read(Image.fromarray(framed), tmp_path / "framed.png").float()
+            assert (seen - expected).abs().mean() < 3, (sides, width)
 
 
 @pytest.mark.parametrize(
