@@ -35,7 +35,7 @@ def mirror(tiny_mnist, monkeypatch):
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Handler, directory=raw)
     ) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
         monkeypatch.setattr(MNIST, "mirrors", [f"{address}elsewhere/", address])
         yield raw
@@ -97,7 +97,7 @@ def bad_mirror(mirror, monkeypatch):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setattr(
             MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/", MNIST.mirrors[-1]]
         )

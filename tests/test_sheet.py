@@ -343,7 +343,7 @@ def test_nothing_is_fetched_nothing_is_run_and_the_rest_is_graded(tmp_path, caps
             asked.append(self.path)
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"
     path = write(tmp_path / "w.xlsx", columns)
     book = openpyxl.load_workbook(path)
