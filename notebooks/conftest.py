@@ -1,6 +1,6 @@
 """Under pytest the notebooks run small, on data that is everywhere, in this very environment.
 
-Set S4_DATASET and S4_EPOCHS yourself to run them large.
+Set S4_DATASET, S4_EPOCHS and S4_IMAGES yourself to run them large.
 """
 
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 collect_ignore = ["assignment"]  # tests/test_assignment.py runs these, as nbgrader does
 
-SMALL = {"S4_DATASET": "digits", "S4_EPOCHS": "1", "S4_SLIDERS": "no"}
+SMALL = {"S4_DATASET": "digits", "S4_EPOCHS": "1", "S4_IMAGES": "200", "S4_SLIDERS": "no"}
 
 for name, value in SMALL.items():
     os.environ.setdefault(name, value)

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def plain_parameters(monkeypatch):
     """Notebooks in the same session get theirs from the environment (notebooks/conftest.py)."""
-    for name in ("RECIPE", "DATASET", "EPOCHS", "SEED", "SLIDERS"):
+    for name in ("RECIPE", "DATASET", "EPOCHS", "SEED", "SLIDERS", "IMAGES"):
         monkeypatch.delenv(f"S4_{name}", raising=False)
 
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,12 +22,10 @@ from backprop.personal import personal_numbers
 from tests.mistakes import part1_backpropagation, part2_network
 from tests.test_sheet import rows, write
 
-pytest.importorskip("nbgrader")
-import nbclient
+if find_spec("nbgrader") is None:
+    pytest.skip("needs nbgrader", allow_module_level=True)
+import nbclient  # nbgrader itself takes a second, and is imported where it is needed
 import nbformat
-from nbgrader.api import Gradebook
-from nbgrader.utils import determine_grade
-from nbgrader.validator import Validator
 
 PROJECT = Path(__file__).resolve().parents[1]
 ASSIGNMENT = PROJECT / "notebooks/assignment"
@@ -178,6 +177,8 @@ def test_the_releases_run_alone_in_an_empty_folder_without_nbgrader(origin, tmp_
 
     In one kernel, so that torch is imported once: each forgets the names of the one before.
     """
+    from nbgrader.utils import determine_grade
+
     (tmp_path / "without/nbgrader").mkdir(parents=True)
     (tmp_path / "without/nbgrader/__init__.py").write_text("raise ImportError")
     alone = tmp_path / "alone"
@@ -316,11 +317,14 @@ def with_mistakes(planted):
 @pytest.fixture(scope="module")
 def graded(course):
     """What each command said, release to grades; and {student: {stem: {grade_id: points}}}."""
+    from nbgrader.api import Gradebook
+
+    autograde = "autograde session4 --force --Execute.shutdown_kernel=immediate"  # waits for none
     commands = {
         "release": "generate_assignment session4 --create",
         "validate": f"validate release/session4/{PART1}.ipynb",
-        "autograde": "autograde session4 --force --CourseDirectory.student_id_exclude=hangs",
-        "hangs": "autograde session4 --student=hangs --Execute.timeout=6",
+        "autograde": f"{autograde} --CourseDirectory.student_id_exclude=hangs",
+        "hangs": f"{autograde} --student=hangs --Execute.timeout=6",
         "feedback": "generate_feedback session4",
         "export": "export --to=grades.csv",
     }
@@ -417,6 +421,8 @@ def test_feedback_and_grades_come_out(course, graded):
 
 @each
 def test_nothing_is_missing_in_the_solution(course, graded, stem):
+    from nbgrader.validator import Validator
+
     autograded = course / f"autograded/solution/session4/{stem}.ipynb"
     assert Validator(preprocessors=[]).validate(str(autograded)) == {}
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import asdict, replace
 from itertools import chain, islice, repeat
 from operator import itemgetter
@@ -193,6 +194,7 @@ def rerun(
 ) -> dict[str, list[dict]]:
     """An experiment on fewer images and with fewer epochs, to see how it goes; nothing is kept."""
     total = len(dataset.train[1])
+    images = int(os.environ.get("S4_IMAGES") or images)
     images = min(images, total - round(HELD_OUT * total))
     results = {}
     for label, variant in EXPERIMENTS[name].variants.items():
