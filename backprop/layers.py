@@ -167,13 +167,14 @@ def max_pool_backward(dy, x):
     return dx
 
 
-def global_average_pool_forward(x):
-    """The mean of every map: (N, C, H, W) to (N, C, 1, 1)."""
-    return x.mean((2, 3), keepdims=True)
+def global_average_pool_forward(x, keepdims=True):
+    """The mean of every map: (N, C, H, W) to (N, C, 1, 1), or to (N, C)."""
+    return x.mean((2, 3), keepdims=keepdims)
 
 
-def global_average_pool_backward(dy, x):
+def global_average_pool_backward(dy, x, keepdims=True):
     """y = Σ x / (H · W), so every pixel gets the same share: dx = dy / (H · W)."""
+    dy = dy.reshape(*x.shape[:2], 1, 1)
     return np.broadcast_to(dy / x[0, 0].size, x.shape)
 
 

@@ -210,8 +210,11 @@ def average(node, x):
     """Over the whole map, it is global average pooling."""
     shape = shape_of(x)
     size = getattr(node, "_saved_kernel_size", shape[2:])
-    whole = (size, shape_of(node)) == (shape[2:], (*shape[:2], 1, 1))
-    return ("global_average_pool", (x,), {}) if whole else None
+    over = {dim % 4 for dim in getattr(node, "_saved_dim", (2, 3))}
+    whole = (len(shape), size, over) == (4, shape[2:], {2, 3})
+    if not whole or shape_of(node) not in ((*shape[:2], 1, 1), shape[:2]):
+        return None
+    return "global_average_pool", (x,), {"keepdims": (len(shape_of(node)) == 4, True)}
 
 
 def reshape(node, x):
