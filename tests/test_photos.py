@@ -40,24 +40,24 @@ def phone_photo(digit):
 
 
 def red_on_nothing(digit):
-    return draw(digit, (300, 400), 26, ink=(200, 30, 30, 255), paper=(0, 0, 0, 0))
+    return draw(digit, (210, 280), 18, ink=(200, 30, 30, 255), paper=(0, 0, 0, 0))
 
 
 def white_on_nothing(digit):
-    return draw(digit, (300, 400), 26, ink=(255, 255, 255, 255), paper=(0, 0, 0, 0))
+    return draw(digit, (210, 280), 18, ink=(255, 255, 255, 255), paper=(0, 0, 0, 0))
 
 
 def sixteen_bit_scan(digit):
-    grey = np.asarray(draw(digit, (300, 400), 24).convert("L")).astype(np.uint16) * 257
+    grey = np.asarray(draw(digit, (210, 280), 17).convert("L")).astype(np.uint16) * 257
     return Image.fromarray(grey)
 
 
 def palette(digit):
-    return draw(digit, (300, 400), 24, ink=(0, 90, 0), paper=(255, 240, 200)).convert("P")
+    return draw(digit, (210, 280), 17, ink=(0, 90, 0), paper=(255, 240, 200)).convert("P")
 
 
 def black_and_white(digit):
-    return draw(digit, (300, 400), 24).convert("1")
+    return draw(digit, (210, 280), 17).convert("1")
 
 
 def stamp_sized(digit):
@@ -152,10 +152,10 @@ def test_blank_paper_shows_no_digit(tmp_path):
 @pytest.mark.parametrize("bar", [0, 128, 255])
 def test_bars_along_the_edge_change_nothing(bar, ink, tmp_path):
     paper = 270 - ink - (60 if bar == 270 - ink else 0)  # so that a bar is seen at all
-    clean = draw(5, (300, 360), 22, ink=(ink,) * 3, paper=(paper,) * 3)
+    clean = draw(5, (200, 240), 15, ink=(ink,) * 3, paper=(paper,) * 3)
     expected = read(clean, tmp_path / "clean.png").float()
     for sides in [(0,), (2,), (1, 3), (0, 1, 2), (0, 1, 2, 3)]:
-        for width in (2, 30):
+        for width in (2, 20):
             framed = np.array(clean)
             for side in sides:
                 np.rot90(framed, side)[:width] = bar
