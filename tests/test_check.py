@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shutil
 import sys
 from dataclasses import asdict, replace
@@ -253,6 +254,11 @@ def test_a_run_that_misses_one_thing(runs, line):
     assert found.startswith(line)
 
 
+def test_a_run_that_was_stopped_in_its_first_epoch_is_not_told_to_take_mnist():
+    lines = unmet(check_runs(Net, [history(epochs=0, planned=19)]))
+    assert [line.split(" ")[1] for line in lines] == ["seed", "too"]
+
+
 def test_a_run_on_the_digits_is_not_one_on_mnist():
     run = history(dataset="scikit-learn digits")
     run.epochs = [replace(one, test_correct=360, test_images=360) for one in run.epochs]
@@ -355,6 +361,14 @@ def test_weights_of_another_network_are_refused(saved, few):
 )
 def test_what_is_no_history_is_refused(saved, few, content):
     (saved / "history.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"holds no history of a run"):
+        check_assignment(Net, [saved], few)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_a_pipe_is_not_waited_for(saved, few):
+    (saved / "history.json").unlink()
+    os.mkfifo(saved / "history.json")
     with pytest.raises(UsageError, match=r"holds no history of a run"):
         check_assignment(Net, [saved], few)
 

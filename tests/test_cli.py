@@ -1,5 +1,6 @@
 """The command line, as a person meets it: what it prints, what it leaves, what it refuses."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -260,6 +261,14 @@ def test_as_a_program(here):
     program.stdout.close()
     assert program.stderr.read() == ""
     assert program.wait() == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_full_output_is_named(capsys, monkeypatch):
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:  # its end is refused, too
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main(["summary"]) == 2
+    assert capsys.readouterr().err == "Can't use the output: No space left on device.\n"
 
 
 def test_a_pipe_that_is_closed_early_is_no_mistake(capsys, monkeypatch):
