@@ -18,8 +18,7 @@ from backprop.record import record
 from backprop.tape import backward, forward
 from s4lib.data import DATASETS, load
 from s4lib.model import MNISTNet
-from s4lib.recipes import check_number
-from s4lib.runtime import Parser, UsageError
+from s4lib.runtime import Parser, UsageError, check_number
 
 LOSS_TOLERANCE = 1e-13
 GRADIENT_TOLERANCE = 1e-10

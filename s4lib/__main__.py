@@ -16,8 +16,8 @@ from s4lib.data import DATASETS, SHORT_NAMES, load, normalise
 from s4lib.model import MNISTNet
 from s4lib.photos import answer, read_digit, read_digits
 from s4lib.receptive_field import receptive_fields, table
-from s4lib.recipes import RECIPES, check_number
-from s4lib.runtime import Parser, UsageError
+from s4lib.recipes import RECIPES
+from s4lib.runtime import Parser, UsageError, check_number
 from s4lib.runtime.checkpoint import SHIPPED_WEIGHTS, atomic_write, load_weights, make_dir
 from s4lib.runtime.device import choose_device
 from s4lib.runtime.distributed import init_distributed, rank

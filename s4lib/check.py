@@ -137,8 +137,8 @@ def check_runs(network: Network, runs: Sequence[History]) -> list[Requirement]:
             lines.append(Requirement(False, text, "The same call of fit continues the run"))
 
     sets = sorted({(run.dataset, epoch.test_images) for run in runs for epoch in run.epochs})
-    text = " and ".join(f"{name} with {count:,} test images" for name, count in sets)
     if sets:
+        text = " and ".join(f"{name} with {count:,} test images" for name, count in sets)
         advice = 'Take all of MNIST: load("mnist")'
         lines.append(Requirement(sets == [WHOLE], f"data: {text}", advice))
     return [*lines, check_accuracy(runs)]

@@ -10,21 +10,12 @@ import torch
 
 from s4lib.augment import random_affine
 from s4lib.data import DATASETS
-from s4lib.runtime import UsageError, check_choice
+from s4lib.runtime import UsageError, check_choice, check_number
 
 
 def number(low: float, high: float = math.inf, **default):
     """A field for numbers in that range."""
     return field(metadata={"limits": (low, high)}, **default)
-
-
-def check_number(name: str, value, kind: type, low: float, high: float = math.inf) -> None:
-    """Raises UsageError unless `value` is a number of that kind in that range."""
-    types = (int,) if kind is int else (int, float)
-    if type(value) not in types or not low <= value <= high or value == math.inf:
-        what = "a whole number" if kind is int else "a number"
-        to = f"from {low} on" if high == math.inf else f"from {low} to {high}"
-        raise UsageError(f"{name} must be {what} {to}, not {value!r}.")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from s4lib.data import Batches, Dataset
 from s4lib.history import Epoch, History
 from s4lib.model import MNISTNet, pool_before_relu
 from s4lib.optim import make_average, make_optimizer, make_schedule
-from s4lib.recipes import Recipe, check_number
-from s4lib.runtime import UsageError, distributed
+from s4lib.recipes import Recipe
+from s4lib.runtime import UsageError, check_number, distributed
 from s4lib.runtime.checkpoint import resumable
 from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision, keep_freed_memory
 from s4lib.runtime.progress import progress

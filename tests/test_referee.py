@@ -1,7 +1,6 @@
 """Networks by hand against PyTorch: every tensor, every step, refusals, and the commands."""
 
 import re
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from backprop.tape import backward, forward
 from s4lib import UsageError
 from s4lib.data import load
 from s4lib.model import MNISTNet
+from tests.faults import few_digits
 
 README = Path(__file__).parents[1] / "backprop" / "README.md"
 
@@ -396,8 +396,8 @@ def test_one_sgd_step_equals_pytorchs(batch):
 
 def test_eight_steps_stay_with_pytorch(digits, monkeypatch):
     monkeypatch.setattr(train, "BATCH_SIZE", 8)
-    few, net = replace(digits, train=tuple(part[:64] for part in digits.train)), fresh_net()
-    batches = train.training_batches(few, epochs=1, seed=0)
+    net = fresh_net()
+    batches = train.training_batches(few_digits(digits, 64), epochs=1, seed=0)
     weights, losses = train.train_by_hand(net, batches)
     expected = train.train_by_autograd(net, batches)
     assert len(losses) == 8
@@ -406,7 +406,7 @@ def test_eight_steps_stay_with_pytorch(digits, monkeypatch):
         if tensor.is_floating_point():
             np.testing.assert_allclose(weights[name], tensor, rtol=0, atol=1e-9, err_msg=name)
 
-    few = replace(digits, test=tuple(tensor[:40] for tensor in digits.test))
+    few = few_digits(digits, test=40)
     images = few.normalise(few.test[0].float()).double()
     right = (net.eval()(images).argmax(1) == few.test[1]).double().mean().item()
     assert train.accuracy(net, weights, few) == pytest.approx(100 * right)

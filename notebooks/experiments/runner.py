@@ -43,7 +43,7 @@ def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> 
     """
     device = choose_device(device)
     data, aside = parts(variant, dataset.to(device))
-    updates = variant.updates or variant.epochs * max(1, variant.images // variant.batch_size)
+    updates = variant.updates or variant.epochs * steps_per_epoch(variant)
     model, losses, early = nn.Identity(), [], {}
 
     def make() -> nn.Module:
@@ -89,6 +89,10 @@ def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> 
     return result
 
 
+def steps_per_epoch(variant: Variant) -> int:
+    return max(1, variant.images // variant.batch_size)
+
+
 def accuracy(model: nn.Module, data: Dataset, pairs: Pairs) -> float:
     """Per cent of these images predicted correctly, tested as everywhere: in fp32."""
     return 100 * evaluate(model, replace(data, test=pairs))[1] / len(pairs[1])
@@ -96,7 +100,7 @@ def accuracy(model: nn.Module, data: Dataset, pairs: Pairs) -> float:
 
 def train_by_fit(make, variant, data, updates, seed, device, on_batch) -> None:
     """As CLASSIC does, in so many updates: lr falls after the same shares of them."""
-    steps = max(1, variant.images // variant.batch_size)  # of an epoch
+    steps = steps_per_epoch(variant)
     recipe = replace(
         CLASSIC,
         epochs=-(-updates // steps),

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from s4lib.runtime import UsageError
-from s4lib.runtime.distributed import per_rank, rank
+from s4lib.runtime.distributed import per_rank, rank, world_size
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights.pt"
 LARGEST = 2**30  # bytes of a file that is read; a checkpoint of MNISTNet has half a million
@@ -177,7 +177,8 @@ class Run:
         self.result = result  # the network that is tested, and whose weights are for everyone
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.writes = folder is not None and rank() == 0
-        self.config = json.dumps(identify(parts["model"], dataset, history))
+        compared = folder is not None or world_size() > 1
+        self.config = json.dumps(identify(parts["model"], dataset, history) if compared else {})
 
     def resume(self) -> None:
         for left in self.folder.glob("*.part"):  # by a killed process

@@ -47,7 +47,7 @@ def read_checked(path: Path, md5: str) -> bytes:
     if not path.exists():
         return b""
     content = read(path)
-    if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+    if not is_whole(content, md5):
         raise UsageError(
             f"{path} is damaged: its checksum is not MNIST's.\n"
             "Delete it and run again: it will be unpacked or downloaded afresh."
@@ -55,17 +55,21 @@ def read_checked(path: Path, md5: str) -> bytes:
     return content
 
 
+def is_whole(content: bytes, md5: str) -> bool:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest() == md5
+
+
 def download(mirrors: list[str], name: str, md5: str) -> bytes:
     """A file from the first mirror that delivers it whole. Raises OSError if none does."""
-    reason = "its checksum is not MNIST's"
+    reason = "none is known"
     for mirror in mirrors:
         asked = Request(mirror + name, headers={"User-Agent": "s4lib"})  # some refuse urllib's own
         try:
             with urlopen(asked, timeout=SILENCE) as answer:
                 content = answer.read()
+            if is_whole(content, md5):
+                return content
+            reason = "its checksum is not MNIST's"
         except (OSError, HTTPException) as error:
             reason = str(error) or type(error).__name__
-        else:
-            if hashlib.md5(content, usedforsecurity=False).hexdigest() == md5:
-                return content
     raise OSError(f"no mirror delivers {name}: {reason}")
