@@ -1,12 +1,9 @@
-"""`python -m backprop` builds workbook, playground and pictures; `--check` only compares.
-
-`python -m backprop check sheet.xlsx` grades a student's workbook.
-"""
+"""`python -m backprop` builds workbook, playground and pictures; `--check` only compares."""
 
 import sys
 from pathlib import Path
 
-from backprop import build, sheet
+from backprop import build
 from s4lib.runtime import Parser
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -14,9 +11,6 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 def main(arguments: list[str] | None = None, folder: Path = PROJECT) -> int:
     """Run the command; 0 if all is well, 1 if a file is not current, 2 for a user's mistake."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["check"]:
-        return sheet.main(arguments[1:])
     parser = Parser(prog="python -m backprop", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only tell if the files are current")
     chosen = parser.parse_args(arguments)

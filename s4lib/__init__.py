@@ -1,6 +1,5 @@
 """The companion library of Session 4: trains a network, any network, to read handwritten digits."""
 
-from s4lib.check import check_assignment
 from s4lib.data import Dataset, load
 from s4lib.history import History
 from s4lib.model import MNISTNet

@@ -1,9 +1,7 @@
 """`python -m s4lib`: train the network, test it, show it digits."""
 
 import io
-import os
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -11,20 +9,17 @@ import torch
 from torchsummary import summary as print_summary
 
 from s4lib import history, plots
-from s4lib.check import check_assignment, finished_run
 from s4lib.data import DATASETS, SHORT_NAMES, load, normalise
 from s4lib.model import MNISTNet
 from s4lib.photos import answer, read_digit, read_digits
 from s4lib.receptive_field import receptive_fields, table
 from s4lib.recipes import RECIPES
-from s4lib.runtime import Parser, UsageError, check_number
+from s4lib.runs import seeds_and_folders
+from s4lib.runtime import INTERRUPTED, Parser, UsageError, run_command
 from s4lib.runtime.checkpoint import SHIPPED_WEIGHTS, atomic_write, load_weights, make_dir
 from s4lib.runtime.device import choose_device
 from s4lib.runtime.distributed import init_distributed, rank
-from s4lib.runtime.source import errors_of, import_network
 from s4lib.train import fit, predict
-
-INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
 
 # FAST does without dropout: it costs accuracy (the ladder in the README).
 NETWORKS = {
@@ -44,7 +39,8 @@ def train(args) -> int:
             recipe = recipe.adjusted(epochs=20, hard_share=1)  # of few images
         recipe = recipe.adjusted(epochs=args.epochs, batch_size=args.batch_size, lr=args.lr)
         runs = []
-        for seed, out in seeds_and_folders(args, f"{recipe.name}-{kind}"):
+        name = f"{recipe.name}-{kind}"
+        for seed, out in seeds_and_folders(args.seed, args.seeds, args.out, Path("runs"), name):
             _, run = fit(NETWORKS[recipe.name], dataset, recipe, seed, str(device), out)
             if rank() == 0 and run.epochs:
                 save_figure(plots.model_loss([run]), out / "modelloss.png")
@@ -115,31 +111,6 @@ def summary(_) -> int:
     return 0
 
 
-def check(args) -> int:
-    path, network = import_network(args.network)
-    dataset = load(args.dataset, args.data)
-    recipe = RECIPES[args.recipe or "best"]
-    kind = SHORT_NAMES[dataset.name]
-    folders = []
-    with errors_of(path):
-        for seed, out in seeds_and_folders(args, f"{recipe.name}-{kind}", path.stem):
-            _, run = finished_run(network, dataset, recipe, seed, args.device, out)
-            if len(run.epochs) < run.recipe["epochs"]:
-                print("The same command continues the run.")
-                return INTERRUPTED
-            folders.append(out)
-        return 0 if check_assignment(network, folders, dataset) else 1
-
-
-def seeds_and_folders(args, name: str, *below: str) -> Iterator[tuple[int, Path]]:
-    """Each seed that is asked for, and the folder of its run."""
-    if args.seeds is not None:
-        check_number("--seeds", args.seeds, int, 1)
-    for seed in range(args.seeds) if args.seeds else [args.seed]:
-        out = (args.out or Path("runs", *below)) / f"{name}-{seed}"
-        yield seed, args.out if args.out and not args.seeds else out
-
-
 def save_figure(figure, path: Path) -> None:
     """As a PNG, and print where it is."""
     buffer = io.BytesIO()
@@ -150,11 +121,8 @@ def save_figure(figure, path: Path) -> None:
 
 OPTIONS = {
     "images": {"type": Path, "nargs": "+", "metavar": "IMAGE"},
-    "network": {"metavar": "FILE.py[:Name]", "help": "where the network is defined, and the class "
-                "or function without arguments that makes it; the file is executed: check only "
-                "what you would run yourself"},
-    "--recipe": {"choices": RECIPES, "help": "hyperparameters (train: fast, on the digits 20 "
-                 "epochs of it; check: best)"},
+    "--recipe": {"choices": RECIPES, "help": "hyperparameters (fast, on the "
+                 "digits 20 epochs of it)"},
     "--dataset": {"choices": DATASETS, "default": "auto", "help": "mnist; digits, which come with "
                   "scikit-learn; or auto: MNIST if it can be had (auto)"},
     "--data": {"type": Path, "help": "folder of MNIST ($S4_DATA, else ./data)"},
@@ -179,9 +147,6 @@ COMMANDS = {
                  "--weights --dataset --data --device --out"),
     "predict": (read, "read photos, scans or drawings of digits: PNG, JPEG, BMP, GIF, WebP, TIFF",
                 "images --many --weights --show --out"),
-    "check": (check, "say whether a network of yours meets the assignment: execute FILE.py, train, "
-              "or find a finished run in the folder, and test its weights",
-              "network --recipe --dataset --data --device --seed --seeds --out"),
     "summary": (summary, "print the network's layers, parameters and receptive fields", ""),
 }  # fmt: skip
 
@@ -198,25 +163,7 @@ def parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
-    try:
-        status = args.run(args)
-        sys.stdout.flush()  # a pipe that nobody reads any more is noticed here, not at the exit
-        return status
-    except UsageError as error:
-        print(error, file=sys.stderr)
-    except BrokenPipeError:  # as in `summary | head`: nobody reads on, and nothing is wrong
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        what = error.filename or "the output"
-        print(f"Can't use {what}: {error.strerror or error}.", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return INTERRUPTED
-    return 2
+    return run_command(parser(), argv)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,15 @@ hypothesis.settings.register_profile("patient", deadline=None)  # other work may
 hypothesis.settings.load_profile("patient")
 
 # torch is imported below, where it is needed: the process that only hands out tests never does.
-LONGEST = ["assignment", "playground", "notebooks", "sheet", "hostile", "processes", "cli"]
+LONGEST = [
+    "assignment",
+    "playground",
+    "notebooks",
+    "student_workbook",
+    "hostile",
+    "processes",
+    "cli",
+]
 
 
 def pytest_addoption(parser):

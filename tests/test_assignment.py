@@ -1,7 +1,7 @@
 """The assignment as a course lives it, with nbgrader itself: released, handed in, graded, returned.
 
 Every notebook in `source/` takes part, and the first also with the mistakes that `tests/mistakes/`
-plants in it; test_assignment_checks.py makes those of the others.
+plants in it; test_part2_part3.py makes those of the others.
 """
 
 import ast
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from backprop.personal import personal_numbers
+from notebooks.assignment.personal import personal_numbers
 from tests.mistakes import part1_backpropagation, part2_network
-from tests.test_sheet import rows, write
+from tests.test_student_workbook import rows, write
 
 if find_spec("nbgrader") is None:
     pytest.skip("needs nbgrader", allow_module_level=True)

@@ -2,6 +2,10 @@
 
 import argparse
 import math
+import os
+import sys
+
+INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
 
 
 class UsageError(ValueError):
@@ -32,3 +36,26 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}\n")
+
+
+def run_command(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
+    """Parse the command line and call `run(args)`; the exit status, 2 for a user's mistake."""
+    args = parser.parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+    try:
+        status = args.run(args)
+        sys.stdout.flush()  # a pipe that nobody reads any more is noticed here, not at the exit
+        return status
+    except UsageError as error:
+        print(error, file=sys.stderr)
+    except BrokenPipeError:  # as in `summary | head`: nobody reads on, and nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        what = error.filename or "the output"
+        print(f"Can't use {what}: {error.strerror or error}.", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return INTERRUPTED
+    return 2

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from backprop import checks, network, slips
-from backprop.checks import AnswerError, compare
-from backprop.personal import CLASS, personal_numbers
-from backprop.slips import pass_back, pass_forward
+from backprop import network
+from notebooks.assignment import part1, slips
+from notebooks.assignment.compare import AnswerError, compare, numbers
+from notebooks.assignment.personal import CLASS, personal_numbers
+from notebooks.assignment.slips import pass_back, pass_forward
 from s4lib.runtime import UsageError
 from tests.mistakes.part1_backpropagation import MISTAKES
 
@@ -88,7 +89,7 @@ def test_what_is_no_student_number_is_refused(senseless):
 def test_the_derivation_without_a_slip_is_autograd_s(student, with_biases):
     numbers = personal_numbers(student)
     i, t, w = (torch.tensor(part, dtype=torch.float64) for part in numbers)
-    biases = checks.BIASES if with_biases else (0.0, 0.0)
+    biases = part1.BIASES if with_biases else (0.0, 0.0)
     w.requires_grad_()
     b = torch.tensor(biases, dtype=torch.float64, requires_grad=True)
     a_h = torch.sigmoid(w[:4].view(2, 2) @ i + b[0])
@@ -138,20 +139,20 @@ def by_differences(inputs, targets, weights):
 @settings(max_examples=20)
 def test_a_right_answer_by_another_route_passes(route, student):
     with contextlib.redirect_stdout(io.StringIO()):
-        checks.check_hidden_gradients(lambda *numbers: route(*numbers)[:4], student)
-        checks.check_output_gradients(lambda *numbers: route(*numbers)[4:8], student)
-        checks.check_update(
+        part1.check_hidden_gradients(lambda *numbers: route(*numbers)[:4], student)
+        part1.check_output_gradients(lambda *numbers: route(*numbers)[4:8], student)
+        part1.check_update(
             lambda *n: np.subtract(n[2], n[3] * np.asarray(route(*n[:3]))[:8]), student
         )
 
 
 def test_other_routes_through_the_other_exercises(capsys):
-    checks.check_bias_gradients(lambda *numbers: by_matrices(*numbers)[8:])
-    checks.check_batch_gradients(
+    part1.check_bias_gradients(lambda *numbers: by_matrices(*numbers)[8:])
+    part1.check_batch_gradients(
         lambda i, t, w: [gradient.mean() for gradient in network.gradients(i.T, t.T, w)]
     )
-    checks.check_train(lambda i, t, w, rate, n: network.train(rate, n, i, t, w)["E_total"])
-    checks.check_forward(lambda i, w, b=(0, 0): torch.tensor(network.forward(i, w, b)))
+    part1.check_train(lambda i, t, w, rate, n: network.train(rate, n, i, t, w)["E_total"])
+    part1.check_forward(lambda i, w, b=(0, 0): torch.tensor(network.forward(i, w, b)))
     assert capsys.readouterr().out.count("✓ right") == 4
 
 
@@ -160,7 +161,7 @@ def test_an_answer_may_carry_gradients():
     torch.set_warn_always(True)
     try:
         answer = torch.tensor([0.5, 0.25], requires_grad=True)
-        assert checks.numbers(None, answer, ["a", "b"]) == [0.5, 0.25]
+        assert numbers(None, answer, ["a", "b"]) == [0.5, 0.25]
     finally:
         torch.set_warn_always(False)
 
@@ -210,7 +211,7 @@ def test_every_hint_is_planted():
 def test_the_readme_shows_what_a_check_prints(capsys):
     readme = (SOURCE.parents[1] / "README.md").read_text()
     with pytest.raises(AnswerError) as caught:
-        checks.check_hidden_gradients(lambda *numbers: pass_back(*numbers, back="5678")[:4])
+        part1.check_hidden_gradients(lambda *numbers: pass_back(*numbers, back="5678")[:4])
     assert f"```\n{capsys.readouterr().out}{caught.value}\n```" in readme
 
 
@@ -236,7 +237,7 @@ def test_what_is_no_answer_is_refused_in_one_line(answer):
         return answer
 
     with pytest.raises(AnswerError, match="output_gradients should return 4 numbers") as caught:
-        checks.check_output_gradients(output_gradients)
+        part1.check_output_gradients(output_gradients)
     assert "\n" not in str(caught.value)
 
 
@@ -246,7 +247,7 @@ def test_warnings_do_not_reach_stderr(capfd):
         warnings.warn("this would cost all points", stacklevel=1)
         return network.forward(inputs, weights, biases)
 
-    checks.check_forward(forward)
+    part1.check_forward(forward)
     said = capfd.readouterr()
     assert said.err == ""
     assert "✓ right" in said.out
@@ -254,7 +255,7 @@ def test_warnings_do_not_reach_stderr(capfd):
 
 def test_every_wrong_answer_is_named_that_is_another_s_value():
     with pytest.raises(AnswerError, match=r"E2, E_total: this is the value of E1$"):
-        checks.check_errors(lambda *numbers: (network.errors(*numbers)[0],) * 3)
+        part1.check_errors(lambda *numbers: (network.errors(*numbers)[0],) * 3)
 
 
 @pytest.mark.parametrize(("label", "right"), [("{:g}", True), ("η = {:.2f}", True), ("1{}", False)])
@@ -269,14 +270,14 @@ def test_a_rate_is_named_by_a_number_of_its_size(label, right):
         return figure
 
     if right:
-        checks.check_graph(graph)
+        part1.check_graph(graph)
     else:
         with pytest.raises(AnswerError, match=r"lacks words that say which is 0\.1, 0\.2"):
-            checks.check_graph(graph)
+            part1.check_graph(graph)
 
 
 def test_no_graph_is_no_graph():
     with pytest.raises(AnswerError, match="should return a Figure, but returned None"):
-        checks.check_graph(lambda curves: None)
+        part1.check_graph(lambda curves: None)
     with pytest.raises(AnswerError, match=r"lacks the curves of 0\.1, 0\.2"):
-        checks.check_graph(lambda curves: Figure())
+        part1.check_graph(lambda curves: Figure())

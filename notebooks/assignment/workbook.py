@@ -1,4 +1,4 @@
-"""Grade a student's workbook, whatever its layout: `python -m backprop check sheet.xlsx`.
+"""Grade a student's workbook, whatever its layout.
 
 Every number that is asked for is looked for by its value, in all cells of all sheets. Then the
 inputs, targets and weights are changed, LibreOffice calculates both versions, and what does not
@@ -24,8 +24,8 @@ from openpyxl.utils import get_column_letter, range_boundaries
 from backprop import network, office
 from backprop.formulas import label
 from backprop.network import ERRORS, GRADIENTS, RATES, UNITS
-from backprop.personal import CLASS, Numbers, personal_numbers
-from backprop.slips import GRADIENT_SLIPS, pass_back
+from notebooks.assignment.personal import CLASS, Numbers, personal_numbers
+from notebooks.assignment.slips import GRADIENT_SLIPS, pass_back
 
 POINTS = {"forward pass": 1.0, "errors": 0.5, "gradients": 2.0, "trainings": 1.5, "chart": 1.0}
 STEPS = 50  # of a training, at least
@@ -280,19 +280,3 @@ def curves_drawn(path: Path) -> int:
             return 0
 
     return sum(length(reference) >= 20 for reference in drawn)
-
-
-def main(arguments: list[str]) -> int:
-    """`python -m backprop check`: 0 for a workbook with all points, 1 for another, 2 for none."""
-    from s4lib.runtime import Parser  # late: notebooks do without it, and without PyTorch
-
-    parser = Parser(prog="python -m backprop check", description=__doc__.splitlines()[0])
-    parser.add_argument("workbook", type=Path, help="the student's .xlsx file")
-    parser.add_argument("--student", metavar="NUMBER", help="whose numbers (default: the class's)")
-    chosen = parser.parse_args(arguments)
-    try:
-        lines, points = grade(chosen.workbook, personal_numbers(chosen.student))
-    except ValueError as problem:
-        parser.error(str(problem))
-    print(*lines, sep="\n")
-    return 0 if points == sum(POINTS.values()) else 1

@@ -13,10 +13,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from s4lib.data import Dataset, load
 from s4lib.history import GOAL, History
 from s4lib.receptive_field import Follower
-from s4lib.recipes import Recipe
-from s4lib.runtime import UsageError
-from s4lib.runtime.checkpoint import load_weights, read
-from s4lib.train import Network, evaluate, fit, identity, make_network
+from s4lib.runs import load_run, read_history
+from s4lib.train import Network, evaluate, identity, make_network
 
 PARAMETERS, EPOCHS = 20_000, 20  # there must be fewer
 LAST = 5  # epochs, in each of which `GOAL` must be reached
@@ -174,39 +172,3 @@ def check_weights(
     text = f"{folder}: the weights predict {correct:,} correctly, its history says {said:,}"
     advice = "Keep both files of one run together, and train a changed network anew"
     return Requirement(abs(correct - said) <= SLACK, text, advice)
-
-
-def finished_run(
-    network: Network, dataset: Dataset, recipe: Recipe, seed: int, device: str, folder: Path
-) -> tuple[nn.Module, History]:
-    """The finished run in `folder`, whatever its recipe; without one, `fit` makes or continues it.
-
-    Raises UsageError for a run of another network, and as `fit` does.
-    """
-    if (folder / "history.json").exists():
-        history = read_history(folder)
-        if len(history.epochs) == history.recipe["epochs"]:
-            return load_run(network, folder), history
-    return fit(network, dataset, recipe, seed, device, folder)
-
-
-def load_run(network: Network, folder: Path) -> nn.Module:
-    """The network with the weights in `folder`. Raises UsageError if they are another's."""
-    try:
-        return load_weights(copy.deepcopy(make_network(network)).cpu(), folder / "weights.pt")
-    except UsageError as error:
-        raise UsageError(f"{error}\nTo train anew, delete {folder}, or choose another.") from error
-
-
-def read_history(folder: str | Path) -> History:
-    """The history of the run in `folder`. Raises UsageError if there is none."""
-    try:
-        history = History.from_json(read(Path(folder, "history.json")).decode())
-        numbers = [history.seed, history.parameters, history.recipe["epochs"]]
-        for epoch in history.epochs:
-            numbers += epoch.epoch, epoch.test_correct, epoch.test_images or None
-        if not history.epochs or {*map(type, numbers)} != {int}:
-            raise ValueError
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UsageError(f"{folder} holds no history of a run. Train into it first.") from error
-    return history

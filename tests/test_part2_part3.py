@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import nn
 
-from backprop.checks import AnswerError
-from notebooks.assignment import checks
+from notebooks.assignment import part2, part3
+from notebooks.assignment.compare import AnswerError
 from s4lib import MNISTNet, UsageError, load
 from tests.mistakes import part2_network, part3_experiment
 
@@ -90,7 +90,7 @@ class Modules(MNISTNet):
 
 def test_a_network_of_modules_and_a_function_that_makes_one_pass():
     for network in (Modules, Modules(), lambda: MNISTNet(0.02, 0.02)):
-        checks.check_network(network)
+        part2.check_network(network)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_network_of_modules_and_a_function_that_makes_one_pass():
 )
 def test_what_a_network_lacks_is_said(network, hint):
     with pytest.raises(AnswerError, match=hint):
-        checks.check_network(network)
+        part2.check_network(network)
 
 
 def test_receptive_fields_by_another_route():
@@ -117,11 +117,11 @@ def test_receptive_fields_by_another_route():
             sides.append(side)
         return np.array(sides)
 
-    checks.check_fields(fields)
+    part2.check_fields(fields)
 
 
 def test_by_hand_of_another_network():
-    checks.check_by_hand((3, 5, 6, 6, 10, 14, 16, 16, 24, 32, 40), MNISTNet)
+    part2.check_by_hand((3, 5, 6, 6, 10, 14, 16, 16, 24, 32, 40), MNISTNet)
 
 
 def train_with_cross_entropy(model, batches, optimizer):
@@ -154,7 +154,7 @@ def train_by_indexing(model, batches, optimizer):
 
 @pytest.mark.parametrize("train", [train_with_cross_entropy, train_by_indexing])
 def test_training_by_another_route(train):
-    checks.check_train_epoch(train)
+    part2.check_train_epoch(train)
 
 
 def test_testing_by_another_route():
@@ -164,7 +164,7 @@ def test_testing_by_another_route():
         log_probs = model.train(False)(images)
         return F.nll_loss(log_probs, labels), (log_probs.argmax(1) == labels).double().mean() * 100
 
-    checks.check_test(all_at_once)
+    part2.check_test(all_at_once)
 
 
 def test_what_is_written_to_stderr_is_not():
@@ -176,7 +176,7 @@ def test_what_is_written_to_stderr_is_not():
 
     said = io.StringIO()
     with contextlib.redirect_stderr(said):
-        checks.check_spread(noisy)
+        part3.check_spread(noisy)
     assert said.getvalue() == ""
 
 
@@ -185,7 +185,7 @@ def test_the_difference_by_scipy_pooled_or_welch_s(equal):
     def difference(ours, theirs):
         return stats.ttest_ind(ours, theirs, equal_var=equal).confidence_interval()
 
-    checks.check_difference(difference)
+    part3.check_difference(difference)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_the_difference_by_scipy_pooled_or_welch_s(equal):
 def test_any_images_may_be_held_out_but_none_twice(hold_out):
     last = hold_out(load("digits"), 10).test[1].shape != (10,)
     with pytest.raises(AnswerError) if last else contextlib.nullcontext():
-        checks.check_hold_out(hold_out)
+        part3.check_hold_out(hold_out)
 
 
 def test_an_experiment_that_calls_the_library_otherwise():
@@ -222,7 +222,7 @@ def test_an_experiment_that_calls_the_library_otherwise():
                 results[name].append(100 * last.test_correct / last.test_images)
         return results
 
-    checks.check_experiment(experiment)
+    part3.check_experiment(experiment)
 
 
 # The run
@@ -251,11 +251,11 @@ def change(folder, *numbers, **facts):
 
 
 def test_each_of_the_last_epochs_has_a_point(handed_in, capsys):
-    points = checks.check_run(network(), handed_in)
+    points = part2.check_run(network(), handed_in)
     assert (type(points), points) == (float, 5.0)
     assert "(MNIST is not at hand: what the weights give is not tested)" in capsys.readouterr().out
     change(handed_in, 9940, 9939, 9941, 9000)
-    assert checks.check_run(network(), str(handed_in)) == 3.0
+    assert part2.check_run(network(), str(handed_in)) == 3.0
     assert "✗ 90.00 % in epoch 16 of seed 0" in capsys.readouterr().out
 
 
@@ -268,20 +268,20 @@ def test_a_run_that_does_not_count(handed_in):
     ):
         change(handed_in, **facts)
         with pytest.raises(AnswerError, match=hint):
-            checks.check_run(network(), handed_in)
+            part2.check_run(network(), handed_in)
     shutil.rmtree(handed_in)
     with pytest.raises(UsageError, match="holds no history of a run"):
-        checks.check_run(network(), handed_in)
+        part2.check_run(network(), handed_in)
 
 
 def test_with_mnist_the_weights_are_tested(handed_in, mnist, monkeypatch):
-    monkeypatch.setattr(checks, "load", lambda _: mnist)
+    monkeypatch.setattr(part2, "load", lambda _: mnist)
     change(handed_in, 9970)
     with pytest.raises(AnswerError, match="predict 9,956 correctly, its history says 9,970"):
-        checks.check_run(network(), handed_in)
+        part2.check_run(network(), handed_in)
 
 
 def test_every_hint_is_planted():
     planted = [hint.removeprefix("✗ ").split("%: ")[-1] for *_, hint in MISTAKES]
-    for hint in (*checks.FIELD_SLIPS, *checks.TRAIN_SLIPS):
+    for hint in (*part2.FIELD_SLIPS, *part2.TRAIN_SLIPS):
         assert any(words in hint for words in planted), hint

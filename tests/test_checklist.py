@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import s4lib.check
-from s4lib import BEST, CLASSIC, History, UsageError, check_assignment, fit
-from s4lib import __main__ as cli
-from s4lib.check import check_network, check_runs, finished_run, read_history
+from notebooks.assignment import __main__ as cli
+from notebooks.assignment import checklist
+from notebooks.assignment.checklist import check_assignment, check_network, check_runs
+from s4lib import BEST, CLASSIC, History, UsageError, fit, runs
 from s4lib.history import Epoch
 from s4lib.recipes import RECIPES
+from s4lib.runs import finished_run, read_history
 from tests.faults import few_digits
 
 QUICK = replace(CLASSIC, epochs=2, batch_size=64)
@@ -374,7 +375,7 @@ def test_a_pipe_is_not_waited_for(saved, few):
 
 
 def test_a_finished_run_is_not_trained_again(saved, few, monkeypatch):
-    monkeypatch.setattr(s4lib.check, "fit", None)
+    monkeypatch.setattr(runs, "fit", None)
     model, run = finished_run(Net, few, BEST, 3, "cpu", saved)
     assert (run.seed, len(run.epochs)) == (0, 2)
     weights = torch.load(saved / "weights.pt", weights_only=True)
@@ -417,7 +418,7 @@ class Net(nn.Module):
 
 @pytest.fixture
 def command(here, few, monkeypatch, capsys):
-    """`python -m s4lib check`, on few digits and for two epochs, in an empty folder."""
+    """The command `check`, on few digits and for two epochs, in an empty folder."""
     monkeypatch.setattr(cli, "load", lambda *_: few)
     monkeypatch.setitem(RECIPES, "best", replace(QUICK, name="best"))
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -442,7 +443,7 @@ def test_the_command_trains_once_and_tests_after(command, monkeypatch):
     assert "✗ data: scikit-learn digits with 50 test images" in out
     for seed in (0, 1):
         assert f"✓ {Path('runs', 'net', f'best-digits-{seed}')}: the weights predict" in out
-    monkeypatch.setattr(s4lib.check, "fit", None)
+    monkeypatch.setattr(runs, "fit", None)
     assert "Epoch" not in command("net.py:Net", "--seeds", 2)[1]
     status, out, _ = command("net.py", "--out", Path("runs", "net", "best-digits-1"))
     assert (status, out.count("the weights predict")) == (1, 1)
@@ -453,12 +454,12 @@ def test_exit_status_0_only_if_all_is_met(command, few, monkeypatch):
     command("net.py", "--out", "run")
     run = read_history("run")
     claim = run.epochs[-1].test_correct
-    monkeypatch.setattr(s4lib.check, "WHOLE", ("MNIST", 50))
-    monkeypatch.setattr(s4lib.check, "LAST", 1)
-    monkeypatch.setattr(s4lib.check, "GOAL", 2.0 * claim)
+    monkeypatch.setattr(checklist, "WHOLE", ("MNIST", 50))
+    monkeypatch.setattr(checklist, "LAST", 1)
+    monkeypatch.setattr(checklist, "GOAL", 2.0 * claim)
     status, out, _ = command("net.py", "--out", "run")
     assert (status, "✗" in out) == (0, False)
-    monkeypatch.setattr(s4lib.check, "GOAL", 2.0 * claim + 0.1)
+    monkeypatch.setattr(checklist, "GOAL", 2.0 * claim + 0.1)
     assert command("net.py", "--out", "run")[0] == 1
 
 

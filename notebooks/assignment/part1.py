@@ -1,9 +1,9 @@
-"""The checks of the assignment: how far off an answer is, and probably why.
+"""The checks of part 1: how far off an answer is, and probably why.
 
 Students run them in their notebook, and graders run the same ones. Each compares what a student's
-function returns with `network.py`, for the student's numbers, the class's and others, and prints
-whether it is exactly or approximately equal, and the largest difference. What is wrong is then
-compared with what comes of the usual slips.
+function returns with `backprop.network`, for the student's numbers, the class's and others, and
+prints whether it is exactly or approximately equal, and the largest difference. What is wrong is
+then compared with what comes of the usual slips.
 """
 
 import re
@@ -12,7 +12,6 @@ import sys
 from contextlib import redirect_stderr
 from functools import partial
 from itertools import product
-from unittest.mock import patch
 
 import numpy as np
 from matplotlib.text import Text
@@ -20,8 +19,9 @@ from matplotlib.text import Text
 from backprop import network
 from backprop.formulas import label
 from backprop.network import ERRORS, GRADIENTS, UNITS, sigmoid
-from backprop.personal import Numbers, personal_numbers
-from backprop.slips import (
+from notebooks.assignment.compare import FOLLOWS, AnswerError, ask, compare
+from notebooks.assignment.personal import Numbers, personal_numbers
+from notebooks.assignment.slips import (
     BIAS_SLIPS,
     FORWARD_SLIPS,
     GRADIENT_SLIPS,
@@ -34,95 +34,6 @@ from backprop.slips import (
 BIASES = (0.35, 0.60)
 RATE, STEPS = 0.5, 5  # of the training that is checked
 BATCH = 6  # examples
-FOLLOWS = "this follows from what is wrong before it"
-
-
-class AnswerError(AssertionError):
-    """An answer that is not right yet. A notebook shows the text, without a traceback."""
-
-    def _render_traceback_(self):
-        return str(self).splitlines()
-
-
-# How an answer is compared
-
-
-def close(got, want) -> np.ndarray:
-    """Where numbers are equal, up to the rounding of float32 or of difference quotients."""
-    return np.isclose(got, want, rtol=1e-6, atol=1e-7)
-
-
-def compare(names, got, want, slips=None) -> None:
-    """Print a line for each of `names`; raise `AnswerError`, with hints, unless all are right.
-
-    `got`, `want` and each value of `slips`, {hint: what that slip gives}, are (trials, names). A
-    slip explains a number if it gives that number in every trial.
-    """
-    got, want = np.asarray(got, float), np.asarray(want, float)
-    wrong = ~close(got, want).all(axis=0)
-    width = max(len(name) for name in names)
-
-    print(f"{'':{width}}  exact  approximate  largest difference")
-    for k, name in enumerate(names):
-        exact = "yes" if (got[:, k] == want[:, k]).all() else "no"
-        approximate = "no" if wrong[k] else "yes"
-        difference = np.abs(got[:, k] - want[:, k]).max()
-        print(f"{name:{width}}  {exact:5}  {approximate:11}  {difference:.1e}")
-    if not wrong.any():
-        print("✓ right")
-        return
-
-    slips = (slips or {}) | {f"this is the value of {n}": want[:, [k]] for k, n in enumerate(names)}
-    explains = {hint: close(got, slip).all(axis=0) for hint, slip in slips.items()}
-    lines = []
-    while wrong.any():
-        counts = {hint: (which & wrong).sum() for hint, which in explains.items()}
-        counts = {hint: (hint != FOLLOWS, count) for hint, count in counts.items() if count}
-        hint = max(counts, key=counts.get, default="not right, and none of the usual slips")
-        found = explains.get(hint, wrong) & wrong
-        which = ", ".join(name for name, one in zip(names, found, strict=True) if one)
-        lines.append(f"✗ {which}: {hint}")
-        wrong = wrong & ~found
-    raise AnswerError("\n".join(lines))
-
-
-def ask(function, names, trials, want) -> np.ndarray:
-    """What a student's function returns for each of `trials`, as (trials, names).
-
-    While it runs, the functions of `RIGHT` take the place of the student's others of the same
-    names, so that a mistake in one exercise costs nothing in the next. Should that not do, as
-    when theirs take or return something else, it runs as it stands.
-    """
-    own = getattr(function, "__name__", "")
-    right = {name: stand_in for name, stand_in in RIGHT.items() if name != own}
-    answers = []
-    for stand_ins in (right, {}):
-        try:
-            with (
-                patch.dict(getattr(function, "__globals__", {}), stand_ins),
-                redirect_stderr(sys.stdout),  # nbgrader takes all points for a warning
-            ):
-                answers.append([numbers(function, function(*trial), names) for trial in trials])
-        except Exception:
-            if not stand_ins and not answers:
-                raise
-        if answers and close(answers[-1], want).all():
-            return np.array(answers[-1])
-    return np.array(answers[0])
-
-
-def numbers(function, answer, names) -> list[float]:
-    """An answer as a list of numbers, one for each of `names`; raises an `AnswerError`."""
-    try:
-        found = [float(v.detach() if hasattr(v, "detach") else v) for v in answer]
-    except (TypeError, ValueError):
-        found = []
-    if len(found) != len(names):
-        asked = f"{len(names)} numbers, {', '.join(names)}"
-        raise AnswerError(
-            f"✗ {function.__name__} should return {asked}, but returned {reprlib.repr(answer)}"
-        )
-    return found
 
 
 def trials(student) -> list[Numbers]:
@@ -160,7 +71,7 @@ def check_forward(forward, student=None) -> None:
     want = each(network.forward, asked)
     slips = slipped(pass_forward, asked, FORWARD_SLIPS)
     slips["the biases are missing"] = each(lambda i, w, _: network.forward(i, w), asked)
-    got = ask(forward, UNITS, asked, want)
+    got = ask(forward, UNITS, asked, want, RIGHT)
     slips[FOLLOWS] = [_from_before(row, *one) for row, one in zip(got, asked, strict=True)]
     compare(UNITS, got, want, slips)
 
@@ -191,7 +102,7 @@ def check_errors(errors, student=None) -> None:
         "the error is of a_o1 and a_o2, not of o1 and o2": with_sum((targets - sums) ** 2 / 2),
         "E_total is the sum, not the mean": want * (1, 1, 0.5),
     }
-    got = ask(errors, ERRORS, asked, want)
+    got = ask(errors, ERRORS, asked, want, RIGHT)
     slips[FOLLOWS] = with_sum(got[:, :2]) * (np.nan, np.nan, 1)
     compare(ERRORS, got, want, slips)
 
@@ -212,7 +123,7 @@ def _check_gradients(function, asked, part, slips=GRADIENT_SLIPS):
     slips = slipped(pass_back, asked, slips, part)
     unbiased = each(lambda *one: pass_back(*one[:3]), asked)[:, part]
     slips["the biases are missing in the forward pass"] = unbiased
-    compare(names, ask(function, names, asked, want), want, slips)
+    compare(names, ask(function, names, asked, want, RIGHT), want, slips)
 
 
 def check_update(update, student=None) -> None:
@@ -238,7 +149,7 @@ def check_update(update, student=None) -> None:
         f"{early} the new w5 … w8 carry the error back": weights - rates * back,
         f"{early} these are of the new w1 … w4": weights - rates * first,
     }
-    compare(names, ask(update, names, asked, want), want, slips)
+    compare(names, ask(update, names, asked, want, RIGHT), want, slips)
 
 
 def check_train(train, student=None) -> None:
@@ -267,7 +178,7 @@ def check_train(train, student=None) -> None:
     slips = {hint: each(partial(curve, move=move), asked) for hint, move in moves.items()}
     late = each(lambda *one: curve(*one[:4], STEPS + 1)[1:], asked)
     slips["each error is taken a step too late: the first is that of the start"] = late
-    compare(names, ask(train, names, asked, want), want, slips)
+    compare(names, ask(train, names, asked, want, RIGHT), want, slips)
 
 
 def check_graph(error_graph, student=None) -> None:
@@ -323,4 +234,4 @@ def check_batch_gradients(batch_gradients, student=None) -> None:
             lambda i, t, w: network.gradients(i.mean(axis=0), t.mean(axis=0), w), asked
         ),
     }
-    compare(names, ask(batch_gradients, names, asked, want), want, slips)
+    compare(names, ask(batch_gradients, names, asked, want, RIGHT), want, slips)

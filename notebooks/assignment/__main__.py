@@ -1,0 +1,72 @@
+"""`python -m notebooks.assignment`: check a workbook or a network."""
+
+import sys
+from pathlib import Path
+
+from notebooks.assignment.checklist import check_assignment
+from notebooks.assignment.personal import personal_numbers
+from notebooks.assignment.source_files import errors_of, import_network
+from notebooks.assignment.workbook import POINTS, WorkbookError, grade
+from s4lib.data import DATASETS, SHORT_NAMES, load
+from s4lib.recipes import RECIPES
+from s4lib.runs import finished_run, seeds_and_folders
+from s4lib.runtime import INTERRUPTED, Parser, UsageError, run_command
+
+
+def check(args) -> int:
+    """0 for a workbook with all points, or a network that meets the assignment, else 1."""
+    path = Path(args.file)
+    if path.suffix.lower() != ".xlsx":
+        return check_network(args)
+    try:
+        lines, points = grade(path, personal_numbers(args.student))
+    except WorkbookError as problem:
+        raise UsageError(str(problem)) from problem
+    print(*lines, sep="\n")
+    return 0 if points == sum(POINTS.values()) else 1
+
+
+def check_network(args) -> int:
+    """Train the network, or find its finished runs, and print the checklist."""
+    path, network = import_network(args.file)
+    dataset = load(args.dataset, args.data)
+    recipe = RECIPES[args.recipe]
+    name = f"{recipe.name}-{SHORT_NAMES[dataset.name]}"
+    base, folders = Path("runs", path.stem), []
+    with errors_of(path):
+        for seed, out in seeds_and_folders(args.seed, args.seeds, args.out, base, name):
+            _, run = finished_run(network, dataset, recipe, seed, args.device, out)
+            if len(run.epochs) < run.recipe["epochs"]:
+                print("The same command continues the run.")
+                return INTERRUPTED
+            folders.append(out)
+        return 0 if check_assignment(network, folders, dataset) else 1
+
+
+def parser() -> Parser:
+    main = Parser(prog="python -m notebooks.assignment", description="Check an assignment's files.")
+    commands = main.add_subparsers(required=True, metavar="command")
+    text = "check a workbook, or whether a network meets the assignment"
+    command = commands.add_parser("check", help=text, description=text)
+    command.set_defaults(run=check)
+    add = command.add_argument
+    add("file", metavar="FILE.xlsx|FILE.py[:Name]", help="a workbook; or where a network is "
+        "defined, and the class or function without arguments that makes it; of a network "
+        "the file is executed: check only what you would run yourself")  # fmt: skip
+    add("--student", metavar="NUMBER", help="whose numbers the workbook has (the class's)")
+    add("--recipe", choices=RECIPES, default="best", help="hyperparameters (best)")
+    add("--dataset", choices=DATASETS, default="auto", help="mnist, digits or auto (auto)")
+    add("--data", type=Path, help="folder of MNIST ($S4_DATA, else ./data)")
+    add("--device", default="auto", help="cuda, mps or cpu (the fastest)")
+    add("--seed", type=int, default=0, help="fixes all that is random (0)")
+    add("--seeds", type=int, metavar="N", help="train with each of the seeds from 0 to N - 1")
+    add("--out", type=Path, help="folder of the run, to train into or to find (below runs)")
+    return main
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

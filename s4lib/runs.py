@@ -1,0 +1,66 @@
+"""Finished runs, and the folders that they are in."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import nn
+
+from s4lib.data import Dataset
+from s4lib.history import History
+from s4lib.recipes import Recipe
+from s4lib.runtime import UsageError, check_number
+from s4lib.runtime.checkpoint import load_weights, read
+from s4lib.train import Network, fit, make_network
+
+
+def finished_run(
+    network: Network, dataset: Dataset, recipe: Recipe, seed: int, device: str, folder: Path
+) -> tuple[nn.Module, History]:
+    """The finished run in `folder`, whatever its recipe; without one, `fit` makes or continues it.
+
+    Raises UsageError for a run of another network, and as `fit` does.
+    """
+    if (folder / "history.json").exists():
+        history = read_history(folder)
+        if len(history.epochs) == history.recipe["epochs"]:
+            return load_run(network, folder), history
+    return fit(network, dataset, recipe, seed, device, folder)
+
+
+def load_run(network: Network, folder: Path) -> nn.Module:
+    """The network with the weights in `folder`. Raises UsageError if they are another's."""
+    try:
+        return load_weights(copy.deepcopy(make_network(network)).cpu(), folder / "weights.pt")
+    except UsageError as error:
+        raise UsageError(f"{error}\nTo train anew, delete {folder}, or choose another.") from error
+
+
+def read_history(folder: str | Path) -> History:
+    """The history of the run in `folder`. Raises UsageError if there is none."""
+    try:
+        history = History.from_json(read(Path(folder, "history.json")).decode())
+        numbers = [history.seed, history.parameters, history.recipe["epochs"]]
+        for epoch in history.epochs:
+            numbers += epoch.epoch, epoch.test_correct, epoch.test_images or None
+        if not history.epochs or {*map(type, numbers)} != {int}:
+            raise ValueError
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UsageError(f"{folder} holds no history of a run. Train into it first.") from error
+    return history
+
+
+def seeds_and_folders(
+    seed: int, seeds: int | None, out: Path | None, base: Path, name: str
+) -> Iterator[tuple[int, Path]]:
+    """The seed and the folder of each run that a command asks for, one or `seeds` of them.
+
+    The folders are below `out`, else below `base`; a single run's is `out` itself. Raises
+    UsageError unless `seeds` is at least 1.
+    """
+    if seeds is None:
+        yield seed, out or base / f"{name}-{seed}"
+        return
+    check_number("--seeds", seeds, int, 1)
+    for number in range(seeds):
+        yield number, (out or base) / f"{name}-{number}"
