@@ -1,22 +1,42 @@
-"""CLASSIC draws, computes and measures what it did when the results in the repository were made.
+"""The recipes draw, compute and measure what they did when the results in the repository were made.
 
 Two kinds of processor, and two numbers of threads, add up in different orders. So the bits are
 compared where bfloat16 is computed by AMX on one thread, as they were made, and the beginning of
-a run in fp32 everywhere. `pytest --long` replays the whole first epoch.
+a run in fp32 everywhere. `pytest --long` replays CLASSIC's whole first epoch.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import s4lib.train
-from s4lib import CLASSIC, MNISTNet, fit, history
+from s4lib import BEST, CLASSIC, FAST, MNISTNet, fit, history
+from s4lib.__main__ import NETWORKS
+from tests.faults import few_digits
 
 RESULTS = Path(__file__).parents[1] / "notebooks" / "results"
 BATCHES = 20
-FIRST_IN_FP32 = [2.325973, 2.316649, 2.294764]
-LAST_IN_BF16 = 1.5965640544891357  # of BATCHES
+FIRST_IN_FP32 = {
+    CLASSIC: [2.325973, 2.316649, 2.294764],
+    FAST: [2.327580, 2.308839, 2.340476],
+    BEST: [2.330355, 2.297634, 2.366168],
+}
+# The loss of the last of BATCHES on MNIST.
+LAST_IN_BF16 = {CLASSIC: 1.5965640544891357, FAST: 2.2313640117645264, BEST: 2.2958984375}
+# The losses of a short run's last epoch, in training and in testing.
+END_IN_BF16 = {
+    CLASSIC: (2.238984375, 2.3199446105957033),
+    FAST: (2.436328125, 2.326802215576172),
+    BEST: (2.09673828125, 2.289395751953125),
+}
+
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11),
+    reason="torch 2.4 draws other numbers for dropout; the stored runs are of newer versions",
+)
+each_recipe = pytest.mark.parametrize("recipe", LAST_IN_BF16, ids=lambda recipe: recipe.name)
 
 
 class Enough(BaseException):
@@ -37,8 +57,8 @@ def amx():
         pytest.skip("the stored bits are those of a processor that computes bfloat16 by AMX")
 
 
-def losses(mnist, batches):
-    """Of the first batches that CLASSIC trains on."""
+def losses(mnist, recipe, batches):
+    """Of the first batches that the recipe trains on."""
     seen = []
 
     def on_batch(step, loss):
@@ -47,22 +67,29 @@ def losses(mnist, batches):
             raise Enough
 
     with pytest.raises(Enough):
-        fit(MNISTNet, mnist, CLASSIC, 0, "cpu", on_batch=on_batch)
+        fit(NETWORKS[recipe.name], mnist, recipe, 0, "cpu", on_batch=on_batch)
     return seen
 
 
-@pytest.mark.skipif(
-    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11),
-    reason="torch 2.4 draws other numbers for dropout; the stored runs are of newer versions",
-)
-def test_a_run_begins_as_the_stored_ones_did(mnist, monkeypatch):
+@each_recipe
+def test_a_run_begins_as_the_stored_ones_did(recipe, mnist, monkeypatch):
     monkeypatch.setattr(s4lib.train, "choose_precision", lambda _: torch.float32)
-    first = losses(mnist, len(FIRST_IN_FP32))
-    assert first == pytest.approx(FIRST_IN_FP32, abs=1e-4)
+    first = losses(mnist, recipe, len(FIRST_IN_FP32[recipe]))
+    assert first == pytest.approx(FIRST_IN_FP32[recipe], abs=1e-4)
 
 
-def test_twenty_batches_have_the_stored_bits(mnist, amx):
-    assert losses(mnist, BATCHES)[-1] == LAST_IN_BF16
+@each_recipe
+def test_twenty_batches_have_the_stored_bits(recipe, mnist, amx):
+    assert losses(mnist, recipe, BATCHES)[-1] == LAST_IN_BF16[recipe]
+
+
+@each_recipe
+def test_a_short_run_ends_with_the_stored_bits(recipe, digits, amx):
+    """Through everything that begins after the first epoch, and with the averaged weights."""
+    short = recipe.adjusted(epochs=3, batch_size=20)
+    short = replace(short, plain_epochs=min(1, recipe.plain_epochs))
+    _, run = fit(NETWORKS[recipe.name], few_digits(digits), short, 0, "cpu")
+    assert (run.epochs[-1].train_loss, run.epochs[-1].test_loss) == END_IN_BF16[recipe]
 
 
 def test_the_first_epoch_has_the_stored_bits(mnist, amx, request, monkeypatch):
