@@ -194,7 +194,7 @@ def test_the_releases_run_alone_in_an_empty_folder_without_nbgrader(origin, tmp_
     )
     client.execute(env={**os.environ, **SMALL, "PYTHONPATH": str(tmp_path / "without")})
 
-    assert (alone / "session4/s4lib").is_dir()
+    assert (alone / "session4-code/s4lib").is_dir()
     for notebook in parts:
         outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
         failed = {o.ename for o in outputs if o.output_type == "error"}
