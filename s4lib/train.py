@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from s4lib.data import Batches, Dataset
 from s4lib.history import Epoch, History
-from s4lib.model import MNISTNet, pool_before_relu
 from s4lib.optim import make_average, make_optimizer, make_schedule
 from s4lib.recipes import Recipe
 from s4lib.runtime import UsageError, check_number, distributed
@@ -134,8 +133,7 @@ def fit(
             on_batch(step, loss)
 
     with resumable(out, dataset, history, generator, result, **parts) as run:
-        quick = pool_before_relu(model) if type(model) is MNISTNet else model
-        network = distributed.parallel(quick)
+        network = distributed.parallel(model)
         for epoch in range(len(history.epochs) + 1, recipe.epochs + 1):
             batches.augment = recipe.augmentation(generator, epoch)
             batches.share = recipe.share(epoch)

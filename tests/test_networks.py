@@ -1,6 +1,7 @@
 """`fit` trains networks that the library has never seen, and refuses what isn't one."""
 
 import re
+import types
 from dataclasses import replace
 
 import pytest
@@ -72,7 +73,15 @@ class MyNet(MNISTNet):
         return super().forward(x.flip(-1))
 
 
-NETWORKS = [Functional, Branching, mlp, MyNet]
+def patched():
+    """The network of the course with another head, and with a `forward` of its own."""
+    net = MNISTNet()
+    net.fc = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 10))
+    net.forward = types.MethodType(lambda self, x: MNISTNet.forward(self, x.flip(-1)), net)
+    return net
+
+
+NETWORKS = [Functional, Branching, mlp, MyNet, patched]
 RECIPES = [QUICK, BEST.adjusted(epochs=2, batch_size=40)]
 
 
@@ -112,6 +121,13 @@ def test_training_is_what_plain_pytorch_makes_of_it(network, few, monkeypatch):
         optimizer.step()
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_hooks_are_called_in_training_as_in_testing(few):
+    net, training = MNISTNet(), []
+    net.block1.register_forward_hook(lambda block, *_: training.append(block.training))
+    fit(net, few, QUICK, device="cpu")
+    assert training == [False] + 2 * ([True] * 4 + [False])  # a look at the output goes before
 
 
 def test_a_network_itself_is_trained_in_place(few):

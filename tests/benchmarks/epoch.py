@@ -35,7 +35,7 @@ from tqdm import tqdm
 from s4lib import train
 from s4lib.__main__ import NETWORKS
 from s4lib.data import MNIST_MEAN, MNIST_STD, Batches, load
-from s4lib.model import MNISTNet, pool_before_relu
+from s4lib.model import MNISTNet
 from s4lib.optim import Muon
 from s4lib.recipes import CLASSIC, FAST
 from s4lib.runtime.device import choose_device, choose_precision
@@ -203,7 +203,7 @@ def breakdown(recipe, precision) -> dict[str, float]:
 
 def operations(images: int) -> int:
     """Floating-point operations of one forward and backward pass, counted layer by layer."""
-    model = pool_before_relu(MNISTNet())
+    model = MNISTNet()
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(images, 1, 28, 28)).sum().backward()
     return counter.get_total_flops()

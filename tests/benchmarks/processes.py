@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from s4lib.model import MNISTNet, pool_before_relu
+from s4lib.model import MNISTNet
 from s4lib.runtime.device import choose_precision
 from s4lib.runtime.distributed import init_distributed, parallel, rank, shard, world_size
 
@@ -30,7 +30,7 @@ def step_seconds(folder: str) -> None:
     with init_distributed(cpu):
         model = MNISTNet().to(memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(model.parameters(), fused=True)
-        network, fastest = parallel(pool_before_relu(model)), {}
+        network, fastest = parallel(model), {}
         for size in SIZES:
             images, labels = torch.randn(size, 1, 28, 28), torch.randint(10, (size,))
             images, labels = shard(images, labels)
