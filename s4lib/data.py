@@ -59,23 +59,23 @@ class Dataset:
 def load(name: str = "auto", root: str | os.PathLike | None = None) -> Dataset:
     """Load `mnist`, or the `digits` bundled with scikit-learn; `auto` takes MNIST if it can.
 
-    MNIST is read from `root` (else `$S4_DATA`, else `./data`) as torchvision lays it out, and
-    downloaded there when it is missing. Raises UsageError for an unknown name, for a damaged
+    MNIST is read from `root` (else `$S4_DATA`, else `./data`) as torchvision or Kaggle lay it out,
+    and downloaded there when it is missing. Raises UsageError for an unknown name, for a damaged
     file, and, when MNIST is insisted on, if it can't be had.
     """
     check_choice("data set", name, DATASETS)
     if name == "digits":
         return load_digits()
-    root = Path(root or os.environ.get("S4_DATA") or "data")
+    root = Path(root or os.environ.get("S4_DATA") or "data").expanduser()
     try:
         return load_mnist(root)
     except OSError as error:
         if name == "mnist":
             raise UsageError(
-                f"MNIST is not in {root / 'MNIST' / 'raw'} and can't be fetched ({error}).\n"
+                f"MNIST is not in {root} and can't be fetched ({error}).\n"
                 "Put its four files there, or choose the bundled data set, digits."
             ) from error
-        print(f"No MNIST ({error}): using the 1,797 digits bundled with scikit-learn instead.")
+        print(f"No MNIST in {root} ({error}): using scikit-learn's 1,797 digits instead.")
         return load_digits()
 
 
@@ -86,7 +86,7 @@ def load_mnist(root: Path) -> Dataset:
     """
     files = {
         name: torch.from_numpy(np.frombuffer(content, np.uint8).copy())
-        for name, content in read_mnist(root / "MNIST" / "raw").items()
+        for name, content in read_mnist(root).items()
     }
     train, test = (
         (

@@ -137,6 +137,32 @@ def test_two_processes_may_download_at_once(mirror, tmp_path):
     assert load("mnist", root).train[0].shape == (40, 1, 28, 28)
 
 
+@pytest.mark.parametrize("layout", ["{0}", "{1}", "{0}/{0}", "{1}/{1}"])
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_files_lie_flat_or_as_kaggle_has_them(tiny_mnist, tmp_path, layout, ending):
+    """Such as train-images.idx3-ubyte; torchvision's layout is tested by all others."""
+    whole, raw = load("mnist", tiny_mnist), tiny_mnist / "MNIST" / "raw"
+    for name in NAMES:
+        place = (
+            tmp_path / "flat" / layout.format(name + ending, name.replace("-idx", ".idx") + ending)
+        )
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(raw / (name + ending), place)
+    assert load("mnist", tmp_path / "flat").test[0].equal(whole.test[0])
+
+
+def test_a_tilde_is_the_home_folder(tiny_mnist, monkeypatch):
+    monkeypatch.setenv("HOME", str(tiny_mnist.parent))
+    monkeypatch.setenv("S4_DATA", f"~/{tiny_mnist.name}")
+    assert load().name == "MNIST"
+
+
+def test_every_mirror_s_reason_is_given(mirror, tmp_path, monkeypatch):
+    monkeypatch.setattr(MNIST, "mirrors", ["http://host.invalid/", f"{MNIST.mirrors[0]}nowhere/"])
+    with pytest.raises(UsageError, match=r"(not known|resolution).*; HTTP Error 404"):
+        load("mnist", tmp_path / "new")
+
+
 def test_a_damaged_download_leaves_nothing_behind(mirror, tmp_path):
     packed = mirror / f"{NAMES[0]}.gz"
     packed.write_bytes(packed.read_bytes()[:-100])
@@ -153,12 +179,12 @@ def test_environment_names_the_folder(tiny_mnist, monkeypatch):
 def test_without_mnist_auto_says_so_in_one_line_and_takes_the_digits(tiny_mnist, tmp_path, capsys):
     assert load("auto", tmp_path / "nothing").name == "scikit-learn digits"
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("No MNIST (")
-    assert "1,797 digits bundled with scikit-learn" in line
+    assert line.startswith(f"No MNIST in {tmp_path / 'nothing'} (no mirror delivers ")
+    assert line.endswith("using scikit-learn's 1,797 digits instead.")
 
 
 def test_without_mnist_insisting_fails_with_instructions(tiny_mnist, tmp_path):
-    with pytest.raises(UsageError, match=r"is not in .*raw and can't be fetched") as caught:
+    with pytest.raises(UsageError, match=r"is not in .*nothing and can't be fetched") as caught:
         load("mnist", tmp_path / "nothing")
     assert "the bundled data set, digits" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 2

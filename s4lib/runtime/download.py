@@ -19,27 +19,37 @@ MD5 = {  # of the unpacked files, which torchvision never checks
 SILENCE = 20  # seconds of it, and the next mirror is asked
 
 
-def read_mnist(raw: Path) -> dict[str, bytes]:
-    """MNIST's four files, unpacked; those that are not in `raw`, packed or not, are downloaded.
+def read_mnist(root: Path) -> dict[str, bytes]:
+    """MNIST's four files, unpacked; those that `root` lacks, packed or not, are downloaded.
 
-    They are kept in `raw` unless that can't be written (Kaggle's input folders can't). Raises
-    UsageError for a damaged file, OSError if one can't be downloaded.
+    They are kept in `root/MNIST/raw`, where torchvision keeps them, unless that can't be written
+    (Kaggle's input folders can't). Raises UsageError for a damaged file, OSError if one can't be
+    downloaded.
     """
-    files = {name: read_checked(raw / name, MD5[name]) for name in MD5}
+    files = {name: read_checked(find(root, name), MD5[name]) for name in MD5}
     missing = [name for name in files if not files[name]]
     if missing:
         from torchvision.datasets import MNIST  # a second of import that most runs don't need
 
         md5 = {name.removesuffix(".gz"): md5 for name, md5 in MNIST.resources}
-        packed = {name: read_checked(raw / f"{name}.gz", md5[name]) for name in missing}
+        packed = {name: read_checked(find(root, f"{name}.gz"), md5[name]) for name in missing}
         for name in missing:
             content = packed[name] or download(MNIST.mirrors, f"{name}.gz", md5[name])
             files[name] = gzip.decompress(content)
+        raw = root / "MNIST" / "raw"
         with contextlib.suppress(OSError, UsageError):
             raw.mkdir(parents=True, exist_ok=True)
             for name in missing:
                 atomic_write(raw / name, files[name])
     return files
+
+
+def find(root: Path, name: str) -> Path:
+    """Where a file is: as torchvision lays it out, flat, or as Kaggle's data set has it."""
+    kaggle = name.replace("-idx", ".idx")  # beside folders of the usual names
+    flat = [root / name, root / kaggle, root / name / name, root / kaggle / kaggle]
+    usual = root / "MNIST" / "raw" / name
+    return next((path for path in flat if path.is_file()), usual)
 
 
 def read_checked(path: Path, md5: str) -> bytes:
@@ -60,8 +70,8 @@ def is_whole(content: bytes, md5: str) -> bool:
 
 
 def download(mirrors: list[str], name: str, md5: str) -> bytes:
-    """A file from the first mirror that delivers it whole. Raises OSError if none does."""
-    reason = "none is known"
+    """A file from the first mirror that delivers it whole. Raises OSError with every reason."""
+    reasons = []
     for mirror in mirrors:
         asked = Request(mirror + name, headers={"User-Agent": "s4lib"})  # some refuse urllib's own
         try:
@@ -69,7 +79,7 @@ def download(mirrors: list[str], name: str, md5: str) -> bytes:
                 content = answer.read()
             if is_whole(content, md5):
                 return content
-            reason = "its checksum is not MNIST's"
+            reasons.append("its checksum is not MNIST's")
         except (OSError, HTTPException) as error:
-            reason = str(error) or type(error).__name__
-    raise OSError(f"no mirror delivers {name}: {reason}")
+            reasons.append(str(error) or type(error).__name__)
+    raise OSError(f"no mirror delivers {name}: {'; '.join(reasons) or 'none is known'}")
