@@ -143,7 +143,8 @@ def run(notebook, cwd, allow_errors=False, under=(), **env):
     """
     where = {"metadata": {"path": str(cwd)}}
     client = nbclient.NotebookClient(notebook, resources=where, allow_errors=allow_errors)
-    client.create_kernel_manager().kernel_spec.argv[:0] = under
+    spec = client.create_kernel_manager().kernel_spec
+    spec.argv = [*under, sys.executable, *spec.argv[1:]]  # also where no environment is activated
     try:
         client.execute(env={**os.environ, **SMALL, **env})
     except nbclient.exceptions.CellExecutionError:
