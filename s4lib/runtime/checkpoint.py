@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from s4lib.runtime import UsageError
 from s4lib.runtime.distributed import per_rank, rank, world_size
+from s4lib.runtime.identity import differences, identify
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights.pt"
 LARGEST = 2**30  # bytes of a file that is read; a checkpoint of MNISTNet has half a million
@@ -196,13 +196,11 @@ class Run:
             raise UsageError(f"{path} is damaged. {anew}")
         try:
             state = unpack(content[32:])
-            saved, own = json.loads(state["config"]), json.loads(self.config)
-            changed = [key for key in own if saved.get(key) != own[key]]
-            if not changed:
+            changes = differences(json.loads(state["config"]), json.loads(self.config))
+            if not changes:
                 return self.load_state_dict(state)
         except Exception as error:  # a foreign file may hold anything
             raise UsageError(f"{path} is no checkpoint: {ELSEWHERE}") from error
-        changes = "; ".join(f"{key} {saved.get(key)}, not {own[key]}" for key in changed)
         raise UsageError(
             f"{self.folder} holds a run with {changes}.\n"
             f"Give the same settings to continue it, or {ELSEWHERE}"
@@ -251,48 +249,3 @@ class Run:
         if self.writes and self.history.epochs:
             save_weights(self.folder / "weights.pt", self.result.state_dict())
             atomic_write(self.folder / "history.json", self.history.to_json().encode())
-
-
-def identify(model: nn.Module, dataset, history) -> dict:
-    """All that must be the same for a run to end with the bits that it would have had.
-
-    A network is known by its layers, and by the settings and the bytecode of those that are not
-    torch's own.
-    """
-    foreign = [m for m in model.modules() if not type(m).__module__.startswith("torch.")]
-    kinds = dict.fromkeys(kind for module in foreign for kind in type(module).__mro__)
-    methods = [method for kind in kinds if not kind.__module__.startswith("torch.")
-               for method in vars(kind).values() if hasattr(method, "__code__")]  # fmt: skip
-    settings = [
-        {
-            name: value
-            for name, value in vars(module).items()
-            if name != "training" and isinstance(value, int | float | str | tuple)
-        }
-        for module in foreign
-    ]
-    layers = repr((model, settings, [bytecode(method.__code__) for method in methods]))
-    scale = repr((round(dataset.mean, 9), round(dataset.std, 9)))  # threads decide the last bits
-    pixels = (part.cpu().contiguous().numpy() for part in (*dataset.train, *dataset.test))
-    return {
-        **history.recipe,
-        "network": history.network,
-        "layers": fingerprint(layers.encode()),
-        "data set": history.dataset,
-        "images": fingerprint(scale.encode(), *pixels),
-        "seed": history.seed,
-        "device": re.match(r"\w+", history.device)[0],
-        "precision": history.precision,
-        "torch": history.versions["torch"],
-        "s4lib": history.versions["s4lib"],
-    }
-
-
-def bytecode(code) -> tuple:
-    """What a function computes, with the functions that it defines."""
-    consts = [bytecode(c) if hasattr(c, "co_code") else c for c in code.co_consts]
-    return code.co_code, code.co_names, consts
-
-
-def fingerprint(*contents) -> str:
-    return hashlib.sha256(b"".join(contents)).hexdigest()[:12]

@@ -1,0 +1,155 @@
+"""What makes a run the run that it is: its settings, its data, and what its author wrote."""
+
+import ast
+import contextlib
+import hashlib
+import inspect
+import re
+from types import FunctionType
+from typing import Any
+
+from torch import nn
+
+
+def identify(model: nn.Module, dataset, history) -> dict[str, Any]:
+    """All that must be the same for a run to end with the bits that it would have had, by name.
+
+    A network is its layers, and what the author of its classes wrote: their settings and methods,
+    with all that these name from their own module.
+    """
+    images = (part.cpu().contiguous().numpy() for part in (*dataset.train, *dataset.test))
+    return {
+        **history.recipe,
+        "network": history.network,
+        **layers(model),
+        **written(model),
+        "data set": history.dataset,
+        "set of images": fingerprint(*images),
+        "mean": round(dataset.mean, 9),  # threads decide the last bits
+        "standard deviation": round(dataset.std, 9),
+        "seed": history.seed,
+        "device": re.match(r"\w+", history.device)[0],
+        "precision": history.precision,
+        "torch": history.versions["torch"],
+        "s4lib": history.versions["s4lib"],
+    }
+
+
+def differences(saved: dict, own: dict) -> str:
+    """The differences between the values of two such dictionaries, in words."""
+    words = []
+    for name in {**saved, **own}:
+        before, now = saved.get(name, "none"), own.get(name, "none")
+        if repr(before) != repr(now):  # not a number is like itself here
+            unreadable = any(str(value).startswith("#") for value in (before, now))
+            words.append(f"another {name}" if unreadable else f"{name} {before}, not {now}")
+    more = [f"{len(words) - 4} more differences"] if len(words) > 4 else []
+    return "; ".join(words[:4] + more)
+
+
+def fingerprint(*contents) -> str:
+    return f"#{hashlib.sha256(b''.join(contents)).hexdigest()[:12]}"
+
+
+def layers(model: nn.Module) -> dict[str, str]:
+    """Each layer by its place in the network, as PyTorch prints it; an own one's class alone."""
+    return {
+        f"layer {place}": type(layer).__name__
+        + ("" if is_own(type(layer)) else f"({layer.extra_repr()})")
+        for place, layer in model.named_modules()
+        if place
+    }
+
+
+def is_own(thing) -> bool:
+    """Whether a class or a function is the author's, not PyTorch's or Python's."""
+    return str(thing.__module__).split(".")[0] not in ("torch", "builtins")
+
+
+def own_classes(layer: nn.Module) -> list[type]:
+    return [kind for kind in type(layer).__mro__ if is_own(kind)]
+
+
+def written(model: nn.Module) -> dict[str, Any]:
+    """What the author wrote: the settings, and the fingerprint of every function's syntax tree.
+
+    A tree has no comments and no blank lines. A function without a source is left out, and so is
+    an attribute that another method than `__init__` assigns: it is a state, and no setting.
+    """
+    values = {
+        f"{place or type(layer).__name__}.{name}": value
+        for place, layer in model.named_modules()
+        for name, value in attributes(layer).items()
+    }
+    waiting = [*values.values()]
+    for layer in model.modules():
+        waiting += [value for kind in own_classes(layer) for value in vars(kind).values()]
+    texts, states, seen = {}, set(), set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, tuple | frozenset):
+            waiting += value
+        if isinstance(value, property):
+            value = value.fget
+        function = inspect.unwrap(getattr(value, "__func__", value))  # a method's, a decorated one
+        if not isinstance(function, FunctionType) or function in seen or not is_own(function):
+            continue
+        seen.add(function)
+        if (tree := syntax_tree(function)) is None:
+            continue
+        name = f"{function.__qualname__.split('<locals>.')[-1]}()"
+        texts[name] = texts.get(name, "") + ast.unparse(tree)
+        if function.__name__ != "__init__":
+            states |= {node.attr for node in ast.walk(tree) if is_assigned(node, ast.Attribute)}
+        for name, value in outside(function, tree).items():
+            values[f"constant {name}"] = value
+            if getattr(value, "__module__", None) == function.__module__:
+                waiting += vars(value).values() if inspect.isclass(value) else [value]
+    plain = {name: value for name, value in sorted(values.items()) if is_plain(value)}
+    return {
+        **{name: value for name, value in plain.items() if name.split(".")[-1] not in states},
+        **{name: fingerprint(text.encode()) for name, text in sorted(texts.items())},
+    }
+
+
+def attributes(layer: nn.Module) -> dict[str, Any]:
+    """What an author's layer has that not every module has, be it the class's or its own."""
+    kinds, found = own_classes(layer), {}
+    for owner in [*reversed(kinds), layer] if kinds else []:
+        found |= vars(owner)
+    common = vars(nn.Module())
+    return {name: found[name] for name in found if name not in common and name[:2] != "__"}
+
+
+def is_plain(value) -> bool:
+    """Whether a value is the same text in every process: a number, a text, a tuple of them."""
+    if isinstance(value, tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, int | float | str)
+
+
+def syntax_tree(function: FunctionType) -> ast.AST | None:
+    """What `function` does, without docstrings; None if that can't be known."""
+    try:
+        source = inspect.getsource(function)
+        tree = ast.parse(f"if True:\n{source}" if source[0].isspace() else source)
+    except (OSError, TypeError, SyntaxError):  # the last for a lambda in the midst of a statement
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body[0] = ast.Pass()
+    return tree
+
+
+def outside(function: FunctionType, tree: ast.AST) -> dict[str, Any]:
+    """What `function` names that stands outside it, by name."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names -= {node.id for node in ast.walk(tree) if is_assigned(node, ast.Name)}
+    values = dict(function.__globals__)
+    with contextlib.suppress(ValueError):  # a variable that was never assigned
+        values |= inspect.getclosurevars(function).nonlocals
+    return {name: values[name] for name in sorted(names & values.keys())}
+
+
+def is_assigned(node: ast.AST, kind: type) -> bool:
+    return isinstance(node, kind) and isinstance(node.ctx, ast.Store)
