@@ -1,4 +1,4 @@
-"""The layers of `MNISTNet` and a few more, forward and backward, by hand in NumPy.
+"""The layers of `MNISTNet`, forward and backward, by hand in NumPy.
 
 A layer is a pair of plain functions that remember nothing:
 
@@ -9,6 +9,8 @@ A layer is a pair of plain functions that remember nothing:
 exactly what `forward` was handed. It returns ∂L/∂x and, if the layer has them, ∂L/∂weight and
 ∂L/∂bias; like dy, each has the shape of what it is the slope along. Results have the dtype of
 their inputs: float64 in, float64 out.
+
+Layers that `MNISTNet` does without, but other networks have, are in `more_layers.py`.
 
 In the formulas n counts images, c and o channels (in and out), i and j rows and columns of a
 map, a and b rows and columns of a kernel.
@@ -24,29 +26,58 @@ PER_CHANNEL = (0, 2, 3)  # the axes to sum over to be left with one number for e
 # ---- convolution -------------------------------------------------------------------------------
 
 
-def correlate(x, weight, padding):
+def correlate(x, weight, padding=0, stride=1, dilation=1):
     """Lay the kernels on every patch of the zero-padded maps: multiply, then sum.
 
     y[n,o,i,j] = Σ_c Σ_a Σ_b  weight[o,c,a,b] · x[n,c,i+a−p,j+b−p]
+
+    With a stride s and a dilation d, rows are s·i + d·a − p and columns s·j + d·b − p.
     """
-    patches = windows(x, weight.shape[-1], padding)  # (N, H', W', K, K, C)
+    patches = windows(x, weight.shape[2:], padding, stride, dilation)  # (N, H', W', K, K, C)
     y = np.tensordot(patches, weight.transpose(2, 3, 1, 0), 3)  # (N, H', W', O)
     return y.transpose(0, 3, 1, 2)  # (N, O, H', W')
 
 
-def windows(x, size, padding):
-    """Every size×size patch of the zero-padded maps, (N, H', W', size, size, C): a view."""
-    border = (padding, padding)
-    x = np.pad(x.transpose(0, 2, 3, 1), ((0, 0), border, border, (0, 0)))  # (N, H+2p, W+2p, C)
-    return sliding_window_view(x, (size, size), axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
+def windows(x, size, padding=0, stride=1, dilation=1, fill=0):
+    """The size×size patches of the padded maps, (N, H', W', size, size, C): a view."""
+    (high, wide), (down, right), (rows, columns) = map(both, (size, stride, dilation))
+    x = bordered(x, padding, fill).transpose(0, 2, 3, 1)  # (N, H+2p, W+2p, C)
+    span = rows * (high - 1) + 1, columns * (wide - 1) + 1
+    patches = sliding_window_view(x, span, axis=(1, 2))[:, ::down, ::right, :, ::rows, ::columns]
+    return patches.transpose(0, 1, 2, 4, 5, 3)
 
 
-def conv_forward(x, weight, bias, padding=0):
-    """Feature maps (N, C, H, W) and kernels (O, C, K, K) to (N, O, H', W'), H' = H + 2p − K + 1."""
-    return correlate(x, weight, padding) + bias[:, None, None]
+def both(value):
+    """A size as (height, width): one number stands for both."""
+    return value if isinstance(value, tuple) else (value, value)
 
 
-def conv_backward(dy, x, weight, bias, padding=0):
+def bordered(x, padding, fill=0):
+    """The maps (N, C, H, W) with a border of `fill`; a negative padding cuts one off.
+
+    `padding` is a number, (height, width), or ((top, bottom), (left, right)).
+    """
+    (top, bottom), (left, right) = map(both, both(padding))
+    borders = [(max(0, one), max(0, other)) for one, other in ((top, bottom), (left, right))]
+    x = np.pad(x, ((0, 0), (0, 0), *borders), constant_values=fill) if np.any(borders) else x
+    return x[:, :, max(0, -top) :, max(0, -left) :][
+        :, :, : min(0, bottom) or None, : min(0, right) or None
+    ]
+
+
+def conv_forward(x, weight, bias, padding=0, stride=1, dilation=1, groups=1):
+    """Feature maps (N, C, H, W) and kernels (O, C, K, K) to (N, O, H', W'), H' = H + 2p − K + 1.
+
+    Of several groups, each has its own share of the maps, kernels and biases.
+    """
+    if groups > 1:
+        shares = zip(np.split(x, groups, 1), *in_groups(groups, weight, bias), strict=True)
+        each = [conv_forward(*share, padding, stride, dilation) for share in shares]
+        return np.concatenate(each, 1)
+    return correlate(x, weight, padding, stride, dilation) + bias[:, None, None]
+
+
+def conv_backward(dy, x, weight, bias, padding=0, stride=1, dilation=1, groups=1):
     """Every product weight · x passes its dy on to both of its factors.
 
     dx[n,c,i,j]      = Σ_o Σ_a Σ_b  weight[o,c,a,b] · dy[n,o,i−a+p,j−b+p]
@@ -54,13 +85,38 @@ def conv_backward(dy, x, weight, bias, padding=0):
     dbias[o]         = Σ_n Σ_i Σ_j  dy[n,o,i,j]
 
     The minus signs in front of a and b make dx a correlation with the flipped kernel, "full"
-    because dy is padded until even the corner of x has met every tap.
+    because dy is padded until even the corner of x has met every tap. A stride leaves positions
+    out: their dy is 0.
     """
-    size = weight.shape[-1]
+    if groups > 1:
+        maps = np.split(dy, groups, 1), np.split(x, groups, 1)
+        shares = zip(*maps, *in_groups(groups, weight, bias), strict=True)
+        each = [conv_backward(*share, padding, stride, dilation) for share in shares]
+        dx, dweight, dbias = zip(*each, strict=True)
+        return np.concatenate(dx, 1), np.concatenate(dweight), np.concatenate(dbias)
     flipped = weight[:, :, ::-1, ::-1].swapaxes(0, 1)  # (C, O, K, K)
-    dx = correlate(dy, flipped, padding=size - 1 - padding)
-    dweight = np.tensordot(dy, windows(x, size, padding), (PER_CHANNEL, (0, 1, 2)))  # (O, K, K, C)
+    reach = [rate * (taps - 1) for rate, taps in zip(both(dilation), weight.shape[2:], strict=True)]
+    borders = [both(one) for one in both(padding)]
+    spread = dy
+    if stride != 1:
+        sizes = [
+            size + sum(border) - far
+            for size, border, far in zip(x.shape[2:], borders, reach, strict=True)
+        ]
+        spread = np.zeros((*dy.shape[:2], *sizes), dy.dtype)
+        spread[:, :, :: both(stride)[0], :: both(stride)[1]] = dy
+    full = tuple(
+        tuple(far - one for one in border) for far, border in zip(reach, borders, strict=True)
+    )
+    dx = correlate(spread, flipped, full, dilation=dilation)
+    patches = windows(x, weight.shape[2:], padding, stride, dilation)
+    dweight = np.tensordot(dy, patches, (PER_CHANNEL, (0, 1, 2)))  # (O, K, K, C)
     return dx, dweight.transpose(0, 3, 1, 2), dy.sum(PER_CHANNEL)
+
+
+def in_groups(groups, *arrays):
+    """Each array, cut into as many equal parts along its first axis."""
+    return [np.split(array, groups) for array in arrays]
 
 
 # ---- batch normalisation -----------------------------------------------------------------------
@@ -68,11 +124,18 @@ def conv_backward(dy, x, weight, bias, padding=0):
 
 def batch_statistics(x):
     """Mean and variance (biased: divided by the count) of every channel, each (C,)."""
-    return x.mean(PER_CHANNEL), x.var(PER_CHANNEL)
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1)  # (0, 2, 3) of maps
+    return x.mean(axes), x.var(axes)
 
 
-def batch_norm_forward(x, weight, bias, mean=None, var=None):
-    """Centre and scale every channel of (N, C, H, W), then give it a learned scale and offset.
+def on_channels(vector, x):
+    """A vector with a value for each channel, (C,), in the shape in which it meets x."""
+    return vector.reshape(-1, *[1] * (x.ndim - 2))  # (C, 1, 1) for maps, (C,) for (N, C)
+
+
+def batch_norm_forward(x, weight, bias, mean=None, var=None, eps=EPS):
+    """Centre and scale every channel of (N, C, H, W), or of (N, C), then give it a learned scale
+    and offset.
 
     y = γ · x̂ + β    x̂ = (x − μ) / σ    σ = √(var + ε)    γ is `weight`, β is `bias`
 
@@ -80,11 +143,11 @@ def batch_norm_forward(x, weight, bias, mean=None, var=None):
     """
     if mean is None:
         mean, var = batch_statistics(x)
-    scale = weight / np.sqrt(var + EPS)  # (C,)
-    return (x - mean[:, None, None]) * scale[:, None, None] + bias[:, None, None]
+    scale = weight / np.sqrt(var + eps)  # (C,)
+    return (x - on_channels(mean, x)) * on_channels(scale, x) + on_channels(bias, x)
 
 
-def batch_norm_backward(dy, x, weight, bias, mean=None, var=None):
+def batch_norm_backward(dy, x, weight, bias, mean=None, var=None, eps=EPS):
     """x reaches y by three paths: itself, the mean of its channel, and the variance.
 
     dβ = Σ dy    dγ = Σ dy · x̂                                     (sums over n, i, j)
@@ -96,16 +159,18 @@ def batch_norm_backward(dy, x, weight, bias, mean=None, var=None):
     running = mean is not None
     if not running:
         mean, var = batch_statistics(x)
-    std = np.sqrt(var + EPS)[:, None, None]
-    x_hat = (x - mean[:, None, None]) / std
-    dbias = dy.sum(PER_CHANNEL)  # (C,)
-    dweight = (dy * x_hat).sum(PER_CHANNEL)  # (C,)
+    std = on_channels(np.sqrt(var + eps), x)
+    x_hat = (x - on_channels(mean, x)) / std
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+    dbias = dy.sum(axes)  # (C,)
+    dweight = (dy * x_hat).sum(axes)  # (C,)
+    scale = on_channels(weight, x) / std
     if running:
-        return weight[:, None, None] / std * dy, dweight, dbias
+        return scale * dy, dweight, dbias
     count = x[:, 0].size  # N · H · W
-    by_mean = dbias[:, None, None] / count
-    by_std = x_hat * dweight[:, None, None] / count
-    dx = weight[:, None, None] / std * (dy - by_mean - by_std)
+    by_mean = on_channels(dbias, x) / count
+    by_std = x_hat * on_channels(dweight, x) / count
+    dx = scale * (dy - by_mean - by_std)
     return dx, dweight, dbias
 
 
@@ -138,33 +203,54 @@ def dropout_backward(dy, x, mask):
 # ---- pooling -----------------------------------------------------------------------------------
 
 
-def quarters(x):
-    """The four values of every 2×2 window in reading order: (N, C, H, W) to (N, C, H', W', 4).
+def pooled(x, kernel_size, stride, padding, dilation):
+    """The values of every window in reading order: (N, C, H, W) to (N, C, H', W', K · K).
 
-    H' = H // 2 and W' = W // 2: a last odd row or column belongs to no window, as in PyTorch.
+    Of 2×2 windows, H' = H // 2 and W' = W // 2: a last odd row or column belongs to none, as in
+    PyTorch. What lies outside the map is −∞, which is never the largest.
     """
-    n, c, h, w = *x.shape[:2], x.shape[2] // 2, x.shape[3] // 2
-    whole = x[:, :, : 2 * h, : 2 * w].reshape(n, c, h, 2, w, 2)
-    return whole.swapaxes(3, 4).reshape(n, c, h, w, 4)
+    patches = windows(x, kernel_size, padding, stride, dilation, fill=-np.inf)
+    n, h, w, *_, c = patches.shape
+    return patches.transpose(0, 5, 1, 2, 3, 4).reshape(n, c, h, w, -1)
 
 
-def max_pool_forward(x):
+def max_pool_forward(x, kernel_size=2, stride=2, padding=0, dilation=1):
     """The largest value of every 2×2 window: (N, C, H, W) to (N, C, H // 2, W // 2)."""
-    return quarters(x).max(axis=-1)
+    return pooled(x, kernel_size, stride, padding, dilation).max(axis=-1)
 
 
-def max_pool_backward(dy, x):
+def max_pool_backward(dy, x, kernel_size=2, stride=2, padding=0, dilation=1):
     """All of dy goes to the window's largest value; among equals to the first, as in PyTorch.
 
-    dx = dy where x is its window's winner, else 0
+    dx = Σ dy of those windows that x wins
     """
-    n, c, h, w = dy.shape
-    winner = quarters(x).argmax(axis=-1)  # argmax names the first of equals
-    routed = dy[..., None] * (winner[..., None] == np.arange(4))  # (N, C, H', W', 4)
-    dx = np.zeros_like(x)
-    whole = routed.reshape(n, c, h, w, 2, 2).swapaxes(3, 4)
-    dx[:, :, : 2 * h, : 2 * w] = whole.reshape(n, c, 2 * h, 2 * w)
-    return dx
+    winner = pooled(x, kernel_size, stride, padding, dilation).argmax(
+        axis=-1
+    )  # the first of equals
+    dx = np.zeros_like(bordered(x, padding))
+    steps, spread = both(stride), both(dilation)
+    for number, taps in enumerate(np.ndindex(both(kernel_size))):  # one value of each window
+        rows, columns = (
+            d * tap + s * np.arange(size)
+            for d, tap, s, size in zip(spread, taps, steps, dy.shape[2:], strict=True)
+        )
+        dx[:, :, rows[:, None], columns] += dy * (winner == number)
+    (top, bottom), (left, right) = map(both, both(padding))
+    return bordered(dx, ((-top, -bottom), (-left, -right)))
+
+
+def average_pool_forward(x, rows, columns):
+    """The mean of each window, whose weights along the rows and columns of a map are given.
+
+    y = rows · x · columnsᵀ: (N, C, H, W), (H', H) and (W', W) to (N, C, H', W'). Row i of `rows`
+    is 1/K where the i-th window lies, and 0 elsewhere.
+    """
+    return rows @ x @ columns.T
+
+
+def average_pool_backward(dy, x, rows, columns):
+    """Each value gets its share of the dy of every window that it is in."""
+    return rows.T @ dy @ columns
 
 
 def global_average_pool_forward(x, keepdims=True):
@@ -176,19 +262,6 @@ def global_average_pool_backward(dy, x, keepdims=True):
     """y = Σ x / (H · W), so every pixel gets the same share: dx = dy / (H · W)."""
     dy = dy.reshape(*x.shape[:2], 1, 1)
     return np.broadcast_to(dy / x[0, 0].size, x.shape)
-
-
-# ---- two branches become one -------------------------------------------------------------------
-
-
-def add_forward(x, other):
-    """y = x + other, as where a skip connection ends: both (N, C, H, W)."""
-    return x + other
-
-
-def add_backward(dy, x, other):
-    """Both terms have the factor 1, so each gets all of dy."""
-    return dy, dy
 
 
 # ---- the head ----------------------------------------------------------------------------------
@@ -217,13 +290,13 @@ def linear_backward(dy, x, weight, bias):
     return dy @ weight, dy.T @ x, dy.sum(0)
 
 
-def log_softmax_forward(logits):
-    """log p_k = z_k − log Σ_j exp z_j for each row z of (N, 10).
+def log_softmax_forward(logits, dim=1):
+    """log p_k = z_k − log Σ_j exp z_j for each row z of (N, 10), or along another axis.
 
     Taking the row's maximum off z first changes nothing in the formula, and keeps exp finite.
     """
-    z = logits - logits.max(1, keepdims=True)
-    return z - np.log(np.exp(z).sum(1, keepdims=True))
+    z = logits - logits.max(dim, keepdims=True)
+    return z - np.log(np.exp(z).sum(dim, keepdims=True))
 
 
 def nll_forward(log_probs, labels):
@@ -241,3 +314,10 @@ def log_softmax_nll_backward(log_probs, labels):
     dlogits = np.exp(log_probs)
     dlogits[np.arange(len(labels)), labels] -= 1
     return dlogits / len(labels)
+
+
+def nll_backward(log_probs, labels):
+    """L is the mean of −log p[n, label[n]]: the slope is −1/N at each label, and 0 elsewhere."""
+    dlog_probs = np.zeros_like(log_probs)
+    dlog_probs[np.arange(len(labels)), labels] = -1 / len(labels)
+    return dlog_probs

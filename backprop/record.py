@@ -9,63 +9,87 @@ import inspect
 import math
 import re
 from copy import deepcopy
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from backprop import layers
-from backprop.tape import Step
+from backprop.tape import Step, pair
 from s4lib.runtime import UsageError
 
 CONSTANT = Tensor | int | float
-ZERO, ONE = torch.tensor([[0.0], [1.0]], dtype=torch.float64)  # for a bias or weight left out
+SUMS = {"add", "sub", "rsub", "subtract"}  # functions that are handed nothing but their terms
 
 
-def record(net, images, seed=0):
+class Piece(NamedTuple):
+    """One of several results of a node, such as a `chunk`."""
+
+    node: torch.autograd.graph.Node
+    number: int
+
+
+def record(net, images, seed=0, seen=None):
     """How `net`, in float64, turns `images`, (N, C, H, W), into log-probabilities, (N, classes).
 
     Returns the steps that the result depends on, in order, and the values that they start from:
     "images", the weights by PyTorch's names, and constants such as dropout's masks, which are drawn
     after `torch.manual_seed(seed)`. A network in evaluation mode gives the steps of evaluation.
-    The network itself, its running statistics included, stays as it is.
+    The network itself, its running statistics included, stays as it is. A dictionary `seen` is
+    given what PyTorch computed, by the names of the steps' outputs.
 
-    Raises UsageError, and names it, for whatever `layers.py` cannot differentiate.
+    Raises UsageError, and names it, for whatever no pair of functions can differentiate.
     """
     given = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
     given |= {name: buffer.clone() for name, buffer in net.named_buffers()}
     images = images.detach().clone().requires_grad_()
     torch.manual_seed(seed)
-    with Notes():
+    with Notes(keep=seen is not None):
         log_probs = functional_call(net, given, images.clone())  # a clone may be overwritten
     if getattr(log_probs, "grad_fn", None) is None:
         raise UsageError("No gradient leads from the network's output back to its images.")
 
     names = {tensor: name for name, tensor in {**given, "images": images}.items()}
-    steps, ahead = [], {log_probs.grad_fn}
+    steps, ahead = [], {behind((log_probs.grad_fn, 0))}
     while ahead:
-        node = max(ahead, key=lambda node: node._sequence_nr())  # the last that was executed
+        node = max(ahead, key=moment)  # the last that was executed
         kind, inputs, options = read(node)
         output, *handed = (name_of(item, names) for item in (node, *inputs))
         steps.insert(0, Step(output, kind, tuple(handed), options))
+        if seen is not None and "value" in getattr(node, "metadata", ()):
+            seen[output] = node.metadata["value"].numpy()
         ahead |= {item for item in inputs if not isinstance(item, CONSTANT)}
         ahead.remove(node)
-    *before, last = steps
-    missing = dict.fromkeys(pair for pair in map(missing_pair, before) if pair)
+    missing = dict.fromkeys(lack for lack in map(missing_pair, steps) if lack)
     if missing:
         raise UsageError(
             f"backprop/layers.py lacks {'; '.join(missing)}. "
             "Write the functions there, or leave the layer out."
         )
-    if last.kind != "log_softmax" or last.options:
-        end = ", ".join([last.kind, *(f"{name}={value}" for name, value in last.options.items())])
-        raise UsageError(f"The network must end in log_softmax(dim=1), not in {end}.")
+    check_end(steps[-1], log_probs.detach())
     return steps, {
         name: item.numpy(force=True) if isinstance(item, Tensor) else item
         for item, name in names.items()
         if isinstance(item, CONSTANT)
     }
+
+
+def check_end(last, log_probs) -> None:
+    """Raises UsageError unless the result of the `last` step is one of log-probabilities."""
+    two = log_probs.dim() == 2
+    if two and torch.allclose(log_probs.exp().sum(1), torch.ones(()).to(log_probs), atol=1e-6):
+        return
+    end = ", ".join([last.kind, *(f"{name}={value}" for name, value in last.options.items())])
+    shape = "" if two else f" of {tuple(log_probs.shape)}"
+    raise UsageError(f"The network must end in log_softmax(dim=1), not in {end}{shape}.")
+
+
+def moment(item) -> int:
+    """When a node was made: a number that grows."""
+    return getattr(item, "node", item)._sequence_nr()
 
 
 def name_of(item, names) -> str:
@@ -82,20 +106,25 @@ def name_of(item, names) -> str:
 
 
 def missing_pair(step) -> str | None:
-    """The functions that a step needs and `layers.py` lacks, or None."""
+    """The functions that a step needs and nobody has written, or None."""
     names = [f"{step.kind}_forward", f"{step.kind}_backward"]
-    pair = [getattr(layers, name, None) for name in names]
-    if None in pair:
+    functions = pair(step.kind)
+    if None in functions:
         return " and ".join(names)
-    known = set.intersection(*(set(inspect.signature(one).parameters) for one in pair))
+    known = set.intersection(*(set(inspect.signature(one).parameters) for one in functions))
+    known |= {"closed"}  # which only a slope depends on
     unknown = [f"{name}={value!r}" for name, value in step.options.items() if name not in known]
     return f"{' and '.join(names)} with {', '.join(unknown)}" if unknown else None
 
 
 class Notes(TorchFunctionMode):
-    """While it is entered: every node notes what its function is handed without gradients, and the
-    shape of its result.
+    """While it is entered: every node notes what its function is called, what that is handed
+    without gradients, and its result, if that is to be kept.
     """
+
+    def __init__(self, keep=False):
+        super().__init__()
+        self.keep = keep
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -105,141 +134,376 @@ class Notes(TorchFunctionMode):
             if isinstance(one, CONSTANT) and not getattr(one, "requires_grad", False)
         ]
         result = function(*args, **kwargs)
-        if node := getattr(result, "grad_fn", None):
-            node.metadata.setdefault("constants", constants)
-            node.metadata["shape"] = tuple(result.shape)
+        node = getattr(result, "grad_fn", None)
+        if node is not None and "function" not in node.metadata:
+            node.metadata["function"] = re.sub(r"^__[ir]?|_+$", "", function.__name__)
+            node.metadata["constants"] = constants
+            if self.keep:
+                node.metadata["value"] = result.detach().clone()
         return result
 
 
 def shape_of(item) -> tuple[int, ...]:
-    """The shape of a tensor or of a function's result; of one within a function it is ()."""
-    noted = getattr(item, "metadata", {})
-    return tuple(getattr(item, "shape", noted.get("shape", ())))
+    """The shape of a tensor or of a function's result."""
+    if isinstance(item, CONSTANT):
+        return tuple(getattr(item, "shape", ()))
+    node, number = item if isinstance(item, Piece) else (item, 0)
+    return tuple(node._input_metadata[number].shape)
 
 
-def function_of(node) -> str:
+def function_of(item) -> str:
     """The function that a node belongs to: "leaky_relu" for LeakyReluBackward0."""
+    node = getattr(item, "node", item)
     name = re.sub(r".*::|^Native|Backward\d*$", "", node.name())
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
-def behind(node):
-    """What a node stands for: a leaf for its tensor, a clone for what it was made of."""
-    while node is not None and function_of(node) == "clone":
-        ((node, _),) = node.next_functions
-    return getattr(node, "variable", node)
+def behind(edge):
+    """What an edge of the graph leads to: a leaf's tensor, what a clone was made of, one piece."""
+    node, number = edge
+    while node is not None and function_of(node) in ("clone", "alias"):
+        ((node, number),) = node.next_functions
+    pieces = function_of(node) in ("split", "split_with_sizes", "unbind") if node else False
+    return Piece(node, number) if pieces else getattr(node, "variable", node)
 
 
 # ---- PyTorch's functions as layers: the kind, what it is handed, and {option: (value, usual)} ----
 
 
-def read(node):
+def read(item):
     """The layer that a node is, as a `Step` has it: its kind, inputs, and unusual options.
 
     A function that is not listed below is a layer of its own name, with those of its options, by
     PyTorch's names, that the pair in `layers.py` takes.
     """
-    function = function_of(node)
-    inputs = [behind(before) for before, _ in node.next_functions]
-    layer = LAYERS[function](node, *inputs) if function in LAYERS else None
+    function = function_of(item)
+    node = getattr(item, "node", item)
+    inputs = [behind(edge) for edge in node.next_functions]
+    try:
+        layer = LAYERS[function](item, *inputs) if function in LAYERS else None
+    except RuntimeError as error:  # what PyTorch had saved was overwritten
+        raise UsageError(f"{function} can't be followed: {str(error).splitlines()[0]}") from error
     if layer:
         kind, inputs, options = layer
         return kind, inputs, {name: one for name, (one, usual) in options.items() if one != usual}
-    inputs = [item for item in inputs if item is not None]
-    forward = getattr(layers, f"{function}_forward", None)
+    inputs = [one for one in inputs if one is not None]
+    forward, _ = pair(function)
     wanted = [*inspect.signature(forward).parameters][len(inputs) :] if forward else []
     saved = {name: getattr(node, f"_saved_{name}", None) for name in wanted}
     return function, inputs, {name: one for name, one in saved.items() if one is not None}
 
 
 def single(values):
-    """(2, 2) is 2, since every layer here treats height and width alike."""
-    return values[0] if len(set(values)) == 1 else values
+    """(2, 2) is 2, where height and width are treated alike."""
+    return values[0] if len(set(values)) == 1 else tuple(values)
+
+
+def signed(number: int) -> int:
+    """A negative number, of which PyTorch shows what is missing to 2^64."""
+    return number - 2**64 if number >= 2**63 else number
+
+
+def axes(node, name, count) -> tuple[int, ...]:
+    """The saved dimensions of that name, of `count`, from 0 on; all, if none are named."""
+    saved = getattr(node, f"_saved_{name}", ())
+    saved = saved if isinstance(saved, tuple) else (saved,)
+    return tuple(signed(one) % count for one in saved) or tuple(range(count))
+
+
+def eps_of(node) -> float:
+    """The eps that a norm was handed; PyTorch saves it for batch normalisation alone."""
+    floats = [one for one in node.metadata.get("constants", ()) if isinstance(one, float)]
+    return floats[-1] if floats else layers.EPS
+
+
+def like(node, value, shape):
+    """A tensor with one value everywhere: a weight or bias that was left out."""
+    return torch.full(tuple(shape), value, dtype=torch.float64)
 
 
 def conv(node, x, weight, bias):
-    high, wide = (*shape_of(weight)[2:], 0, 0)[:2]
-    padding = single(node._saved_padding)
-    known = isinstance(padding, int) and padding < high
+    weight = node._saved_weight if weight is None else weight
+    if bias is None and tuple(node._saved_bias_sym_sizes_opt or (0,)) != (0,):
+        return "conv", (x, weight, None), {}  # a bias without gradients, which nobody saved
+    shape = shape_of(weight)
+    bias = like(node, 0.0, shape[:1]) if bias is None else bias
     options = {
-        "padding" if known else "other_padding": (padding, 0),
-        "kernel_size": ((high, wide), (high, high)),
+        "padding": (single(node._saved_padding), 0),
         "stride": (single(node._saved_stride), 1),
         "dilation": (single(node._saved_dilation), 1),
         "groups": (node._saved_groups, 1),
         "transposed": (node._saved_transposed, False),
+        "dimensions": (len(shape), 4),
     }
-    return "conv", (x, weight, ZERO if bias is None else bias), options
+    return "conv", (x, weight, bias), options
 
 
 def batch_norm(node, x, weight, bias):
-    weight, bias = ONE if weight is None else weight, ZERO if bias is None else bias
+    channels = shape_of(node)[1:2]
+    weight = like(node, 1.0, channels) if weight is None else weight
+    bias = like(node, 0.0, channels) if bias is None else bias
     running = () if node._saved_training else (node._saved_running_mean, node._saved_running_var)
-    options = {"eps": (node._saved_eps, layers.EPS), "dimensions": (len(shape_of(node)), 4)}
-    return "batch_norm", (x, weight, bias, *running), options
+    return "batch_norm", (x, weight, bias, *running), {"eps": (node._saved_eps, layers.EPS)}
+
+
+def group_norm(node, x, weight, bias):
+    channels = (node._saved_C,)
+    weight = like(node, 1.0, channels) if weight is None else weight
+    bias = like(node, 0.0, channels) if bias is None else bias
+    options = {"groups": (node._saved_group, None), "eps": (eps_of(node), None)}
+    return "group_norm", (x, weight, bias), options
+
+
+def layer_norm(node, x, weight, bias):
+    shape = node._saved_normalized_shape
+    weight = like(node, 1.0, shape) if weight is None else weight
+    bias = like(node, 0.0, shape) if bias is None else bias
+    return "layer_norm", (x, weight, bias), {"eps": (eps_of(node), None)}
 
 
 def linear(node, *inputs):
-    *bias, x, transposed = inputs
-    if function_of(transposed) != "t":
-        return None
-    weight = behind(transposed.next_functions[0][0])
-    return "linear", (x, weight, *(bias or [ZERO])), {}
+    *bias, x, weight = inputs
+    weight = node._saved_mat2 if weight is None else weight
+    if isinstance(weight, Tensor) or function_of(weight) != "t":
+        return None if bias else ("matmul", (x, weight), {})
+    weight = behind(weight.next_functions[0])
+    return "linear", (x, weight, *(bias or [like(node, 0.0, shape_of(node)[1:])])), {}
 
 
-def dropout(node, x, other):
+def product(node, x, other):
     """PyTorch drops values by a product with a mask; so is any other product with a constant."""
+    if None not in (x, other):
+        return "mul", (x, other), {}
     x, mask = (x, node._saved_other) if other is None else (other, node._saved_self)
-    known = mask is not None and shape_of(x) == shape_of(node)
-    return ("dropout", (x, mask), {}) if known else None
+    if mask is None:
+        return None
+    return ("dropout" if shape_of(x) == shape_of(node) else "mul"), (x, mask), {}
+
+
+def quotient(node, x, other):
+    x = node._saved_self if x is None else x
+    return "div", (x, node._saved_other if other is None else other), {}
+
+
+def power(exponent=None):
+    def read_power(node, x):
+        saved = node._saved_exponent if exponent is None else exponent
+        return "pow", (x,), {"exponent": (saved, None)}
+
+    return read_power
+
+
+def negative(node, x):
+    return "mul", (x, -1), {}
+
+
+def total(node, x, other=None):
+    """A sum or a difference; a term without gradients is known if the function got just terms."""
+    function, alpha = function_of(node), node._saved_alpha
+    if x is None or other is None:
+        noted = node.metadata.get("constants", ())
+        if node.metadata.get("function") not in SUMS or not noted:
+            return None
+        x, other = (noted[0], other) if x is None else (x, noted[0])
+    if function == "rsub":  # other − α · x
+        x, other = other, x
+    return "add", (x, other), {"alpha": (alpha if function == "add" else -alpha, 1)}
 
 
 def max_pool(node, x):
-    cut = any(size % 2 for size in shape_of(x)[2:])
+    kernel, padding, dilation = (
+        getattr(node, f"_saved_{name}") for name in ("kernel_size", "padding", "dilation")
+    )
+    stride = node._saved_stride or kernel
+    reach = [
+        (count - 1) * step + rate * (taps - 1) + 1
+        for count, step, rate, taps in zip(
+            shape_of(node)[-2:], stride, dilation, kernel, strict=True
+        )
+    ]
+    sizes = shape_of(x)[-2:]
+    if node._saved_ceil_mode:  # as many rows and columns as the windows need
+        far = [end - size - p for end, size, p in zip(reach, sizes, padding, strict=True)]
+        padding = tuple(zip(padding, far, strict=True)) if max(far) > 0 else padding
     options = {
-        "kernel_size": (single(node._saved_kernel_size), 2),
-        "stride": (single(node._saved_stride or (2,)), 2),
-        "padding": (single(node._saved_padding), 0),
-        "dilation": (single(node._saved_dilation), 1),
-        "ceil_mode": (node._saved_ceil_mode and cut, False),
+        "kernel_size": (single(kernel), 2),
+        "stride": (single(stride), 2),
+        "padding": (single(padding), 0),
+        "dilation": (single(dilation), 1),
+        "dimensions": (len(shape_of(x)), 4),
     }
     return "max_pool", (x,), options
 
 
-def average(node, x):
-    """Over the whole map, it is global average pooling."""
-    shape = shape_of(x)
-    size = getattr(node, "_saved_kernel_size", shape[2:])
-    over = {dim % 4 for dim in getattr(node, "_saved_dim", (2, 3))}
-    whole = (len(shape), size, over) == (4, shape[2:], {2, 3})
-    if not whole or shape_of(node) not in ((*shape[:2], 1, 1), shape[:2]):
+def adaptive_max_pool(node, x):
+    """The maximum of whole maps; that of parts of them is not written."""
+    if shape_of(node)[2:] != (1, 1):
         return None
-    return "global_average_pool", (x,), {"keepdims": (len(shape_of(node)) == 4, True)}
+    whole = shape_of(x)[2:]
+    return "max_pool", (x,), {"kernel_size": (single(whole), 2), "stride": (single(whole), 2)}
+
+
+def average_pool(node, x):
+    """Over the whole map it is global average pooling; else each row and column has its weights."""
+    sizes, counts = shape_of(x), shape_of(node)
+    if len(sizes) != 4:
+        return None
+    if function_of(node) == "adaptive_avg_pool2d":
+        weights = [bins(size, count) for size, count in zip(sizes[2:], counts[2:], strict=True)]
+    else:
+        kernel = node._saved_kernel_size
+        facts = kernel, counts[2:], node._saved_padding, node._saved_divisor_override
+        if facts == (sizes[2:], (1, 1), (0, 0), None):
+            return "global_average_pool", (x,), {}
+        weights = [
+            window_weights(size, count, *facts, node._saved_count_include_pad)
+            for size, count, *facts in zip(
+                sizes[2:], counts[2:], kernel, node._saved_stride or kernel, node._saved_padding,
+                strict=True,
+            )
+        ]  # fmt: skip
+        if divisor := node._saved_divisor_override:
+            weights[0] = weights[0] * (math.prod(kernel) / divisor)
+    return "average_pool", (x, *map(torch.from_numpy, weights)), {}
+
+
+def bins(size, count):
+    """How adaptive pooling weighs `size` values for `count` means: (count, size)."""
+    weights = np.zeros((count, size))
+    for number in range(count):
+        first, end = number * size // count, -(-(number + 1) * size // count)
+        weights[number, first:end] = 1 / (end - first)
+    return weights
+
+
+def window_weights(size, count, kernel, stride, padding, with_border):
+    """How windows weigh `size` values, with the border that they may or may not count."""
+    weights = np.zeros((count, size))
+    for number in range(count):
+        first = number * stride - padding
+        end = min(first + kernel, size + padding)
+        inside = slice(max(first, 0), min(end, size))
+        weights[number, inside] = 1 / (end - first if with_border else inside.stop - inside.start)
+    return weights
+
+
+def over_axes(node, x):
+    """A mean or a sum; a mean over whole maps is global average pooling."""
+    shape, function = shape_of(x), function_of(node)
+    over = axes(node, "dim", len(shape))
+    kept = len(shape_of(node)) == len(shape) > 0
+    if function == "mean" and len(shape) == 4 and {*over} == {2, 3}:
+        return "global_average_pool", (x,), {"keepdims": (kept, True)}
+    return function, (x,), {"dim": (over, None), "keepdims": (kept, False)}
 
 
 def reshape(node, x):
     """From (N, …) to (N, everything else), it is flattening."""
     shape = shape_of(x)
     flat = shape_of(node) == (*shape[:1], math.prod(shape[1:]))
-    return ("flatten", (x,), {}) if flat else None
+    return ("flatten", (x,), {}) if flat else ("reshape", (x,), {"shape": (shape_of(node), None)})
 
 
-def add(node, *terms):
-    shapes = [shape_of(term) for term in terms if term is not None]
-    same = {*shapes} == {shape_of(node)}
-    terms = [node.metadata["constants"][0] if term is None else term for term in terms]
-    return "add", terms, {"alpha": (node._saved_alpha, 1), "shapes": (same or shapes, True)}
+def permute(node, x):
+    count = len(shape_of(x))
+    if function_of(node) == "permute":
+        return "permute", (x,), {"dims": (axes(node, "dims", count), None)}
+    dims = [*range(count)]
+    ends = (0, -1) if function_of(node) == "t" else (node._saved_dim0, node._saved_dim1)
+    one, other = map(signed, ends)
+    dims[one], dims[other] = dims[other], dims[one]
+    return "permute", (x,), {"dims": (tuple(dims), None)}
 
 
-def log_softmax(node, x):
-    dimensions = node._saved_result.dim()
-    options = {"dim": (node._saved_dim % dimensions, 1), "dimensions": (dimensions, 2)}
-    return "log_softmax", (x,), options
+def expand(node, x):
+    return "expand", (x,), {"shape": (shape_of(node), None)}
+
+
+def repeat(node, x):
+    return "repeat", (x,), {"repeats": (tuple(node._saved_repeats), None)}
+
+
+def slices(item, x):
+    """A slice, an index, or a piece of what was split: which part of x it is."""
+    node, number = item if isinstance(item, Piece) else (item, 0)
+    function = function_of(node)
+    if function == "index":
+        key = tuple(slice(None) if one is None else one.numpy() for one in node._saved_indices)
+        return "slice", (x,), {"key": (key, None)}
+    (dim,) = axes(node, "dim", len(shape_of(x)))
+    if function == "slice":
+        start, end = node._saved_start, node._saved_end
+        part = slice(start and signed(start), end and signed(end), node._saved_step)
+    elif function in ("select", "unbind"):
+        part = signed(node._saved_index) if function == "select" else number
+    else:
+        sizes = getattr(node, "_saved_split_sizes", None) or [node._saved_split_size] * number
+        start = sum(sizes[:number])
+        part = slice(start, start + shape_of(item)[dim])
+    return "slice", (x,), {"key": ((*[slice(None)] * dim, part), None)}
+
+
+def pad(node, x):
+    function, count = function_of(node), len(shape_of(x))
+    values = [
+        signed(one) for one in getattr(node, "_saved_pad", getattr(node, "_saved_padding", ()))
+    ]
+    pairs = [*zip(values[::2], values[1::2], strict=True)][::-1]
+    borders = ((0, 0),) * (count - len(pairs)) + tuple(pairs)
+    mode = {"reflection_pad2d": "reflect", "replication_pad2d": "edge"}.get(function, "constant")
+    filled = [one for one in node.metadata.get("constants", ()) if one]
+    options = {"borders": (borders, None), "mode": (mode, "constant"), "value": (filled, [])}
+    if min(values) < 0:
+        return None  # which cuts
+    return "pad", (x,), options
+
+
+def joined(node, *parts):
+    (dim,) = axes(node, "dim", len(shape_of(node)))
+    return function_of(node), parts, {"dim": (dim, None)}
+
+
+def clamp(node, x):
+    function = function_of(node)
+    names = ("min_val", "max_val") if function == "hardtanh" else ("min", "max")
+    low, high = (getattr(node, f"_saved_{name}", None) for name in names)
+    options = {"low": (low, None), "high": (high, None), "closed": (function != "hardtanh", True)}
+    return "clamp", (x,), options
+
+
+def softmax(node, x):
+    """Softmax or its logarithm, of which dim=1 is usual."""
+    (dim,) = axes(node, "dim", len(shape_of(node)))
+    function = function_of(node)
+    return function, (x,), {"dim": (dim, 1 if function == "log_softmax" else None)}
+
+
+def celu(node, x):
+    alpha = node._saved_alpha
+    return "elu", (x,), {"alpha": (alpha, 1), "input_scale": (1 / alpha, 1)}
+
+
+def prelu(node, x, weight):
+    return "prelu", (x, weight), {}
 
 
 LAYERS = {
     **{"convolution": conv, "batch_norm": batch_norm, "addmm": linear, "mm": linear},
-    **{"mul": dropout, "max_pool2dwith_indices": max_pool, "avg_pool2d": average, "mean": average},
-    **dict.fromkeys(("view", "unsafe_view", "reshape_alias", "squeeze"), reshape),
-    **{"add": add, "log_softmax": log_softmax},
+    **{"group_norm": group_norm, "layer_norm": layer_norm, "max_pool2dwith_indices": max_pool},
+    **{"adaptive_max_pool2d": adaptive_max_pool, "mul": product, "div": quotient, "neg": negative},
+    **dict.fromkeys(("avg_pool2d", "adaptive_avg_pool2d"), average_pool),
+    **dict.fromkeys(("mean", "sum"), over_axes),
+    **dict.fromkeys(
+        ("view", "unsafe_view", "reshape_alias", "squeeze", "unsqueeze", "unflatten"), reshape
+    ),
+    **dict.fromkeys(("permute", "transpose", "t"), permute),
+    **dict.fromkeys(("add", "sub", "rsub"), total),
+    **dict.fromkeys(("slice", "select", "index", "unbind", "split", "split_with_sizes"), slices),
+    **dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d"), pad),
+    **dict.fromkeys(("cat", "stack"), joined),
+    **dict.fromkeys(("clamp", "clamp_min", "clamp_max", "hardtanh"), clamp),
+    **dict.fromkeys(("softmax", "log_softmax"), softmax),
+    **{"pow": power(), "sqrt": power(0.5), "rsqrt": power(-0.5), "reciprocal": power(-1)},
+    **{"expand": expand, "repeat": repeat, "celu": celu, "prelu_kernel": prelu},
+    "bmm": lambda node, x, other: ("matmul", (x, other), {}),
 }

@@ -1,4 +1,4 @@
-"""A network as a tape of the layers in `layers.py`, run forward and backward in NumPy alone.
+"""A network as a tape of layers, run forward and backward in NumPy alone.
 
 Going forward, the tape keeps what every layer gave. Going backward, it hands each layer its dy and
 what it saw on the way there; the dx that comes back is the dy of whatever gave x. That loop is
@@ -7,7 +7,7 @@ backpropagation, for eight weights and for any number.
 
 from typing import Any, NamedTuple
 
-from backprop import layers
+from backprop import layers, more_layers
 
 
 class Step(NamedTuple):
@@ -19,6 +19,12 @@ class Step(NamedTuple):
     options: dict[str, Any]  # those that are not what layers.py takes for granted
 
 
+def pair(kind):
+    """The functions `<kind>_forward` and `<kind>_backward`, or None for one that nobody wrote."""
+    names = f"{kind}_forward", f"{kind}_backward"
+    return [getattr(layers, name, getattr(more_layers, name, None)) for name in names]
+
+
 def forward(steps, values):
     """`values` and with them every step's output, as arrays by name.
 
@@ -26,24 +32,30 @@ def forward(steps, values):
     """
     values = dict(values)
     for step in steps:
-        layer = getattr(layers, f"{step.kind}_forward")
+        layer, _ = pair(step.kind)
         values[step.output] = layer(*(values[name] for name in step.inputs), **step.options)
     return values
 
 
-def backward(steps, values, labels):
+def backward(steps, values, labels, nudge=lambda gradient: gradient):
     """The gradient of the loss along each of the `values`, which `forward` returned, by name.
 
-    The last step is log-softmax, and the loss is the negative log-likelihood of `labels`, (N,). A
-    weight or an output that is used more than once gets a gradient from each use, and they add.
+    The loss is the negative log-likelihood of `labels`, (N,), whose log-probabilities the last step
+    gives. A weight or an output that is used more than once gets a gradient from each use, and they
+    add. Each gradient is handed on as `nudge` makes it.
     """
-    *steps, last = steps
-    grads = {last.inputs[0]: layers.log_softmax_nll_backward(values[last.output], labels)}
+    *before, last = steps
+    log_probs = values[last.output]
+    if last.kind == "log_softmax" and not last.options:  # in one step with the loss
+        steps = before
+        grads = {last.inputs[0]: nudge(layers.log_softmax_nll_backward(log_probs, labels))}
+    else:
+        grads = {last.output: nudge(layers.nll_backward(log_probs, labels))}
     for step in reversed(steps):
-        layer = getattr(layers, f"{step.kind}_backward")
+        _, layer = pair(step.kind)
         handed = (values[name] for name in step.inputs)
         result = layer(grads[step.output], *handed, **step.options)
         result = result if isinstance(result, tuple) else (result,)
-        for name, gradient in zip(step.inputs, result, strict=False):
+        for name, gradient in zip(step.inputs, map(nudge, result), strict=False):
             grads[name] = grads[name] + gradient if name in grads else gradient
     return grads

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backprop import layers
+from backprop import layers, record, tape
 
 quick = settings(derandomize=True, max_examples=20)
 sizes = st.integers(1, 4)
@@ -75,6 +75,50 @@ def torch_norm(x, weight, bias, mean=None, var=None):
     return F.batch_norm(x, mean, var, weight, bias, training=mean is None)
 
 
+def broadcast(draw, rng):
+    """Feature maps, and a number for each channel."""
+    x = maps(draw, rng)
+    return x, rng.uniform(0.5, 2, size=(x.shape[1], 1, 1))
+
+
+def positive(draw, rng):
+    """Feature maps above zero."""
+    return (maps(draw, rng) + 1,)
+
+
+def many(draw, rng):
+    """Feature maps with values on both sides of every kink."""
+    return (9 * maps(draw, rng),)
+
+
+def grouped(draw, rng):
+    """Four maps of two groups, and four kernels of two channels each."""
+    x = spread(rng, draw(sizes), 4, 2 + draw(sizes), 2 + draw(sizes))
+    return x, rng.normal(size=(4, 2, 3, 3)), rng.normal(size=4)
+
+
+def standardised(draw, rng):
+    """Four maps, each with a scale and an offset."""
+    x = spread(rng, draw(sizes), 4, 1 + draw(sizes), 2)
+    return x, rng.normal(size=4), rng.normal(size=4)
+
+
+def lined_up(draw, rng):
+    """Rows of five with a scale and an offset for each of the five."""
+    return spread(rng, draw(sizes), draw(sizes), 5), rng.normal(size=5), rng.normal(size=5)
+
+
+def matrices(draw, rng):
+    """Two stacks of matrices, to be multiplied."""
+    n, a, b, c = draw(sizes), draw(sizes), draw(sizes), draw(sizes)
+    return rng.normal(size=(n, a, b)), rng.normal(size=(n, b, c))
+
+
+def one(kind, torch_forward, inputs=alone, **options):
+    """A layer with these options, its derivative, PyTorch's version and its inputs."""
+    return *(partial(function, **options) for function in tape.pair(kind)), torch_forward, inputs
+
+
 CONSTANTS = {"dropout": 1, "batch norm, evaluating": 2}  # how many arguments have no gradient
 LAYERS = {  # forward, backward, PyTorch's version, and how to draw what they are handed
     "conv 1x1": (layers.conv_forward, layers.conv_backward, F.conv2d, partial(kernels, 1)),
@@ -97,7 +141,6 @@ LAYERS = {  # forward, backward, PyTorch's version, and how to draw what they ar
         torch_norm,
         running,
     ),
-    "add": (layers.add_forward, layers.add_backward, torch.add, pairs),
     "relu": (layers.relu_forward, layers.relu_backward, F.relu, alone),
     "dropout": (layers.dropout_forward, layers.dropout_backward, torch.mul, masked),
     "max pool": (
@@ -119,6 +162,68 @@ LAYERS = {  # forward, backward, PyTorch's version, and how to draw what they ar
         alone,
     ),
     "linear": (layers.linear_forward, layers.linear_backward, F.linear, rows),
+    "conv, stride 2": one("conv", partial(F.conv2d, stride=2), partial(kernels, 3), stride=2),
+    "conv, dilation 2 and padding": one(
+        *("conv", partial(F.conv2d, dilation=2, padding=3), partial(kernels, 3)),
+        **{"dilation": 2, "padding": 3},
+    ),
+    "conv, sides differ": one(
+        *("conv", partial(F.conv2d, stride=(2, 1), padding=(0, 2)), partial(kernels, 2)),
+        **{"stride": (2, 1), "padding": (0, 2)},
+    ),
+    "conv, groups": one("conv", partial(F.conv2d, groups=2, stride=2), grouped, groups=2, stride=2),
+    "max pool, overlapping": one(
+        *("max_pool", partial(F.max_pool2d, kernel_size=2, stride=1, padding=1)),
+        **{"kernel_size": 2, "stride": 1, "padding": 1},
+    ),
+    "max pool, dilated": one(
+        *("max_pool", partial(F.max_pool2d, kernel_size=2, stride=1, padding=1, dilation=2)),
+        **{"kernel_size": 2, "stride": 1, "padding": 1, "dilation": 2},
+    ),
+    "add": one("add", torch.add, pairs),
+    "add, broadcast": one("add", partial(torch.add, alpha=-3), broadcast, alpha=-3),
+    "mul": one("mul", torch.mul, broadcast),
+    "div": one("div", torch.div, broadcast),
+    "pow": one("pow", lambda x: x**1.7, positive, exponent=1.7),
+    "exp": one("exp", torch.exp),
+    "log": one("log", torch.log, positive),
+    "matmul": one("matmul", torch.matmul, matrices),
+    "sigmoid": one("sigmoid", torch.sigmoid, many),
+    "tanh": one("tanh", torch.tanh, many),
+    "silu": one("silu", F.silu, many),
+    "gelu": one("gelu", F.gelu, many),
+    "gelu by tanh": one("gelu", partial(F.gelu, approximate="tanh"), many, approximate="tanh"),
+    "softplus": one(
+        "softplus", partial(F.softplus, beta=2, threshold=3), many, beta=2, threshold=3
+    ),
+    "mish": one("mish", F.mish, many),
+    "leaky relu": one("leaky_relu", partial(F.leaky_relu, negative_slope=0.2), negative_slope=0.2),
+    "prelu": one("prelu", lambda x, w: torch.where(x > 0, x, w * x), broadcast),
+    "elu": one("elu", partial(F.elu, alpha=2), many, alpha=2),
+    "selu": one("elu", F.selu, many, alpha=1.6732632423543772, scale=1.0507009873554805),
+    "celu": one("elu", partial(F.celu, alpha=2), many, alpha=2, input_scale=0.5),
+    "clamp": one("clamp", partial(torch.clamp, min=-1, max=2), many, low=-1, high=2),
+    "hardswish": one("hardswish", F.hardswish, many),
+    "softmax": one("softmax", partial(F.softmax, dim=1), dim=1),
+    "log softmax": one("log_softmax", partial(F.log_softmax, dim=2), dim=2),
+    "group norm": one(
+        "group_norm", lambda x, w, b: F.group_norm(x, 2, w, b), standardised, groups=2, eps=1e-5
+    ),
+    "layer norm": one(
+        "layer_norm", lambda x, w, b: F.layer_norm(x, (5,), w, b), lined_up, eps=1e-5
+    ),
+    "sum": one("sum", lambda x: x.sum((0, 2)), dim=(0, 2)),
+    "mean": one("mean", lambda x: x.mean(1, keepdim=True), dim=(1,), keepdims=True),
+    "permute": one("permute", lambda x: x.permute(3, 0, 2, 1), dims=(3, 0, 2, 1)),
+    "repeat": one("repeat", lambda x: x.repeat(2, 1, 3, 1, 2), repeats=(2, 1, 3, 1, 2)),
+    "slice": one("slice", lambda x: x[:, :, ::2, 1], key=np.s_[:, :, ::2, 1]),
+    "pad": one("pad", lambda x: F.pad(x, (1, 2, 0, 3)), borders=((0, 0), (0, 0), (0, 3), (1, 2))),
+    "reflect": one(
+        *("pad", lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect")),
+        **{"borders": ((0, 0), (0, 0), (1, 1), (1, 1)), "mode": "reflect"},
+    ),
+    "cat": one("cat", lambda x, y: torch.cat([x, y], 1), pairs, dim=1),
+    "stack": one("stack", lambda x, y: torch.stack([x, y], 3), pairs, dim=3),
 }
 every_layer = pytest.mark.parametrize("layer", LAYERS)
 
@@ -192,6 +297,37 @@ def test_keeps_the_dtype(layer, data, seed):
         cast = [array.astype(dtype) for array in handed]
         y = forward(*cast)
         assert {y.dtype, *(g.dtype for g in gradients(layer, y, cast))} == {np.dtype(dtype)}
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("ceil", [True, False])
+def test_average_pooling_weighs_its_windows_as_pytorch_does(padding, counted, ceil):
+    rng = np.random.default_rng(0)
+    for size, kernel, stride in [(7, 2, 2), (7, 3, 2), (8, 3, 3), (9, 8, 1), (5, 2, 1)]:
+        x = rng.normal(size=(2, 3, size, size))
+        pool = partial(
+            F.avg_pool2d,
+            **{"kernel_size": kernel, "stride": stride, "padding": padding},
+            **{"ceil_mode": ceil, "count_include_pad": counted},
+        )
+        torch_y = pool(torch.tensor(x))
+        count = torch_y.shape[-1]
+        weights = record.window_weights(size, count, kernel, stride, padding, counted)
+        close(layers.average_pool_forward(x, weights, weights), torch_y)
+        dy = rng.normal(size=torch_y.shape)
+        _, (torch_dx,) = by_autograd(pool, [x], dy)
+        close(layers.average_pool_backward(dy, x, weights, weights), torch_dx)
+
+
+@pytest.mark.parametrize(("size", "count"), [(7, 2), (7, 3), (6, 3), (5, 5), (3, 5)])
+def test_adaptive_pooling_weighs_its_bins_as_pytorch_does(size, count):
+    x = np.random.default_rng(0).normal(size=(2, 3, size, size))
+    weights = record.bins(size, count)
+    close(
+        layers.average_pool_forward(x, weights, weights),
+        F.adaptive_avg_pool2d(torch.tensor(x), count),
+    )
 
 
 def check_loss(logits, labels):
