@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from backprop import chain
 from backprop.network import INPUTS, NO_BIASES, RATES, TARGETS, WEIGHTS, errors, gradients, train
 from backprop.workbook import ROUNDING, chain_rule
 from tests.test_network import autograd, central_differences
@@ -141,29 +142,13 @@ def sweep(rates, **options) -> np.ndarray:
     return np.hstack([train(part, **options)["E_total"] for part in parts])
 
 
-def chain(rates, depth: int, steps=100) -> np.ndarray:
-    """A chain of `depth` linear units, one a layer: E, (steps + 1, len(rates)).
-
-    Input 1, target 1, every weight 1.5 at the start. The weights get the same gradient, so they
-    stay equal and one number w stands for all: y = w^depth, E = ½ (y − 1)² and, for each of
-    them, ∂E/∂w = (y − 1) · w^(depth − 1). An error beyond the range of float64 is infinite.
-    """
-    w = np.full(len(rates), 1.5)
-    curves = []
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(steps + 1):
-            curves.append((w**depth - 1) ** 2 / 2)
-            w = w - rates * (w**depth - 1) * w ** (depth - 1)
-    return np.nan_to_num(curves, nan=np.inf, posinf=np.inf)
-
-
 def test_the_chain_descends_by_its_gradient():
     w = torch.full((3,), 1.5, dtype=torch.float64, requires_grad=True)
     E = (w.prod() - 1) ** 2 / 2
     E.backward()
     after = ((w - 0.05 * w.grad).prod() - 1) ** 2 / 2
     expected = [E.item(), after.item()]
-    np.testing.assert_allclose(chain(np.array([0.05]), 3, 1)[:, 0], expected, rtol=1e-12)
+    np.testing.assert_allclose(chain.chain(np.array([0.05]), 3, 1.5, 1)[:, 0], expected, rtol=1e-12)
 
 
 def rises(curves) -> np.ndarray:
@@ -207,18 +192,32 @@ def test_what_is_said_of_larger_rates():
     assert f"counts {rises.sum()} steps" in TEXT
 
 
-def test_the_table_of_the_chain():
-    rates = np.geomspace(1e-6, 10, 1621)  # 1% apart
-    for depth, first, raising in rows("## Why this does not carry over"):
-        found = rates[rises(chain(rates, int(depth)))][0]
-        assert float(first) == float(f"{found:.2g}")
-        raised = np.array(RATES)[rises(chain(np.array(RATES), int(depth)))]
-        assert raising == ("all" if len(raised) == 6 else ", ".join(map(str, raised)) or "none")
+def test_the_table_of_the_chain_is_what_the_command_measures():
+    kept = chain.RESULTS.read_text("utf-8")
+    assert chain.measured() == kept, "run python -m backprop.chain"
+    place = f"<!-- table: python -m backprop.chain -->\n{chain.table(kept)}\n"
+    assert place in README.read_text("utf-8")
+
+
+@pytest.mark.parametrize("depth", chain.DEPTHS)
+def test_from_just_above_1_the_limit_falls_with_depth_alone(depth):
+    assert chain.first_rising(depth, 1.1) == pytest.approx(2 / depth, rel=0.25)
+
+
+def test_at_depth_1_the_limit_is_2():
+    below, above = (chain.chain(np.array([rate]), 1, 0.5)[:, 0] for rate in (1.999, 2.001))
+    assert (np.diff(below) < 0).all()
+    assert (np.diff(above) > 0).all()
+    assert 2 < chain.first_rising(1, 0.5) < 2.03
 
 
 def test_other_numbers_in_the_prose():
     known = values()
     assert f"is {known['dE_do1'] / known['dE_dh1']:.0f} times\nsmaller" in TEXT
+    slope, weight = known["a_h1"] * (1 - known["a_h1"]), known["w5"]
+    second = known["dE_do1"] * slope * weight / known["dE_dh1"]
+    for factor in (1 / slope, 1 / weight, second):
+        assert f"by {factor:.2f}" in TEXT
     table = train(0.5, 1)["E_total"]
     assert f"The new error is {table[1]:.9f}, down from {table[0]:.9f}." in TEXT
     biased = train(0.5, 1, biases=(0.35, 0.60))["E_total"]

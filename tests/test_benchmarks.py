@@ -1,13 +1,8 @@
 """The benchmarks show what they measured."""
 
-from dataclasses import asdict
-
-import pytest
-import torch
-
-from s4lib import CONSISTENT, History
+from s4lib import History
 from s4lib.history import Epoch
-from tests.benchmarks import peers, race, records, warps
+from tests.benchmarks import peers, race, records
 
 
 def test_the_race_shows_every_run_by_seconds_and_by_epochs():
@@ -68,17 +63,3 @@ def test_small_networks_are_drawn_by_their_size_with_what_others_claim():
     assert plain.get_xydata().tolist() == [[2_058, 98.5], [19_650, 98.5]]
     assert claimed.get_markerfacecolor() == "none"
     assert len(claimed.get_xdata()) == len(records.CLAIMED)
-
-
-@pytest.mark.parametrize("name", warps.WARPS)
-def test_a_warp_is_drawn_by_its_generator_and_spares_the_plain_epochs(name):
-    recipe = warps.Warped(**asdict(CONSISTENT), warp=name)
-    images = torch.zeros(3, 1, 28, 28)
-    images[:, :, 5:23, 12:15] = 255
-
-    def made(recipe, epoch):
-        return recipe.augmentation(torch.Generator().manual_seed(0), epoch)(images)
-
-    assert made(recipe, 1).equal(made(recipe, 1))
-    assert made(recipe, recipe.epochs).equal(images)
-    assert made(recipe, 1).equal(made(CONSISTENT, 1)) == (name == "none")

@@ -1,4 +1,4 @@
-"""Two examples that MNIST is often begun with, written anew: the race's company.
+"""Two examples that MNIST is often begun with, and the original's way: the race's company.
 
     python -m tests.benchmarks.peers [--epochs 1]
 
@@ -13,6 +13,7 @@ import argparse
 import os
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +21,69 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
+from tqdm import tqdm
 
 from s4lib.data import MNIST_MEAN, MNIST_STD, load
+from s4lib.model import MNISTNet
+from s4lib.recipes import CLASSIC
 from s4lib.runtime.device import choose_device
 
 TEST_BATCH = 1000
+
+
+TEST_BATCH = 1000
+
+
+def original_way():
+    """The original's loader, network and optimizer: (train on some batches, test, schedule)."""
+    device = choose_device()
+    to_normal = [transforms.ToTensor(), transforms.Normalize((MNIST_MEAN,), (MNIST_STD,))]
+    turn = transforms.RandomRotation((-CLASSIC.rotation, CLASSIC.rotation))
+    workers = {"num_workers": 4, "pin_memory": True} if device.type == "cuda" else {}
+    train_loader, test_loader = (
+        DataLoader(
+            MNIST(
+                os.environ.get("S4_DATA", "data"), train=training, transform=transforms.Compose(way)
+            ),
+            CLASSIC.batch_size,
+            shuffle=True,
+            drop_last=training,
+            **workers,
+        )
+        for training, way in ((True, [turn, *to_normal]), (False, to_normal))
+    )
+    model = MNISTNet().to(device)
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, nn.ReLU):
+            model.set_submodule(name, nn.ReLU())
+    optimizer = torch.optim.Adam(model.parameters(), CLASSIC.lr)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, CLASSIC.milestones, CLASSIC.gamma)
+
+    def train_on(batches):
+        model.train()
+        correct = 0
+        with open(os.devnull, "w") as null, tqdm(total=batches, file=null) as bar:
+            for images, labels in islice(train_loader, batches):
+                images, labels = images.to(device), labels.to(device)
+                optimizer.zero_grad()
+                log_probs = model(images)
+                loss = F.nll_loss(log_probs, labels)
+                loss.backward()
+                optimizer.step()
+                correct += (log_probs.argmax(1) == labels).sum().item()
+                bar.set_description(f"loss={loss.item()}")
+                bar.update()
+
+    @torch.no_grad()
+    def test():
+        model.eval()
+        correct = 0
+        for images, labels in test_loader:
+            log_probs = model(images.to(device))
+            correct += (log_probs.argmax(1) == labels.to(device)).sum().item()
+        return 100 * correct / len(test_loader.dataset)
+
+    return train_on, test, schedule
 
 
 def pytorch_network() -> nn.Sequential:
