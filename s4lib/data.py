@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from s4lib.runtime import UsageError, check_choice
+from s4lib.runtime import UsageError, check_choice, check_number
 from s4lib.runtime.distributed import all_reduce, shard, world_size
 from s4lib.runtime.download import read_mnist
 
@@ -46,8 +46,12 @@ class Dataset:
         return normalise(images, self.mean, self.std)
 
     def hold_out(self, count: int) -> "Dataset":
-        """Test on the last `count` training images, to choose something without the test set."""
+        """Test on the last `count` training images, to choose something without the test set.
+
+        Raises UsageError if none would be left to train on, or to test on.
+        """
         images, labels = self.train
+        check_number("The number of images to hold out", count, int, 1, len(labels) - 1)
         return replace(
             self,
             name=f"{self.name}, {count:,} training images held out",

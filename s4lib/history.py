@@ -4,7 +4,7 @@ import csv
 import json
 import platform
 import statistics
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -59,8 +59,8 @@ class History:
     seed: int
     device: str
     precision: str
-    versions: dict[str, str] = field(default_factory=versions)
-    epochs: list[Epoch] = field(default_factory=list)
+    versions: dict = field(default_factory=versions)  # of Python, torch and s4lib
+    epochs: list = field(default_factory=list)  # of Epoch
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -69,11 +69,20 @@ class History:
     def from_json(cls, text: str) -> "History":
         """The inverse of `to_json`. Raises UsageError when `text` is something else."""
         try:
-            values = json.loads(text)
-            epochs = [Epoch(**epoch) for epoch in values.pop("epochs")]
-            return cls(**values, epochs=epochs)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            run = check_types(cls(**json.loads(text)))
+            run.epochs = [check_types(Epoch(**epoch)) for epoch in run.epochs]
+            return run
+        except (ValueError, TypeError, RecursionError) as error:
             raise UsageError(f"That is not a run's history: {error}") from error
+
+
+def check_types(made: Epoch | History) -> Epoch | History:
+    """The same. Raises TypeError unless every field has the type that its class names."""
+    for one in fields(made):
+        value = getattr(made, one.name)
+        if type(value) is not one.type and not (one.type is float and type(value) is int):
+            raise TypeError(f"its {one.name} is {value!r:.40}")
+    return made
 
 
 def dump(runs: list[History]) -> str:

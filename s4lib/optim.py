@@ -86,11 +86,14 @@ def make_schedule(
         ends = [0, *accumulate(steps)]
         milestones = np.interp(recipe.milestones, range(len(ends)), ends).round().astype(int)
         return MultiStepLR(optimizer, milestones.tolist(), recipe.gamma)
+    warm_up = recipe.warm_up
+    if warm_up * sum(steps) == 1:  # PyTorch would divide by the 0 steps that the climb has
+        warm_up *= 1 - 1e-9
     return OneCycleLR(
         optimizer,
         max_lr=recipe.lr,
         total_steps=sum(steps),
-        pct_start=recipe.warm_up,
+        pct_start=warm_up,
         anneal_strategy="linear",
         cycle_momentum=False,
     )

@@ -73,9 +73,10 @@ def evaluate(model: nn.Module, dataset: Dataset) -> tuple[float, int]:
     images, labels = distributed.shard(*dataset.test)
     distributed.broadcast_buffers(model)
     log_probs = predict(model, dataset.normalise(images))
-    loss_sum, correct = distributed.all_reduce(
-        F.nll_loss(log_probs, labels) * len(labels), (log_probs.argmax(1) == labels).sum()
-    )
+    # Of more processes than images some have none, whose mean loss would be no number.
+    loss_sum = F.nll_loss(log_probs, labels) * len(labels) if len(labels) else 0.0
+    correct = (log_probs.argmax(1) == labels).sum()
+    loss_sum, correct = distributed.all_reduce(loss_sum, correct)
     return loss_sum.item() / len(dataset.test[1]), correct.item()
 
 

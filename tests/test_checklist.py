@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import tracemalloc
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -366,6 +367,20 @@ def test_what_is_no_history_is_refused(saved, few, content):
         check_assignment(Net, [saved], few)
 
 
+def test_what_a_history_claims_costs_nothing(saved, few, capsys):
+    claim = {**json.loads((saved / "history.json").read_text()), "recipe": {"epochs": 10**7}}
+    (saved / "history.json").write_text(json.dumps(claim))
+    tracemalloc.start()
+    assert not check_assignment(Net, [saved], few)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "✗ seed 0 has 2 of 10000000 epochs" in capsys.readouterr().out
+    assert peak < 10**7
+    (saved / "history.json").write_text(json.dumps(claim) + " " * 2**22)
+    with pytest.raises(UsageError, match="holds no history of a run"):
+        check_assignment(Net, [saved], few)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
 def test_a_pipe_is_not_waited_for(saved, few):
     (saved / "history.json").unlink()
@@ -436,8 +451,10 @@ def command(here, few, monkeypatch, capsys):
 
 
 def test_the_command_trains_once_and_tests_after(command, monkeypatch):
+    folders = [*sys.path]
     status, out, _ = command("net.py", "--seeds", 2)
     assert status == 1
+    assert sys.path == folders  # what lies beside the network is not imported later
     assert "Epoch 2:" in out
     assert "✓ 186 parameters" in out
     assert "✗ data: scikit-learn digits with 50 test images" in out

@@ -234,12 +234,6 @@ def test_mnist_that_can_not_be_had_is_refused_before_training(tiny_mnist, here, 
     assert not Path("nothing").exists()
 
 
-def test_a_damaged_file_is_named_on_the_command_line(tiny_mnist, here, capsys):
-    packed = tiny_mnist / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz"
-    packed.write_bytes(b"")
-    assert f"{packed} is damaged" in refused(capsys, "train", "--data", tiny_mnist)
-
-
 def test_help_names_every_option_of_a_command(capsys):
     for name, (_, _, options) in cli.COMMANDS.items():
         status, out, _ = run(capsys, name, "--help")

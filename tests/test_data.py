@@ -260,6 +260,12 @@ def test_held_out_images_are_the_last_training_images(digits):
     assert held_out.name == "scikit-learn digits, 100 training images held out"
 
 
+@pytest.mark.parametrize("count", [0, -1, 1437, 2000, 1.5])
+def test_something_is_left_to_train_on_and_to_test_on(count, digits):
+    with pytest.raises(UsageError, match="to hold out must be a whole number from 1 to 1436"):
+        digits.hold_out(count)
+
+
 def batches(dataset, size=100, seed=0, **options):
     return Batches(dataset, size, torch.Generator().manual_seed(seed), **options)
 
@@ -322,6 +328,7 @@ def test_a_share_of_the_images_is_those_of_highest_loss_in_another_order(digits)
         assert len(ours) == 2
         assert last.sort().values.equal(hardest.sort().values)
         assert not last.equal(last.sort().values)
+        assert not last.equal(hardest)  # shuffled, not by loss
         assert ours.losses.equal(losses)
     assert not losses.isinf().any()  # the 30 had gone first
 

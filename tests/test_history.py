@@ -47,6 +47,17 @@ def test_other_json_is_refused(text):
         History.from_json(text)
 
 
+@pytest.mark.parametrize("value", [None, True, "text", 7.5, [1], {"a": 1}])
+def test_every_field_of_a_history_is_checked(value):
+    values = asdict(history([99.0]))
+    for place in (values, values["epochs"][0]):
+        for name, right in place.items():
+            if type(value) is not type(right):
+                with pytest.raises(UsageError, match="not a run's history"):
+                    History.from_json(json.dumps(values | {name: value} if place is values else
+                        values | {"epochs": [place | {name: value}]}))  # fmt: skip
+
+
 def test_the_log_lines_are_the_originals_with_true_means():
     assert str(history([99.47]).epochs[0]).splitlines() == [
         "Train Accuracy: 97.00 %   Train Loss: 0.1000",

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from s4lib import BEST, CLASSIC, MNISTNet, UsageError, evaluate, fit, predict
-from s4lib.train import make_optimizer
+from s4lib import BEST, CLASSIC, MNISTNet, UsageError, evaluate, fit
 from tests.faults import few_digits
 
 QUICK = replace(CLASSIC, epochs=2, batch_size=40, milestones=(1,))
@@ -183,15 +182,3 @@ def test_a_network_with_nothing_to_learn_is_refused(few):
 
     with pytest.raises(UsageError, match="nothing to train"):
         fit(Constant, few, QUICK, device="cpu")
-
-
-def test_predict_does_not_depend_on_the_chunks(few):
-    torch.manual_seed(0)
-    model = Functional()
-    images = few.normalise(few.train[0].float()).repeat(2, 1, 1, 1)
-    torch.testing.assert_close(predict(model, images)[260:261], predict(model, images[260:261]))
-
-
-def test_muon_leaves_what_is_no_kernel_to_adam():
-    (group,) = make_optimizer(mlp().parameters(), BEST, fused=False).param_groups
-    assert "momentum" not in group

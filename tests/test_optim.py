@@ -80,14 +80,16 @@ def test_one_cycle_climbs_for_its_warm_up_and_falls_to_nothing():
     assert all(one == other for one, other in rates(FAST, 5, 5))  # kernels' and all others'
 
 
-def test_milestones_multiply_by_gamma():
-    lr = [together[0] for together in rates(replace(CLASSIC, milestones=(1, 2.5)), 4, 4, 4)]
-    assert lr == pytest.approx([0.01] * 4 + [0.001] * 6 + [0.0001] * 2)
-
-
 def test_milestones_are_epochs_however_long():
-    lr = [together[0] for together in rates(replace(CLASSIC, milestones=(1, 2.5)), 8, 2, 2)]
+    lr = [together[0] for together in rates(replace(CLASSIC, milestones=(0.9999, 2.5)), 8, 2, 2)]
     assert lr == pytest.approx([0.01] * 8 + [0.001] * 3 + [0.0001])
+
+
+@pytest.mark.parametrize(("warm_up", "steps"), [(0.1, 10), (0.25, 4), (0.5, 2), (0.01, 100)])
+def test_a_climb_of_a_single_step_begins_at_the_top(warm_up, steps):
+    lr = [together[0] for together in rates(replace(FAST, warm_up=warm_up), steps)]
+    assert lr[0] == pytest.approx(FAST.lr)
+    assert lr == sorted(lr, reverse=True)
 
 
 def test_muon_has_the_convolutions_and_adam_the_rest():

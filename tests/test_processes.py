@@ -104,6 +104,21 @@ def test_every_test_image_is_counted_once(pair, digits):
     assert seen == pytest.approx(round(seen))
 
 
+def test_a_test_takes_the_statistics_of_process_0_and_an_image_for_each_is_not_needed(
+    measured, digits
+):
+    alone = [evaluate(network(), few_digits(digits, test=count)) for count in (3, 1)]
+    for found in measured:
+        assert found["statistics"].count_nonzero() == 0
+        for (loss, correct), expected in zip(found["tested"], alone, strict=True):
+            assert (pytest.approx(loss, rel=1e-5), correct) == expected
+
+
+def test_each_process_draws_a_dropout_of_its_own(pair):
+    one, other = end(pair[0] / "train")["random"]
+    assert not one.equal(other)
+
+
 def test_one_process_writes_and_prints(pair):
     folder, out, _ = pair
     header = "MNISTNet, 17,498 parameters, by the recipe classic on scikit-learn digits: "

@@ -1,6 +1,6 @@
 """A run that was stopped, however it was, ends with the bits of a run that never was.
 
-`pytest --long` kills training at 500 moments rather than 20.
+`pytest --long` kills training at 500 moments rather than 7.
 """
 
 import errno
@@ -121,7 +121,7 @@ def test_a_checkpoint_has_all_that_decides_the_rest_of_a_run(few, never, tmp_pat
 
 @needs_posix
 def test_kills_at_random_moments_lose_nothing(tmp_path, request):
-    moments = 500 if request.config.getoption("--long") else 20
+    moments = 500 if request.config.getoption("--long") else 7
     command = [sys.executable, "-m", "tests.faults", tmp_path, "--moments", str(moments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -336,6 +336,20 @@ def test_two_processes_do_not_train_into_one_folder(few, never, tmp_path):
     holder.communicate()
     train(few, folder)  # the lock has died with its process
     assert alike(end(never), end(folder))
+
+
+def test_only_who_has_the_lock_clears_away_what_a_killed_process_has_left(
+    few, tmp_path, monkeypatch
+):
+    folder = stopped(few, tmp_path / "run")
+    left = folder / "weights.pt.9.part"
+    left.touch()
+    monkeypatch.setattr(checkpoint, "rank", lambda: 1)
+    train(few, folder)
+    assert left.exists()
+    monkeypatch.undo()
+    train(few, folder)
+    assert not left.exists()
 
 
 def test_where_a_disk_knows_no_locks_it_trains_without(few, tmp_path, monkeypatch):

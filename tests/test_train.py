@@ -100,7 +100,8 @@ def test_training_accuracy_and_loss_are_over_the_examples_seen(few):
             return says_seven + 0 * self.unused
 
     dataset = replace(few, train=(few.train[0], torch.full((300,), 7)))
-    _, run = fit(Seven, dataset, replace(QUICK, epochs=1), 0, "cpu")
+    recipe = replace(QUICK, epochs=1, label_smoothing=0.1)  # what is learned, not what is measured
+    _, run = fit(Seven, dataset, recipe, 0, "cpu")
     assert sum(seen) == 256  # two batches of 128; the last 44 images are dropped
     assert run.epochs[0].train_accuracy == 100
     assert run.epochs[0].train_loss == pytest.approx(0.5, abs=1e-6)
@@ -109,11 +110,6 @@ def test_training_accuracy_and_loss_are_over_the_examples_seen(few):
     assert run.epochs[0].test_loss == pytest.approx(
         (0.5 * sevens - others * (70 - sevens)) / 70, abs=1e-6
     )
-
-
-def test_milestones_come_after_whole_epochs(few):
-    _, run = fit(MNISTNet, few, replace(CLASSIC, epochs=4, milestones=(2, 3)), 0, "cpu")
-    assert [epoch.lr for epoch in run.epochs] == pytest.approx([0.01, 0.01, 0.001, 0.0001])
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(
@@ -249,11 +245,3 @@ def test_four_epochs_on_the_bundled_digits_reach_96_per_cent(digits):
     """Three seeds ended at 98.1, 99.2 and 99.4."""
     _, run = fit(partial(MNISTNet, 0, 0), digits, FAST.adjusted(epochs=4, hard_share=1), 0, "cpu")
     assert run.epochs[-1].test_accuracy >= 96
-
-
-def test_one_epoch_on_five_thousand_mnist_images_reaches_95_per_cent(mnist):
-    """By FAST in small batches; tested on two thousand."""
-    recipe = FAST.adjusted(epochs=1, batch_size=32)
-    few = few_digits(mnist, 5000, 2000)
-    _, run = fit(partial(MNISTNet, 0, 0), few, recipe, 0, "cpu")
-    assert run.epochs[-1].test_accuracy >= 95

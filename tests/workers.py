@@ -23,6 +23,7 @@ from s4lib import CLASSIC, MNISTNet, UsageError, fit, load
 from s4lib import __main__ as cli
 from s4lib.data import Batches, Dataset
 from s4lib.runtime.distributed import all_reduce, init_distributed, parallel, per_rank, rank, shard
+from s4lib.train import evaluate
 from tests.faults import QUICK, few_digits
 
 LEARNS_WELL = CLASSIC.adjusted(epochs=10, batch_size=64)
@@ -57,10 +58,19 @@ def measure(folder: Path) -> None:
                 "sums": all_reduce(10 ** rank(), torch.tensor(0.5)),
                 "ranks": per_rank(rank()),
                 "losses": losses(),
+                **evaluation(),
             }
             raise RuntimeError("")
     except RuntimeError as error:
         torch.save({**found, "error": repr(error)}, folder / f"{os.environ['RANK']}.pt")
+
+
+def evaluation() -> dict:
+    """Of statistics that differ from process to process, on three images and on one."""
+    model, few = network(), few_digits(digits())
+    model.block1.norm1.running_mean += rank()
+    tested = [evaluate(model, few_digits(few, test=count)) for count in (3, 1)]
+    return {"tested": tested, "statistics": model.block1.norm1.running_mean}
 
 
 def losses() -> torch.Tensor:

@@ -130,7 +130,8 @@ def check_runs(network: Network, runs: Sequence[History]) -> list[Requirement]:
     text = f"{planned} epochs, {'not ' * (planned >= EPOCHS)}fewer than {EPOCHS}"
     lines.append(Requirement(planned < EPOCHS, text, "Try recipe.adjusted(epochs=19)"))
     for run in runs:
-        if [epoch.epoch for epoch in run.epochs] != [*range(1, run.recipe["epochs"] + 1)]:
+        numbers = [epoch.epoch for epoch in run.epochs]
+        if numbers != [*range(1, len(numbers) + 1)] or len(numbers) != run.recipe["epochs"]:
             text = f"seed {run.seed} has {len(run.epochs)} of {run.recipe['epochs']} epochs"
             lines.append(Requirement(False, text, "The same call of fit continues the run"))
 

@@ -23,10 +23,13 @@ def import_network(target: str) -> tuple[Path, Callable[[], nn.Module]]:
     path, name = (Path(before), name) if name.isidentifier() and before else (Path(target), "")
     if path.suffix != ".py" or not path.is_file():
         raise UsageError(f"There is no Python file {path}. Give FILE.py, or FILE.py:Name.")
+    module, folders = f"checked.{path.stem}", [*sys.path]
     sys.path.insert(0, str(path.absolute().parent))  # for what lies beside it, as when it is run
-    module = f"checked.{path.stem}"
-    with errors_of(path):
-        defined = runpy.run_path(str(path.absolute()), run_name=module)
+    try:
+        with errors_of(path):
+            defined = runpy.run_path(str(path.absolute()), run_name=module)
+    finally:
+        sys.path[:] = folders
 
     classes = [one for one in defined.values() if inspect.isclass(one) and one.__module__ == module]
     here = [one.__name__ for one in classes if issubclass(one, nn.Module)]

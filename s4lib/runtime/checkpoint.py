@@ -55,12 +55,12 @@ def atomic_write(path: Path, content: bytes) -> None:
             temporary.unlink()
 
 
-def read(path: str | os.PathLike) -> bytes:
-    """The bytes of a file. Raises UsageError if it can't be read or is too large."""
+def read(path: str | os.PathLike, largest: int = LARGEST) -> bytes:
+    """The bytes of a file. Raises UsageError if it can't be read or is larger than `largest`."""
     path = Path(path)
     try:
-        if path.stat().st_size > LARGEST or not path.is_file():
-            raise UsageError(f"Can't read {path}: it is no file of at most {LARGEST:,} bytes.")
+        if path.stat().st_size > largest or not path.is_file():
+            raise UsageError(f"Can't read {path}: it is no file of at most {largest:,} bytes.")
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"Can't read {path}: {error.strerror}.") from error
@@ -181,8 +181,9 @@ class Run:
         self.config = json.dumps(identify(parts["model"], dataset, history) if compared else {})
 
     def resume(self) -> None:
-        for left in self.folder.glob("*.part"):  # by a killed process
-            left.unlink(missing_ok=True)
+        if self.writes:  # and has the lock: nobody else writes here
+            for left in self.folder.glob("*.part"):  # by a killed process
+                left.unlink(missing_ok=True)
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             for name in ("weights.pt", "history.json"):
