@@ -13,10 +13,10 @@ def block(**layers: nn.Module) -> nn.Sequential:
 class MNISTNet(nn.Module):
     """Grey 28×28 digits, (N, 1, 28, 28), to log-probabilities of the ten classes, (N, 10).
 
-    Blocks widen from 8 channels to 32 while they look for larger and larger shapes. Transitions
+    Blocks widen from 8 channels to 32 while each activation sees more of the image. Transitions
     halve the map and squeeze it back to 8 channels, so that the next block stays cheap. The
-    third block has neither padding nor batch normalisation: only 7×7 positions are left, and
-    their border carries no digit. The head averages what remains and classifies it.
+    third block has neither padding nor batch normalisation, as in the submission that it comes
+    from. The head averages what remains and classifies it.
 
     ReLU overwrites its input, which nothing needs again; copy what a hook is to keep. The
     comments give each layer's output, and the side of the square of input pixels that one of
