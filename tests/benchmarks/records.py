@@ -150,9 +150,7 @@ def against_parameters(runs: dict[str, list[History]]) -> Figure:
     ax.plot(last["separable"][0][0], means.pop("separable"), "s", c=ORANGE, label="separable")
     sizes = [last[name][0][0] for name in means]
     ax.plot(sizes, [*means.values()], "-s", c=BLUE, label="plain 3×3: every seed, and the mean")
-    ax.plot(
-        *zip(*CLAIMED, strict=True), "D", c=GREY, mfc="none", label="others: best epoch, one run"
-    )
+    ax.plot(*zip(*CLAIMED, strict=True), "D", c=GREY, mfc="none", label="others: their best epoch")
     ax.axhline(99.4, color=GREY, lw=1, ls="-.", label="99.4 %")
     ax.set(xlabel="parameters", ylabel="test accuracy (%)", title="Small networks on MNIST")
     ax.xaxis.set_major_formatter("{x:,.0f}")
