@@ -17,6 +17,7 @@ from s4lib.runtime import UsageError, check_number, distributed
 from s4lib.runtime.checkpoint import resumable
 from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision, keep_freed_memory
 from s4lib.runtime.progress import progress
+from s4lib.runtime.rehearsal import explained, materialise, memory_format
 
 Network = nn.Module | Callable[[], nn.Module]  # or a class or function that makes one
 OnBatch = Callable[[int, Tensor], None]  # called after every step with its number and its loss
@@ -112,8 +113,10 @@ def fit(
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     model = make_network(network).to(device)
-    check_output(model, dataset)  # and lazy layers get their shapes
-    model = model.to(memory_format=torch.channels_last)
+    with explained(model):
+        check_output(model, dataset)
+    first = dataset.normalise(dataset.train[0][: recipe.batch_size])
+    model = model.to(memory_format=memory_format(model, first, amp))
     batches = Batches(dataset, recipe.batch_size, generator)
     optimizer = make_optimizer(model.parameters(), recipe, fused=amp.dtype != torch.float16)
     steps = [batches.steps(recipe.share(epoch)) for epoch in range(1, recipe.epochs + 1)]
@@ -164,6 +167,7 @@ def make_network(network: Network) -> nn.Module:
         )
     if not any(True for _ in model.parameters()):
         raise UsageError(f"{type(model).__name__} has no parameters: there is nothing to train.")
+    materialise(model)
     return model
 
 

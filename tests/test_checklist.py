@@ -91,6 +91,9 @@ def test_the_limit_of_parameters_is_exact():
             super().__init__()
             self.pad = nn.Parameter(torch.zeros(total - 186))
 
+        def forward(self, x):
+            return super().forward(x + self.pad.sum())
+
     assert not unmet(check_network(Padded(19_999)))
     (line,) = unmet(check_network(Padded(20_000)))
     assert line.startswith("✗ 20,000 parameters, not fewer than 20,000. Save 1: ")

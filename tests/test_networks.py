@@ -126,7 +126,8 @@ def test_hooks_are_called_in_training_as_in_testing(few):
     net, training = MNISTNet(), []
     net.block1.register_forward_hook(lambda block, *_: training.append(block.training))
     fit(net, few, QUICK, device="cpu")
-    assert training == [False] + 2 * ([True] * 4 + [False])  # a look at the output goes before
+    tried = [False, True]  # the output is looked at, and a step rehearsed
+    assert training == tried + 2 * ([True] * 4 + [False])
 
 
 def test_a_network_itself_is_trained_in_place(few):

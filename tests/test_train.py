@@ -102,7 +102,9 @@ def test_training_accuracy_and_loss_are_over_the_examples_seen(few):
     dataset = replace(few, train=(few.train[0], torch.full((300,), 7)))
     recipe = replace(QUICK, epochs=1, label_smoothing=0.1)  # what is learned, not what is measured
     _, run = fit(Seven, dataset, recipe, 0, "cpu")
-    assert sum(seen) == 256  # two batches of 128; the last 44 images are dropped
+    rehearsed, *trained = seen
+    assert rehearsed == 128
+    assert sum(trained) == 256  # two batches of 128; the last 44 images are dropped
     assert run.epochs[0].train_accuracy == 100
     assert run.epochs[0].train_loss == pytest.approx(0.5, abs=1e-6)
     sevens = (few.test[1] == 7).sum().item()

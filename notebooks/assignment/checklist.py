@@ -1,18 +1,25 @@
 """Whether a network, and how it was trained, meets the assignment."""
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from notebooks.assignment.inspection import (
+    ALL_DROPPED,
+    AVERAGE,
+    DROPOUT,
+    LINEAR,
+    NORM,
+    inspect_network,
+    never_used,
+    prepared,
+)
 from s4lib.data import Dataset, load
 from s4lib.history import GOAL, History
-from s4lib.receptive_field import Follower
 from s4lib.runs import load_run, read_history
 from s4lib.train import Network, evaluate, identity, make_network
 
@@ -22,13 +29,13 @@ WHOLE = ("MNIST", 10_000)  # the data set and its test images
 SLACK = 5  # of these, which another device may predict otherwise
 
 LAYERS = {  # the modules that are meant, and how to get one to work
-    "batch normalisation": (_BatchNorm, "Put nn.BatchNorm2d(channels) after a convolution"),
-    "dropout": (_DropoutNd, "Put nn.Dropout(p), with p > 0, before the fully connected layer"),
-    "global average pooling": (
+    NORM: (_BatchNorm, "Put nn.BatchNorm2d(channels) after a convolution"),
+    DROPOUT: (_DropoutNd, "Put nn.Dropout(p), with p > 0, before the fully connected layer"),
+    AVERAGE: (
         (nn.AdaptiveAvgPool2d, nn.AvgPool2d),
         "Let nn.AdaptiveAvgPool2d(1) average the last map, larger than 1×1",
     ),
-    "fully connected layer": (nn.Linear, "End with nn.Linear(channels, 10), not a convolution"),
+    LINEAR: (nn.Linear, "End with nn.Linear(channels, 10), not a convolution"),
 }
 
 
@@ -61,56 +68,48 @@ def check_assignment(
     return all(line.met for line in lines)
 
 
-class Through(Follower):
-    """Every tensor on its way remembers which of `LAYERS` it has come through.
-
-    So in the end only what the output depends on counts.
-    """
-
-    def see(self, name: str, inputs: list[Tensor], after: Tensor, args, kwargs) -> None:
-        layer = layer_at_work(name, inputs[0], after, args, kwargs)
-        after.through = {layer}.union(*(getattr(one, "through", ()) for one in inputs))
-
-
-def layer_at_work(name: str, before: Tensor, after: Tensor, args, kwargs) -> str | None:
-    """Which of `LAYERS` a call of the function `name` is."""
-    if "dropout" in name:
-        values = {"p": 0.5, **dict(zip(("input", "p", "training"), args, strict=False)), **kwargs}
-        training = values.get("training", values.get("train", True))
-        return "dropout" if values["p"] > 0 and training else None
-    maps = before.shape[:2].numel()
-    if before.dim() > 2 and before.numel() > maps == after.numel():  # however that is called
-        means = before.flatten(2).mean(2).flatten()
-        return "global average pooling" if torch.allclose(after.flatten(), means) else None
-    return {"batch_norm": "batch normalisation", "linear": "fully connected layer"}.get(name)
-
-
-@torch.no_grad()
-def layers_at_work(model: nn.Module) -> set[str]:
-    """Which of `LAYERS` the output of `model` depends on, in the mode that it is in."""
-    with torch.random.fork_rng(devices=[]), Through():
-        return getattr(model(torch.randn(16, 1, 28, 28)), "through", set())
-
-
 def check_network(network: Network) -> list[Requirement]:
     """The network's size, and the layers at work in it."""
-    model = copy.deepcopy(make_network(network)).cpu()
-    size = identity(model)[1]
+    model = prepared(network)
+    training, testing = inspect_network(model.train()), inspect_network(model.eval())
+    size, idle = identity(model)[1], never_used(model, training, testing)
     text = f"{size:,} parameters, {'not ' * (size >= PARAMETERS)}fewer than {PARAMETERS:,}"
     advice = f"Save {size - PARAMETERS + 1:,}: take fewer channels"
+    if idle:
+        named = " and ".join(f"the {count:,} of {name}" for name, count in idle.items())
+        text += f", with {named}, which forward never uses"
+        if size - sum(idle.values()) < PARAMETERS:
+            advice = f"Delete {' and '.join(idle)}"
     lines = [Requirement(size < PARAMETERS, text, advice)]
-    working = layers_at_work(model.train())
     for layer, (modules, advice) in LAYERS.items():
         there = [name for name, module in model.named_modules() if isinstance(module, modules)]
-        text = f"{'no ' * (layer not in working)}{layer} at work"
-        if there and layer not in working:
-            text += f", although {there[0]} is there: {model.get_submodule(there[0])}"
+        working = layer in training.layers
+        text = f"{'no ' * (not working)}{layer} at work"
+        if there and not working:
+            name = there[-1] if layer == AVERAGE else there[0]
+            module = model.get_submodule(name)
+            text += f", although {name} is there: {module}, {place(training.calls.get(module))}"
             advice = f"Let the output depend on it. {advice}"
-        lines.append(Requirement(layer in working, text, advice))
-    if "dropout" in layers_at_work(model.eval()):
+        if layer == DROPOUT and ALL_DROPPED in training.layers:
+            working, text = False, "dropout: p is 1 in training, so every value is dropped"
+            advice = (
+                "Write F.dropout(x, 0.1, self.training): in F.dropout(x, self.training), "
+                "self.training is p"
+            )
+        lines.append(Requirement(working, text, advice))
+    if testing.layers & {DROPOUT, ALL_DROPPED}:
         advice = "Use nn.Dropout(p), or F.dropout(x, p, self.training)"
         lines.append(Requirement(False, "dropout at work in testing, too", advice))
     return lines
+
+
+def place(call: tuple | None) -> str:
+    """Where a layer stands: what it makes of what, if it is called, and whether that is used."""
+    if not call:
+        return "which forward never calls"
+    before, after, used = call
+    text = f"which makes {after} of {before}"
+    return text if used else f"{text} that the output does not depend on"
 
 
 def check_runs(network: Network, runs: Sequence[History]) -> list[Requirement]:

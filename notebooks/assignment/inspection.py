@@ -1,0 +1,262 @@
+"""What the output of a network is computed by, found while it is computed.
+
+PyTorch links every result to a node of its graph. Each function of interest leaves its name at the
+node of its result, and the nodes that lead to the output count. So does a parameter: one that no
+path leads to is never used. What a scripted function computes is not seen, but what lies before is.
+"""
+
+import contextlib
+import copy
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from s4lib.runtime import UsageError
+from s4lib.runtime.rehearsal import explained
+from s4lib.train import Network, make_network
+
+NORM, DROPOUT = "batch normalisation", "dropout"
+AVERAGE, LINEAR = "global average pooling", "fully connected layer"
+ALL_DROPPED = "dropout with p = 1"
+IMAGES = 16  # as many as ghost batch normalisation may split a batch into
+FAR = 8  # functions between a map and its average, as in x.flatten(2).sum(2) / 49
+
+
+class Found(NamedTuple):
+    """What a forward pass has shown."""
+
+    layers: set[str]  # that the output depends on
+    parameters: set[int]  # the ids of those that it depends on
+    calls: dict[nn.Module, tuple]  # each layer's last: shapes in and out, and whether it is used
+
+
+def prepared(network: Network) -> nn.Module:
+    """A copy of the network on the CPU, without wrappers, with gradients along all parameters.
+
+    Raises UsageError for scripted parts, into which nobody can look.
+    """
+    model = plain(copy.deepcopy(make_network(network)).cpu())
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UsageError(
+                f"{name or 'The network'} is scripted: what it computes can't be looked into. "
+                "Check the class itself, without torch.jit.script."
+            )
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    return model
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """The network within `torch.compile` and `nn.DataParallel`, wherever they are."""
+    while isinstance(model, nn.DataParallel) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, nn.DataParallel) else model._orig_mod
+    for name, child in model.named_children():
+        setattr(model, name, plain(child))
+    return model
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """While entered: nothing is printed or compiled, and random numbers are given back."""
+    eager = getattr(torch.compiler, "set_stance", lambda _: contextlib.nullcontext())
+    silence = contextlib.redirect_stdout(io.StringIO())
+    with torch.random.fork_rng(devices=[]), silence, eager("force_eager"):
+        yield
+
+
+def inspect_network(model: nn.Module) -> Found:
+    """What the output of a `prepared` network depends on, in the mode that it is in."""
+    calls = {}
+
+    def note(module, inputs, output):
+        if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+            calls[module] = tuple(inputs[0].shape), tuple(output.shape), output.grad_fn
+
+    leaves = [module for module in model.modules() if not any(module.children())]
+    hooks = [module.register_forward_hook(note) for module in leaves]
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    try:
+        with undisturbed(), explained(model), torch.enable_grad(), Inspection():
+            images = torch.randn(IMAGES, 1, 28, 28, dtype=dtype, requires_grad=True)
+            output = model(images.clone())  # which may be overwritten
+    finally:
+        for hook in hooks:
+            hook.remove()
+    nodes = leading_to(getattr(output, "grad_fn", None))
+    layers = set().union(*(node.metadata.get("layers", ()) for node in nodes))
+    variables = {id(node.variable) for node in nodes if hasattr(node, "variable")}
+    used = {module: (*shapes, node in nodes) for module, (*shapes, node) in calls.items()}
+    return Found(layers, variables, used)
+
+
+def leading_to(node) -> set:
+    """The nodes that a node's result was computed from, and itself."""
+    nodes, ahead = set(), [node]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in nodes:
+            nodes.add(node)
+            ahead += [before for before, _ in node.next_functions]
+    return nodes
+
+
+@dataclass(eq=False)
+class Value:
+    """How a tensor was computed: by which function, of what. Unknown without a function."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    function: Callable | None = None
+    args: tuple = ()  # with a Value for each tensor that the images or parameters lead to
+    kwargs: dict = field(default_factory=dict)
+    number: int | None = None  # of several results
+
+
+PARAMETER = Value(torch.Size(), torch.float32)  # which stands for each
+
+
+class Inspection(TorchFunctionMode):
+    """While entered: every function's result knows how it was computed, and its node which of the
+    layers it is.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        tensors = [one for one in flattened((args, kwargs)) if isinstance(one, Tensor)]
+        nodes = {one.grad_fn for one in tensors}
+        before = described(args), described(kwargs)  # which the function may overwrite
+        output = func(*args, **kwargs)
+        several = isinstance(output, tuple | list)
+        for number, result in enumerate(output if several else [output]):
+            if isinstance(result, Tensor) and result.grad_fn not in {None, *nodes}:
+                number = number if several else None
+                result.value = Value(result.shape, result.dtype, func, *before, number)
+                layer = layer_of(func.__name__, result.value, args, kwargs)
+                result.grad_fn.metadata.setdefault("layers", set()).update(layer)
+        return output
+
+
+def flattened(item) -> Iterator:
+    """All that is in nested tuples, lists and dictionaries."""
+    if isinstance(item, tuple | list | dict):
+        for part in item.values() if isinstance(item, dict) else item:
+            yield from flattened(part)
+    else:
+        yield item
+
+
+def mapped(function: Callable, item):
+    """The nested tuples, lists and dictionaries with `function` of all that is in them."""
+    if isinstance(item, dict):
+        return {name: mapped(function, part) for name, part in item.items()}
+    if isinstance(item, tuple | list):
+        parts = [mapped(function, part) for part in item]
+        return parts if isinstance(item, list) else tuple(parts)
+    return function(item)
+
+
+def described(item):
+    """The arguments of a function with a Value for each tensor that has a history."""
+
+    def describe(one):
+        if not isinstance(one, Tensor) or not one.requires_grad:
+            return one
+        if one.grad_fn is None:
+            return PARAMETER
+        if not hasattr(one, "value"):
+            one.value = Value(one.shape, one.dtype)
+        return one.value
+
+    return mapped(describe, item)
+
+
+def layer_of(name: str, value: Value, args, kwargs) -> set[str]:
+    """Which of the layers a call of the function `name` is: none or one."""
+    if "dropout" in name:
+        values = {"p": 0.5, **dict(zip(("input", "p", "training"), args, strict=False)), **kwargs}
+        training = values.get("training", values.get("train", True))
+        if not training or values["p"] == 0:
+            return set()
+        return {ALL_DROPPED if values["p"] == 1 else DROPOUT}
+    if name in ("batch_norm", "linear"):
+        return {NORM if name == "batch_norm" else LINEAR}
+    return {AVERAGE} if is_average(value) else set()
+
+
+def is_average(value: Value) -> bool:
+    """Whether a function has completed the average of a whole map, larger than 1×1.
+
+    The maps that it may be the average of are those from which functions without parameters lead
+    here. What they make is tried on maps of random numbers, so it does not matter which ones this
+    network happens to compute.
+    """
+    ahead, tried = [value], set()
+    for _ in range(FAR):
+        makers = [one for one in ahead if one.function and PARAMETER not in parts(one)]
+        ahead = [one for maker in makers for one in parts(maker) if one not in tried]
+        tried.update(ahead)
+        for one in ahead:
+            maps = one.shape[:2].numel()
+            larger = len(one.shape) == 4 and one.shape.numel() > maps == value.shape.numel()
+            if larger and (averages(value, one, torch.float64) or averages(value, one, one.dtype)):
+                return True
+    return False
+
+
+def parts(value: Value) -> list[Value]:
+    """What a value was computed from."""
+    return [one for one in flattened((value.args, value.kwargs)) if isinstance(one, Value)]
+
+
+@torch.no_grad()
+def averages(value: Value, maps: Value, dtype: torch.dtype) -> bool:
+    """Whether `value`, computed once more of other `maps`, is their mean; twice."""
+    for seed in range(2):
+        generator = torch.Generator().manual_seed(seed)
+        fresh = 1 + 2 * torch.randn(maps.shape, generator=generator, dtype=torch.float64)
+        try:
+            result = again(value, {maps: fresh.to(dtype)})
+        except Exception:  # a function that takes no such numbers: no average
+            return False
+        exact = 1e-6 if result.dtype == torch.float64 else 1e-2 if result.itemsize < 4 else 1e-4
+        expected = fresh.mean(tuple(range(2, fresh.dim())))
+        if not torch.allclose(result.flatten().double(), expected.flatten(), 0, exact):
+            return False
+    return True
+
+
+def again(value: Value, known: dict[Value, Tensor]) -> Tensor:
+    """A value, computed once more where other values are `known`."""
+    if value not in known:
+        if value.function is None:
+            raise ValueError("it also depends on what is not known")
+
+        def fill(one):
+            return again(one, known).clone() if isinstance(one, Value) else one
+
+        result = value.function(*mapped(fill, value.args), **mapped(fill, value.kwargs))
+        known[value] = result if value.number is None else result[value.number]
+    return known[value]
+
+
+def never_used(model: nn.Module, *found: Found) -> dict[str, int]:
+    """The modules none of whose parameters any output depended on, and how many they have.
+
+    Of a module within one that is never used, only the outer is named.
+    """
+    used = set().union(*(one.parameters for one in found))
+    idle = {}
+    owners = [(name, [*module.parameters()]) for name, module in model.named_modules() if name]
+    owners += [(name, [parameter]) for name, parameter in model.named_parameters()]
+    for name, parameters in owners:
+        inside = any(name.startswith(f"{outer}.") for outer in idle)
+        if parameters and not inside and not used & {*map(id, parameters)}:
+            idle[name] = sum(math.prod(parameter.shape) for parameter in parameters)
+    return idle

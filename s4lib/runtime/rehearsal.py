@@ -1,0 +1,117 @@
+"""A network is tried before it is trained: what would stop it later is said at once."""
+
+import contextlib
+import copy
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from s4lib.runtime import UsageError
+
+OURS = Path(__file__).parents[1]  # frames of the library's own say nothing to a user
+LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+
+
+@torch.no_grad()
+def materialise(model: nn.Module) -> None:
+    """Let the lazy layers of a network, if it has any, take their shapes from two blank images."""
+    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+        training = model.training
+        with explained(model):
+            model.eval()(torch.zeros(2, 1, 28, 28))
+        model.train(training)
+
+
+def memory_format(model: nn.Module, images: Tensor, amp) -> torch.memory_format:
+    """The layout in which `model` trains on such a batch: channels last, if it can: that is faster.
+
+    Some networks can't, such as those that call `view` on a map. They train in PyTorch's usual
+    layout. A step is tried in training mode, on a copy, and none of the random numbers that it
+    draws are missed. Raises UsageError, with the user's line, if neither layout trains.
+    """
+    devices = [images.device] if images.device.type == "cuda" else []
+    for layout in (torch.channels_last, torch.contiguous_format):
+        with torch.random.fork_rng(devices), explained(model):
+            try:
+                step(copied(model).to(memory_format=layout).train(), images, amp)
+                return layout
+            except RuntimeError:
+                if layout is torch.contiguous_format:
+                    raise
+    raise AssertionError("the last layout returns or raises")
+
+
+def step(model: nn.Module, images: Tensor, amp) -> None:
+    """Forward and backward once."""
+    with torch.enable_grad(), amp.autocast():
+        log_probs = model(images)
+        if log_probs.shape != (len(images), 10):
+            raise RuntimeError(f"it makes {tuple(log_probs.shape)} of {len(images)} images")
+        log_probs.sum().backward()
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy to be tried. Raises UsageError for a network that can't be copied."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise UsageError(
+            f"{type(model).__name__} can't be copied: {first_line(error)}. Let it hold layers, "
+            "tensors and settings, and import modules outside of it."
+        ) from error
+
+
+@contextlib.contextmanager
+def explained(model: nn.Module) -> Iterator[None]:
+    """Turns an error in the network into a UsageError that names the user's line, or the layer."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(explain(error, model)) from error
+
+
+def explain(error: Exception, model: nn.Module) -> str:
+    """What went wrong where: the user's line, else the layer, and what that was given."""
+    kind = type(error).__name__
+    names = {module: name for name, module in model.named_modules()}
+    layer = given = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and not any(module.children()):
+            inputs = (frame.f_locals.get(name) for name in ("input", "x", "args"))
+            inputs = [one[0] if isinstance(one, tuple) and one else one for one in inputs]
+            shapes = [tuple(one.shape) for one in inputs if isinstance(one, Tensor)]
+            layer, given = module, shapes[0] if shapes else given
+    what = first_line(error)
+    name = names.get(layer) or type(layer).__name__
+    if isinstance(layer, nn.Conv2d) and given and given[-3:] == (1, 28, 28):
+        what = f"images have one channel, but {name} wants {layer.in_channels}: {layer}"
+    elif layer is not None:
+        what += f" ({name}, which is {layer}, is given {given})" if given else f" (in {name})"
+    if any(p.dtype == torch.float64 for p in model.parameters()) and "dtype" in what:
+        what += ". The network's weights are float64, images are float32"
+    lines = [line for line in map(place, traceback.extract_tb(error.__traceback__)) if line]
+    return f"{lines[-1]}: {kind}: {what}" if lines else f"{type(model).__name__}: {what}"
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def place(frame: traceback.FrameSummary) -> str | None:
+    """The file and line of a frame that is the user's own, as the user would name them."""
+    path = Path(frame.filename)
+    if path.is_relative_to(OURS) or any(path.is_relative_to(one) for one in LIBRARIES):
+        return None
+    if frame.filename.startswith("<frozen") or "/ipykernel_" in frame.filename:
+        return f"line {frame.lineno} of a cell" if "ipykernel" in frame.filename else None
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return f"{path}, line {frame.lineno}"
