@@ -489,9 +489,9 @@ def test_exit_status_0_only_if_all_is_met(command, few, monkeypatch):
         (NET.replace("nn.Dropout(0.1)", "nn.Dropout(7)"), "net.py, line 11: ValueError: dropout"),
         (NET.replace("(8, 10)", "(9, 10)"), "net.py, line 16: RuntimeError: mat1 and mat2 shapes"),
         (NET.replace("super().__init__()", "super("), "net.py, line 8: SyntaxError: "),
-        (NET + "\nraise SystemExit(0)", "net.py, line 18: SystemExit: 0"),
-        (NET + "\nimport nothing_like_it", "net.py, line 18: ModuleNotFoundError: No module"),
-        (NET.replace("self):", "self, width):", 1), "net.py: Net is no class or function without"),
+        (NET.replace("F.relu", "nothing.relu") + "\nimport nothing",
+         "net.py, line 18: ModuleNotFoundError: No module"),
+        (NET.replace("self):", "self, width):", 1), "net.py: Net wants width. Add a function that"),
         (NET + "\nclass Other(Net): pass", "net.py defines Net, Other. Say what to check"),
         ("", "net.py defines no network. Say what to check: net.py:Name"),
         (NET.replace("F.log_softmax(self.fc(self.drop(x)), dim=1)", "self.fc(self.drop(x))"),
@@ -518,17 +518,25 @@ def test_a_function_can_make_the_network_and_the_file_import_its_neighbours(comm
     [
         ("nothing.py", "There is no Python file nothing.py. Give FILE.py, or FILE.py:Name."),
         ("net.txt", "There is no Python file net.txt."),
-        ("net.py:Nothing", "net.py: Nothing is no class or function without arguments"),
-        ("net.py:made", "net.py: made is no class or function without arguments that makes a netw"),
+        ("net.py:Nothing", "net.py: there is no Nothing at module level; it defines Net."),
+        ("net.py:width", "net.py: width is no class or function that makes a network: int."),
+        ("net.py:Other", "net.py: Other is no class of a network: it is no nn.Module."),
     ],
 )
 def test_what_cannot_be_checked_is_refused(command, target, message):
-    status, _, err = command(target, source=NET + "\nmade = Net()")
+    status, _, err = command(target, source=NET + "\nwidth = 8\nclass Other: pass")
     assert status == 2
     assert err.startswith(message), err
+
+
+def test_a_network_made_at_module_level_is_made_anew_for_each_seed(command):
+    status, out, err = command("net.py:made", "--seeds", 2, source=NET + "\nmade = Net()")
+    assert (status, out.count("the weights predict")) == (1, 2), err
 
 
 def test_help_says_that_the_file_is_executed(command):
     status, out, _ = command("--help")
     assert status == 0
-    assert "the file is executed: check only what you would run yourself" in " ".join(out.split())
+    assert "of the file is executed: check only what you would run yourself" in " ".join(
+        out.split()
+    )

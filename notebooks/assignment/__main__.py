@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from notebooks.assignment import checklist
 from notebooks.assignment.checklist import check_assignment
 from notebooks.assignment.personal import personal_numbers
 from notebooks.assignment.source_files import errors_of, import_network
@@ -29,6 +30,8 @@ def check(args) -> int:
 def check_network(args) -> int:
     """Train the network, or find its finished runs, and print the checklist."""
     path, network = import_network(args.file)
+    with errors_of(path):
+        checklist.check_network(network)  # what can't be checked is said before it is trained
     dataset = load(args.dataset, args.data)
     recipe = RECIPES[args.recipe]
     name = f"{recipe.name}-{SHORT_NAMES[dataset.name]}"
@@ -50,9 +53,9 @@ def parser() -> Parser:
     command = commands.add_parser("check", help=text, description=text)
     command.set_defaults(run=check)
     add = command.add_argument
-    add("file", metavar="FILE.xlsx|FILE.py[:Name]", help="a workbook; or where a network is "
-        "defined, and the class or function without arguments that makes it; of a network "
-        "the file is executed: check only what you would run yourself")  # fmt: skip
+    add("file", metavar="FILE.xlsx|FILE.py[:Name]|FILE.ipynb[:Name]", help="a workbook; or where "
+        "a network is defined, and the class or function without arguments that makes it; what it "
+        "needs of the file is executed: check only what you would run yourself")  # fmt: skip
     add("--student", metavar="NUMBER", help="whose numbers the workbook has (the class's)")
     add("--recipe", choices=RECIPES, default="best", help="hyperparameters (best)")
     add("--dataset", choices=DATASETS, default="auto", help="mnist, digits or auto (auto)")

@@ -1,67 +1,507 @@
-"""A network from a file of the user's, which is executed for it."""
+"""A network from a student's file or notebook, of which only what the network needs is executed.
 
+That is its class or function, and whatever these read from the module, in turn: imports,
+definitions, and assignments such as `dropout = 0.05`. What trains, loads data or opens files is
+never executed, and what nothing needs isn't either.
+"""
+
+import ast
+import builtins
 import contextlib
 import inspect
-import runpy
+import json
+import linecache
+import re
+import symtable
 import sys
 import traceback
+import types
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
 from s4lib.runtime import UsageError
+from s4lib.runtime.rehearsal import first_line
+
+# Lines that notebooks know and Python does not: magics, commands of the shell, questions.
+MAGIC = re.compile(r"\s*([\w, ]+=\s*)?[!%]|\s*\?|\s*[\w.]+\?{1,2}\s*$")
+KEPT = re.compile(r"%%(time|timeit|capture|prun)\b")  # magics whose cell is Python
+# Calls that read, train or fetch; a needed value that comes of one must be written down instead.
+READS = {
+    *("open", "input", "load", "safe_load", "load_state_dict", "load_data", "read_csv", "imread"),
+    *("read_text", "read_bytes", "loadtxt", "genfromtxt", "urlopen", "urlretrieve", "mount"),
+    *("download", "download_url", "DataLoader", "ImageFolder", "MNIST", "FashionMNIST", "EMNIST"),
+    *("KMNIST", "QMNIST", "CIFAR10", "CIFAR100", "backward", "step", "fit"),
+    *("system", "popen", "Popen", "check_call", "check_output"),
+}
+FETCHERS = {"requests", "subprocess", "urllib", "wandb", "drive"}  # modules whose every call does
+LAYERS = {"Module", "Sequential", "ModuleList", "ScriptModule", "LightningModule"}
+
+
+@dataclass
+class Part:
+    """A file, or one cell of a notebook: its name in messages, its lines, and their tree."""
+
+    name: str  # also the file name of the code, so that errors name it
+    lines: list[str]
+    tree: ast.Module
+
+
+@dataclass
+class Statement:
+    """One statement at module level, the names that it binds there, and those that it reads."""
+
+    node: ast.stmt
+    part: Part
+    binds: set[str]
+    reads: set[str]
+
+    @property
+    def place(self) -> str:
+        return f"{self.part.name}, line {self.node.lineno}"
+
+    @property
+    def defines(self) -> bool:
+        return isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+    @property
+    def imports(self) -> bool:
+        return isinstance(self.node, ast.Import | ast.ImportFrom)
 
 
 def import_network(target: str) -> tuple[Path, Callable[[], nn.Module]]:
-    """The file of FILE.py or FILE.py:Name, and the class or function there that makes a network.
+    """The file of FILE.py, FILE.ipynb, or either with :Name, and what there makes a network.
 
-    Without a name, it is the only network that the file defines. Executes the file. Raises
-    UsageError for an error in it, or if there is no such class or function.
+    Without a name, it is the only network that the file defines, apart from the parts of others.
+    Executes what that needs. Raises UsageError for an error in it, or if there is no such class or
+    function.
     """
     before, _, name = target.rpartition(":")
     path, name = (Path(before), name) if name.isidentifier() and before else (Path(target), "")
-    if path.suffix != ".py" or not path.is_file():
+    if path.suffix.lower() not in (".py", ".ipynb") or not path.is_file():
         raise UsageError(f"There is no Python file {path}. Give FILE.py, or FILE.py:Name.")
-    module, folders = f"checked.{path.stem}", [*sys.path]
-    sys.path.insert(0, str(path.absolute().parent))  # for what lies beside it, as when it is run
-    try:
-        with errors_of(path):
-            defined = runpy.run_path(str(path.absolute()), run_name=module)
-    finally:
-        sys.path[:] = folders
-
-    classes = [one for one in defined.values() if inspect.isclass(one) and one.__module__ == module]
-    here = [one.__name__ for one in classes if issubclass(one, nn.Module)]
-    if not name and len(here) != 1:
-        found = ", ".join(here) or "no network"
-        raise UsageError(f"{path} defines {found}. Say what to check: {path}:Name")
-    make = defined.get(name or here[0])
-    try:
-        inspect.signature(make).bind()
-        if isinstance(make, nn.Module):
-            raise TypeError("it is a network itself, whose weights no seed can fix")
-    except TypeError as error:
-        raise UsageError(
-            f"{path}: {name or here[0]} is no class or function without arguments that makes a "
-            f"network: {error}."
-        ) from error
+    statements = [statement for part in read_parts(path) for statement in split(part)]
+    name = name or only_network(path, statements)
+    if not any(name in statement.binds for statement in statements):
+        stars = [one for one in statements if "*" in one.binds]
+        if not stars:
+            found = ", ".join(networks(statements)) or "no network"
+            raise UsageError(f"{path}: there is no {name} at module level; it defines {found}.")
+    chosen = needed({name}, statements)
+    with errors_of(path), neighbours(path):
+        module = execute(path, chosen)
+        make = vars(module).get(name)
+        if isinstance(make, nn.Module):  # made anew each time, so that a seed fixes its weights
+            return path, lambda: vars(execute(path, chosen))[name]
+    check_maker(path, name, make, statements)
     return path, make
+
+
+def check_maker(path: Path, name: str, make, statements: list[Statement]) -> None:
+    """Raises UsageError, with the way out, unless `make` makes a network without arguments."""
+    if not callable(make):
+        what = "an nn.Module, but no network" if make is None else type(make).__name__
+        raise UsageError(f"{path}: {name} is no class or function that makes a network: {what}.")
+    if inspect.isclass(make) and not issubclass(make, nn.Module):
+        raise UsageError(f"{path}: {name} is no class of a network: it is no nn.Module.")
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):
+        return
+    wanted = [
+        one.name
+        for one in parameters
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if wanted:
+        calls = [ast.unparse(call) for call in calls_of(name, statements)]
+        call = calls[0] if calls else f"{name}({', '.join(f'{one}=…' for one in wanted)})"
+        raise UsageError(
+            f"{path}: {name} wants {' and '.join(wanted)}. Add a function that makes the network "
+            f"with your values, such as\ndef make(): return {call}\nand check {path}:make"
+        )
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+def read_parts(path: Path) -> list[Part]:
+    """A file as one part, or the code cells of a notebook; magics and commands are left out.
+
+    A notebook is known by its content: some are saved as .py. Raises UsageError for what is
+    neither.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        text = path.read_text("latin-1")
+    if not (path.suffix.lower() == ".ipynb" or text.lstrip().startswith("{")):
+        part, left_out = parsed(str(path), text)
+        if left_out:  # in a file they are a mistake, if one that can be passed over
+            told = [f"line {number}, {part.lines[number - 1].strip()}" for number in left_out]
+            print(f"{path}: what only notebooks know is left out: {'; '.join(told)}")
+        return [part]
+    try:
+        cells = json.loads(text)["cells"]
+        sources = ["".join(one["source"]) for one in cells if one["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f"{path} is no notebook that can be read: {first_line(error)}.") from error
+    named = [(f"{path}, cell {number}", source) for number, source in enumerate(sources, 1)]
+    return [
+        parsed(name, source)[0]
+        for name, source in named
+        if not source.lstrip().startswith("%%") or KEPT.match(source.lstrip())
+    ]
+
+
+def parsed(name: str, text: str) -> tuple[Part, list[int]]:
+    """The text as Python, and the lines that had to be left out. Raises UsageError for others."""
+    lines, left_out = text.splitlines(), []
+    code = [*lines]
+    while True:
+        try:
+            tree = ast.parse("\n".join(code) + "\n")
+            break
+        except SyntaxError as error:
+            number = min(max(error.lineno or 1, 1), len(code) or 1)
+            reason = f"SyntaxError: {error.msg}"
+        except ValueError as error:
+            raise UsageError(f"{name}: {first_line(error)}.") from error
+        found = magic_near(code, number)
+        if found is None:
+            raise UsageError(f"{name}, line {number}: {reason}")
+        indent = code[found - 1][: -len(code[found - 1].lstrip())]
+        going_on = True
+        for i in range(found - 1, len(code)):  # with the lines that it continues on
+            if not going_on:
+                break
+            going_on = code[i].rstrip().endswith("\\")
+            code[i] = f"{indent}pass" if i == found - 1 else ""
+            left_out.append(i + 1)
+    return Part(name, lines, tree), left_out
+
+
+def magic_near(code: list[str], number: int) -> int | None:
+    """The line that Python complained of, or one just before it, if it is a notebook's own."""
+    for line in range(number, max(0, number - 3), -1):
+        if code and MAGIC.match(code[line - 1]):
+            return line
+    return None
+
+
+def split(part: Part) -> list[Statement]:
+    """The statements at module level, and those that only a script executes.
+
+    What follows `if __name__ == "__main__"` counts: a network may read what is set there.
+    """
+    nodes = []
+    for node in part.tree.body:
+        main = isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+        nodes += node.body if main else [node]
+    return [Statement(node, part, *names_of(node)) for node in nodes]
+
+
+def names_of(node: ast.stmt) -> tuple[set[str], set[str]]:
+    """The names that a statement binds in the module, and those that it reads from it, at once or
+    when what it defines is called.
+    """
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        names = {(one.asname or one.name).split(".")[0] for one in node.names}
+        return ({"*"} if "*" in names else names), set()
+    top = symtable.symtable(ast.unparse(node), "statement", "exec")
+    binds = {one.get_name() for one in top.get_symbols() if one.is_assigned() or one.is_imported()}
+    reads = {one.get_name() for one in top.get_symbols() if one.is_referenced()}
+    inner = [*top.get_children()]
+    while inner:
+        table = inner.pop()
+        inner += table.get_children()
+        for symbol in table.get_symbols():
+            if symbol.is_global() and symbol.is_referenced():
+                reads.add(symbol.get_name())
+    return binds, reads
+
+
+# ---- which network -----------------------------------------------------------------------------
+
+
+def networks(statements: list[Statement]) -> dict[str, ast.ClassDef]:
+    """The classes that look like networks or layers, by name."""
+    found = {}
+    for node in (one.node for one in statements if isinstance(one.node, ast.ClassDef)):
+        bases = {ast.unparse(base).split(".")[-1].split("[")[0] for base in node.bases}
+        if bases & (LAYERS | found.keys()) or (bases and "forward" in methods(node)):
+            found[node.name] = node
+    return found
+
+
+def methods(node: ast.ClassDef) -> dict[str, ast.arguments]:
+    return {one.name: one.args for one in node.body if isinstance(one, ast.FunctionDef)}
+
+
+def wants(arguments: ast.arguments | None) -> int:
+    """How many arguments besides self must be given."""
+    if arguments is None:
+        return 0
+    missing = sum(default is None for default in arguments.kw_defaults)
+    return len(arguments.posonlyargs + arguments.args) - 1 - len(arguments.defaults) + missing
+
+
+def only_network(path: Path, statements: list[Statement]) -> str:
+    """The network that the file is about. Raises UsageError, with the choice, if that isn't clear.
+
+    Classes that others are made of, and losses, which are handed two things, are not; nor are those
+    that want arguments, if there is one without.
+    """
+    found = networks(statements)
+    used = {name for node in found.values() for part in node.body for name in loaded(part)}
+    bases = {name: {*map(ast.unparse, found[name].bases)} & found.keys() for name in found}
+    learns = {name for name in found if bases[name] or any(map(has_weights, found[name].body))}
+    rules = [
+        lambda name: wants(methods(found[name]).get("forward")) <= 1,
+        lambda name: name not in used,
+        lambda name: wants(methods(found[name]).get("__init__")) <= 0,
+        lambda name: name in learns,
+        lambda name: any(calls_of(name, statements)),
+    ]
+    names = [*found] or made_or_imported(path, statements)
+    for rule in rules if found else ():
+        names = [*filter(rule, names)] or names if len(names) > 1 else names
+    if len(names) == 1:
+        return names[0]
+    listed = ", ".join(names) or "no network"
+    raise UsageError(f"{path} defines {listed}. Say what to check: {path}:Name")
+
+
+def made_or_imported(path: Path, statements: list[Statement]) -> list[str]:
+    """The networks of a file without classes: an `nn.Sequential`, or one from a file beside it."""
+    names = []
+    for node in (one.node for one in statements):
+        made = isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        if made and ast.unparse(node.value.func).split(".")[-1] == "Sequential":
+            names += [one.id for one in node.targets if isinstance(one, ast.Name)]
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            file = path.parent / f"{node.module.replace('.', '/')}.py"
+            if file.is_file():
+                theirs = networks([one for part in read_parts(file) for one in split(part)])
+                names += [one.asname or one.name for one in node.names if one.name in theirs]
+    return [*dict.fromkeys(names)]
+
+
+def loaded(node: ast.AST) -> set[str]:
+    """The names that are read anywhere in a node, but as super(Net, self) reads its own."""
+    names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    own = [one for one in ast.walk(node) if isinstance(one, ast.Call) and root(one) == "super"]
+    return names - {ast.unparse(one) for call in own for one in call.args}
+
+
+def has_weights(node: ast.AST) -> bool:
+    """Whether a node calls a layer with weights, or names a parameter."""
+    names = {getattr(one, "attr", getattr(one, "id", "")) for one in ast.walk(node)}
+    return any(re.match(r"(Lazy)?(Conv|Linear)|Parameter$", str(name)) for name in names)
+
+
+def calls_of(name: str, statements: list[Statement]) -> Iterator[ast.Call]:
+    """Where the module, or a function of it, calls something of that name."""
+    for statement in statements:
+        if not isinstance(statement.node, ast.ClassDef):
+            for node in ast.walk(statement.node):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == name:
+                    yield node
+
+
+# ---- what it needs -----------------------------------------------------------------------------
+
+
+def needed(names: set[str], statements: list[Statement]) -> list[Statement]:
+    """The statements that bind these names, and those that what they read needs, in turn.
+
+    Raises UsageError for a value that only comes of training or of files.
+    """
+    names, chosen, refused = {*names}, set(), {}
+    last = {name: i for i, one in enumerate(statements) if one.defines for name in one.binds}
+    assigned = {
+        name for one in statements if not (one.defines or one.imports) for name in one.binds
+    }
+    grown = True
+    while grown:
+        grown = False
+        for i, one in enumerate(statements):
+            bound = one.binds & names
+            old = (
+                one.defines and bound and last[min(bound)] != i and not replaced(one, statements, i)
+            )
+            wanted = bound or changes(one.node, names, assigned) or is_future(one.node)
+            if i in chosen or i in refused or old or not wanted:
+                continue
+            if call := reader(one.node, statements):
+                refused[i] = call
+                continue
+            chosen.add(i)
+            grown = grown or not one.reads <= names
+            names |= one.reads
+    bound = {name for i in chosen for name in statements[i].binds}
+    for i, call in refused.items():
+        one = statements[i]
+        if lost := sorted(one.binds & names - bound):
+            raise UsageError(
+                f"{one.place}: {lost[0]} is made by {call}(), which is not executed here, and the "
+                f"network reads it. Write its value down instead: {lost[0]} = …"
+            )
+    if names - bound - {*dir(builtins)} - {"__file__", "__name__"}:
+        chosen |= {i for i, one in enumerate(statements) if "*" in one.binds}
+    return [only_names(statements[i], names) for i in sorted(chosen)]
+
+
+def replaced(one: Statement, statements: list[Statement], i: int) -> bool:
+    """Whether a later class of the same name is made of this one."""
+    later = [other for other in statements[i + 1 :] if other.defines and other.binds & one.binds]
+    return any(
+        one.binds & {ast.unparse(base) for base in getattr(other.node, "bases", ())}
+        for other in later
+    )
+
+
+def is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__"
+
+
+def changes(node: ast.stmt, names: set[str], assigned: set[str]) -> bool:
+    """Whether a statement changes what one of these names stands for, without binding it: by
+    `Net.p = 0.1`, `config["p"] = 0.1`, or `parser.add_argument(…)`.
+    """
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    if any(
+        isinstance(one, ast.Attribute | ast.Subscript) and root(one) in names for one in targets
+    ):
+        return True
+    if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+        return False
+    call = node.value
+    if isinstance(call.func, ast.Name):
+        return call.func.id == "setattr" and root(call.args[0]) in names if call.args else False
+    return root(call.func) in names & assigned
+
+
+def root(node: ast.expr) -> str | None:
+    """The name that an expression such as a.b[c] begins with."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def reader(
+    node: ast.stmt, statements: list[Statement], seen: frozenset = frozenset()
+) -> str | None:
+    """The call in a statement that trains, loads data or opens files, or None.
+
+    A definition calls nothing yet; what it will call counts where it is called.
+    """
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.Import | ast.ImportFrom):
+        return None
+    for call in ast.walk(node):
+        if not isinstance(call, ast.Call):
+            continue
+        name = ast.unparse(call.func)
+        if name.split(".")[-1] in READS or name.split(".")[0] in FETCHERS:
+            return name
+        if name in seen:
+            continue
+        for one in statements:
+            if isinstance(one.node, ast.FunctionDef) and one.node.name == name:
+                for inner in one.node.body:
+                    if found := reader(inner, statements, seen | {name}):
+                        return found
+    return None
+
+
+def only_names(one: Statement, names: set[str]) -> Statement:
+    """An import without what nobody needs, which may not be installed here."""
+    if not one.imports or "*" in one.binds or is_future(one.node):
+        return one
+    kept = [part for part in one.node.names if (part.asname or part.name).split(".")[0] in names]
+    fields = {**dict(ast.iter_fields(one.node)), "names": kept}
+    node = ast.copy_location(type(one.node)(**fields), one.node)
+    return Statement(node, one.part, one.binds, one.reads)
+
+
+# ---- executing ---------------------------------------------------------------------------------
+
+
+def execute(path: Path, chosen: list[Statement]) -> types.ModuleType:
+    """A module in which these statements have been executed, with an empty command line."""
+    module = types.ModuleType(f"checked.{path.stem}")
+    module.__file__ = str(path.absolute())
+    sys.modules[module.__name__] = module
+    before, sys.argv = sys.argv, [str(path)]
+    try:
+        for part in dict.fromkeys(id(one.part) for one in chosen):
+            ours = [one for one in chosen if id(one.part) == part]
+            name = str(Path(ours[0].part.name).absolute())
+            lines = [f"{line}\n" for line in ours[0].part.lines]
+            linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
+            nodes = [one.node for i, one in enumerate(ours) if i == 0 or not is_future(one.node)]
+            tree = ast.Module(nodes, [])
+            exec(compile(tree, name, "exec", dont_inherit=True), vars(module))
+    finally:
+        sys.argv = before
+    return module
+
+
+@contextlib.contextmanager
+def neighbours(path: Path) -> Iterator[None]:
+    """While entered: what lies beside the file is imported first, as when it is run.
+
+    Afterwards it is forgotten, so that the next file finds its own, and the library the installed.
+    """
+    folder = path.absolute().parent
+    sys.path.insert(0, str(folder))
+    before = {*sys.modules}
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in {*sys.modules} - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            theirs = file and Path(file).is_relative_to(folder) and not is_installed(Path(file))
+            if theirs and not name.startswith("checked."):
+                del sys.modules[name]
+
+
+def is_installed(file: Path) -> bool:
+    """Whether a file is Python's, a package's or ours, rather than the student's."""
+    ours = Path(__file__).parents[2]
+    folders = [ours / "s4lib", ours / "backprop", Path(traceback.__file__).parent]
+    return (
+        "site-packages" in file.parts
+        or (file.parent == Path(__file__).parent and file.suffix == ".py" and file.is_file())
+        or any(file.is_relative_to(folder) for folder in folders)
+    )
 
 
 @contextlib.contextmanager
 def errors_of(path: Path) -> Iterator[None]:
-    """Turns an error whose origin is in the file `path` into a UsageError with the line."""
+    """Turns an error whose origin is in the file `path`, or beside it, into a UsageError with the
+    line.
+    """
     try:
         yield
     except UsageError:
         raise
     except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.absolute()]
-        if isinstance(error, SyntaxError) and Path(error.filename or "") == path.absolute():
-            lines.append(error.lineno)
+        folder = path.absolute().parent
+        frames = [
+            (Path(one.filename), one.lineno) for one in traceback.extract_tb(error.__traceback__)
+        ]
+        if isinstance(error, SyntaxError) and error.filename:
+            frames.append((Path(error.filename), error.lineno))
+        lines = [
+            f"{path.parent / file.relative_to(folder)}, line {line}"
+            for file, line in frames
+            if file.is_relative_to(folder) and not is_installed(file)
+        ]
         if not lines:
             raise
         reason = str(getattr(error, "msg", error)).strip().split("\n")[0]
-        raise UsageError(f"{path}, line {lines[-1]}: {type(error).__name__}: {reason}") from error
+        raise UsageError(f"{lines[-1]}: {type(error).__name__}: {reason}") from error

@@ -97,7 +97,9 @@ def explain(error: Exception, model: nn.Module) -> str:
         what += f" ({name}, which is {layer}, is given {given})" if given else f" (in {name})"
     if any(p.dtype == torch.float64 for p in model.parameters()) and "dtype" in what:
         what += ". The network's weights are float64, images are float32"
-    lines = [line for line in map(place, traceback.extract_tb(error.__traceback__)) if line]
+    frames = [*traceback.extract_tb(error.__traceback__)]
+    calls = [i for i, frame in enumerate(frames) if frame.filename == nn.modules.module.__file__]
+    lines = [line for line in map(place, frames[calls[0] :] if calls else []) if line]
     return f"{lines[-1]}: {kind}: {what}" if lines else f"{type(model).__name__}: {what}"
 
 
@@ -108,10 +110,14 @@ def first_line(error: Exception) -> str:
 def place(frame: traceback.FrameSummary) -> str | None:
     """The file and line of a frame that is the user's own, as the user would name them."""
     path = Path(frame.filename)
+    if frame.name == "__torch_function__":  # of who follows the network's functions
+        return None
     if path.is_relative_to(OURS) or any(path.is_relative_to(one) for one in LIBRARIES):
         return None
-    if frame.filename.startswith("<frozen") or "/ipykernel_" in frame.filename:
-        return f"line {frame.lineno} of a cell" if "ipykernel" in frame.filename else None
+    if "ipykernel_" in frame.filename:
+        return f"line {frame.lineno} of a cell"
+    if frame.filename.startswith("<"):
+        return None
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     return f"{path}, line {frame.lineno}"
