@@ -12,6 +12,7 @@ from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from s4lib.history import GOAL
+from s4lib.receptive_field import both
 
 # Okabe and Ito's colours: distinct for colour-blind readers and, by lightness, in grey.
 COLOURS = BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
@@ -200,16 +201,17 @@ def receptive_field(rows) -> Figure:
     colours = mpl.colormaps["viridis"](np.linspace(0.95, 0.1, len(rows)))
     squares.add_patch(Rectangle((0, 0), 28, 28, facecolor="#EEEEEE"))
     for row, colour in zip(rows, colours, strict=True):
-        side = row.receptive_field
-        corner = 14 - side / 2
-        squares.add_patch(Rectangle((corner, corner), side, side, fill=False, ec=colour, lw=2))
-    reach = max(28, rows[-1].receptive_field) / 2 + 1
+        high, wide = both(row.receptive_field)
+        corner = 14 - wide / 2, 14 - high / 2
+        squares.add_patch(Rectangle(corner, wide, high, fill=False, ec=colour, lw=2))
+    reach = max(28, *both(rows[-1].receptive_field)) / 2 + 1
     limits = 14 - reach, 14 + reach
     squares.set(xlim=limits, ylim=limits[::-1], aspect="equal")
     squares.set_title("on the 28×28 image, in grey")
     squares.grid(visible=False)
-    sides = [row.receptive_field for row in rows]
-    bars.bar_label(bars.barh([row.layer for row in rows], sides, color=colours), padding=3)
+    sides = [max(both(row.receptive_field)) for row in rows]
+    drawn = bars.barh([row.layer for row in rows], sides, color=colours)
+    bars.bar_label(drawn, [row.receptive_field for row in rows], padding=3)
     bars.axvline(28, color=GREY, lw=1, ls="-.")
     bars.set_title("side of the square that one activation sees")
     bars.invert_yaxis()

@@ -89,11 +89,16 @@ def test_functional_pooling_reuse_dilation_and_skips_are_followed():
     """What comes after the averaging looks at no map."""
     rows = receptive_fields(Functional().train())
     assert [row.layer for row in rows] == [
-        "first", "max_pool2d", "depthwise", "depthwise", "avg_pool2d", "mean",
+        "first", "norm", "max_pool2d", "depthwise", "depthwise", "avg_pool2d", "mean",
     ]  # fmt: skip
+    assert [row.receptive_field for row in rows] == [5, 32, 33, 37, 41, 45, 45 + 5 * 4]
+    assert rows[1].kernel == 28  # the mean of a group norm is the whole map's
+    assert [row.padding for row in rows] == [2, 0, 0, 1, 1, 0, 0]
+    assert [row.size for row in rows] == [28, 28, 14, 14, 14, 6, 1]
+    model = Functional()
+    model.norm = nn.Identity()
+    rows = receptive_fields(model)
     assert [row.receptive_field for row in rows] == [5, 6, 10, 14, 18, 18 + 5 * 4]
-    assert [row.padding for row in rows] == [2, 0, 1, 1, 0, 0]
-    assert [row.size for row in rows] == [28, 14, 14, 14, 6, 1]
     averaging = partial(linear(Functional()).maps, pool=F.avg_pool2d)  # a maximum hides pixels
     assert seen(averaging) == 18
 
@@ -122,7 +127,7 @@ def test_a_network_that_looks_at_no_neighbours_has_no_rows():
 @pytest.mark.parametrize(
     ("shrink", "name"),
     [
-        (lambda x: x[:, :, ::2, ::2], "__getitem__"),
+        (lambda x: F.pixel_unshuffle(x, 2), "pixel_unshuffle"),
         (lambda x: F.interpolate(x, scale_factor=0.5), "interpolate"),
     ],
 )
@@ -140,9 +145,59 @@ def test_what_shrinks_the_map_unseen_is_named(shrink, name):
     assert f"After conv2 the map becomes 13×13, not 26×26, by {name}" in str(error.value)
 
 
-def test_rows_and_columns_must_be_treated_alike():
-    with pytest.raises(UsageError, match="0 treats rows and columns differently"):
-        receptive_fields(nn.Sequential(nn.Conv2d(1, 1, (1, 7))))
+def test_rows_and_columns_may_be_treated_differently():
+    layers = nn.Conv2d(1, 1, (1, 7)), nn.Conv2d(1, 1, (5, 1), (2, 1)), nn.Conv2d(1, 1, (5, 3))
+    rows = receptive_fields(nn.Sequential(*layers))
+    assert [str(row.kernel) for row in rows] == ["1×7", "5×1", "5×3"]
+    assert [str(row.receptive_field) for row in rows] == ["1×7", "5×7", "13×9"]
+    assert [str(row.size) for row in rows] == ["28×22", "12×22", "8×20"]
+    assert table(rows).splitlines()[1].split() == ["0", "1×7", "1", "0", "28×22", "1", "1×7"]
+    assert plots.receptive_field(rows)
+
+
+class Written(nn.Module):
+    """A network of one 3×3 convolution, with what `function` makes of its map."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.conv, self.function = nn.Conv2d(1, 4, 3), function
+        self.weigh = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.function(self, self.conv(x))
+
+
+@pytest.mark.parametrize(
+    ("function", "fields"),
+    [
+        (lambda net, x: x.flatten(2).mean(2), [3, 28]),
+        (lambda net, x: x.view(x.size(0), 4, -1).mean(-1), [3, 28]),
+        (lambda net, x: x.permute(0, 2, 3, 1).mean((1, 2)), [3, 28]),
+        (lambda net, x: x.mean(3).mean(2), [3, "3×28", 28]),
+        (lambda net, x: torch.einsum("nchw->nc", x), [3, 28]),
+        (lambda net, x: F.adaptive_avg_pool2d(x, 1).squeeze(), [3, 28]),
+        (lambda net, x: F.adaptive_avg_pool2d(x, 2), [3, 15]),
+        (lambda net, x: x[:, :, 12, 12], [3]),
+        (lambda net, x: x[:, :, 3:-3, 3:-3], [3]),
+        (lambda net, x: x[..., ::2, 1::2], [3, 3]),
+        (lambda net, x: torch.cat([x, F.pad(x, (1, 1, 1, 1), mode="reflect")[..., 2:, 2:]]), [3]),
+        (lambda net, x: net.weigh(x.mean((2, 3)))[:, :, None, None] * x, [3, 28]),
+        (lambda net, x: x * net.weigh(x.mean((2, 3))).view(-1, 4, 1, 1), [3, 28]),
+        (lambda net, x: F.max_pool2d(x * x.mean((2, 3), keepdim=True), 2), [3, 28, 29]),
+        (lambda net, x: F.layer_norm(x, x.shape[1:]), [3, 28]),
+        (lambda net, x: F.layer_norm(x.permute(0, 2, 3, 1), (4,)).permute(0, 3, 1, 2), [3]),
+        (lambda net, x: F.instance_norm(x), [3, 28]),
+        (lambda net, x: F.batch_norm(x, None, None, training=True), [3, 28]),
+        (lambda net, x: net.weigh(x.permute(0, 2, 3, 1)), [3]),
+        (lambda net, x: x.flatten(2) @ x.flatten(2).transpose(1, 2), [3, 28]),
+        (lambda net, x: net.weigh(x.flatten(1)[:, :4]), [3]),
+    ],
+)  # fmt: skip
+def test_what_forward_does_with_a_map_is_followed(function, fields):
+    rows = receptive_fields(Written(function))
+    assert [row.receptive_field for row in rows] == [
+        tuple(map(int, one.split("×"))) if isinstance(one, str) else one for one in fields
+    ]
 
 
 @pytest.mark.parametrize("training", [True, False])
