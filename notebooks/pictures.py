@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from s4lib import CLASSIC, MNISTNet, history, load, plots, predict
-from s4lib.__main__ import save_figure
+from s4lib.plots import save_figure
 from s4lib.recipes import RECIPES
 from s4lib.runtime.checkpoint import atomic_write, load_weights
 

@@ -1,5 +1,7 @@
 """The companion library of Session 4: trains a network, any network, to read handwritten digits."""
 
+__version__ = "2.0.0"
+
 from s4lib.data import Dataset, load
 from s4lib.history import History
 from s4lib.model import MNISTNet

@@ -1,8 +1,6 @@
 """`python -m s4lib`: train the network, test it, show it digits."""
 
-import io
 import sys
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,21 +11,13 @@ from s4lib.data import DATASETS, SHORT_NAMES, load, normalise
 from s4lib.model import MNISTNet
 from s4lib.photos import answer, read_digit, read_digits
 from s4lib.receptive_field import receptive_fields, table
-from s4lib.recipes import RECIPES
+from s4lib.recipes import NETWORKS, RECIPES
 from s4lib.runs import seeds_and_folders
 from s4lib.runtime import INTERRUPTED, Parser, UsageError, run_command
 from s4lib.runtime.checkpoint import SHIPPED_WEIGHTS, atomic_write, load_weights, make_dir
 from s4lib.runtime.device import choose_device
 from s4lib.runtime.distributed import init_distributed, rank
 from s4lib.train import fit, predict
-
-# FAST does without dropout: it costs accuracy (the ladder in the README).
-NETWORKS = {
-    "classic": MNISTNet,
-    "fast": partial(MNISTNet, 0, 0),
-    "consistent": partial(MNISTNet, 0.03, 0.03),
-    "best": partial(MNISTNet, 0.03, 0.03),
-}
 
 
 def train(args) -> int:
@@ -43,7 +33,7 @@ def train(args) -> int:
         for seed, out in seeds_and_folders(args.seed, args.seeds, args.out, Path("runs"), name):
             _, run = fit(NETWORKS[recipe.name], dataset, recipe, seed, str(device), out)
             if rank() == 0 and run.epochs:
-                save_figure(plots.model_loss([run]), out / "modelloss.png")
+                plots.save_figure(plots.model_loss([run]), out / "modelloss.png")
                 last = run.epochs[-1]
                 print(
                     f"{last.test_accuracy:.2f} % on {run.dataset} after epoch {last.epoch}. "
@@ -76,9 +66,9 @@ def evaluate(args) -> int:
     print(f"\nAccuracy: {100 * correct / len(labels):.2f} %   Loss: {loss:.4f}")
     print(f"Number of correct predictions: {correct}/{len(labels)}\n")
     matrix = plots.confusion_matrix(labels, predicted, dataset.name)
-    save_figure(matrix, out / "confusion_matrix.png")
+    plots.save_figure(matrix, out / "confusion_matrix.png")
     wrong = plots.mistakes(images, labels, log_probs, dataset.name)
-    save_figure(wrong, out / "mistakes.png")
+    plots.save_figure(wrong, out / "mistakes.png")
     return 0
 
 
@@ -101,7 +91,7 @@ def read(args) -> int:
         titles += [f"{path.name}\n{text.replace(' or ', chr(10))}" for text in answers]
     if args.show and seen:
         grid = plots.image_grid(torch.stack(seen), titles, columns=5, title="What the network saw")
-        save_figure(grid, out / "seen.png")
+        plots.save_figure(grid, out / "seen.png")
     return 2 if failed else 0
 
 
@@ -109,14 +99,6 @@ def summary(_) -> int:
     print_summary(MNISTNet(), (1, 28, 28), device="cpu")
     print(f"\n{table(receptive_fields(MNISTNet()))}")
     return 0
-
-
-def save_figure(figure, path: Path) -> None:
-    """As a PNG, and print where it is."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    atomic_write(path, buffer.getvalue())
-    print(path)
 
 
 OPTIONS = {

@@ -163,6 +163,11 @@ class Batches:
     def __len__(self) -> int:
         return self.steps(self.share)
 
+    def __str__(self) -> str:
+        """What a pass shows, for the log; nothing if it shows all."""
+        count = len(self) * self.batch_size
+        return f", the {count:,} images of highest loss" if self.share < 1 else ""
+
     def __iter__(self) -> Iterator[Pairs]:
         images, labels = self.dataset.train
         order = torch.randperm(len(labels), generator=self.generator, device=labels.device)

@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+import s4lib
+from s4lib.recipes import GOAL
 from s4lib.runtime import UsageError
-
-VERSION = "2.0.0"  # of s4lib
-GOAL = 99.4  # per cent of the test images
 
 
 @dataclass
@@ -44,7 +43,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "s4lib": VERSION,
+        "s4lib": s4lib.__version__,
     }
 
 
@@ -69,20 +68,25 @@ class History:
     def from_json(cls, text: str) -> "History":
         """The inverse of `to_json`. Raises UsageError when `text` is something else."""
         try:
-            run = check_types(cls(**json.loads(text)))
-            run.epochs = [check_types(Epoch(**epoch)) for epoch in run.epochs]
-            return run
+            return cls.from_dict(json.loads(text))
         except (ValueError, TypeError, RecursionError) as error:
             raise UsageError(f"That is not a run's history: {error}") from error
 
+    @classmethod
+    def from_dict(cls, values: dict) -> "History":
+        """The inverse of `asdict`. Raises TypeError for another value than a field can have."""
+        run = check_types(cls(**values))
+        run.epochs = [check_types(Epoch(**epoch)) for epoch in run.epochs]
+        return run
 
-def check_types(made: Epoch | History) -> Epoch | History:
+
+def check_types(record: Epoch | History) -> Epoch | History:
     """The same. Raises TypeError unless every field has the type that its class names."""
-    for one in fields(made):
-        value = getattr(made, one.name)
-        if type(value) is not one.type and not (one.type is float and type(value) is int):
-            raise TypeError(f"its {one.name} is {value!r:.40}")
-    return made
+    for item in fields(record):
+        value, kind = getattr(record, item.name), item.type
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise TypeError(f"its {item.name} is {value!r:.40}")
+    return record
 
 
 def dump(runs: list[History]) -> str:
@@ -91,7 +95,7 @@ def dump(runs: list[History]) -> str:
 
 
 def parse(text: str) -> list[History]:
-    return [History.from_json(json.dumps(run)) for run in json.loads(text)]
+    return [History.from_dict(run) for run in json.loads(text)]
 
 
 def read_original(path: Path) -> dict[int, float]:

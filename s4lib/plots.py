@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.figure
@@ -11,8 +12,9 @@ from matplotlib import style
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from s4lib.history import GOAL
 from s4lib.receptive_field import both
+from s4lib.recipes import GOAL
+from s4lib.runtime.checkpoint import atomic_write
 
 # Okabe and Ito's colours: distinct for colour-blind readers and, by lightness, in grey.
 COLOURS = BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
@@ -51,6 +53,14 @@ class Figure(matplotlib.figure.Figure):
     def __repr__(self):
         title = f"Figure. {self.get_suptitle()}".rstrip(". ")
         return "\n".join([title, *map(describe, self.axes)])
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Save it as a PNG, whole or not at all, and print where it is."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    atomic_write(path, buffer.getvalue())
+    print(path)
 
 
 def describe(ax) -> str:

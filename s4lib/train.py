@@ -16,7 +16,7 @@ from s4lib.recipes import Recipe
 from s4lib.runtime import UsageError, check_number, distributed
 from s4lib.runtime.checkpoint import resumable
 from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision, keep_freed_memory
-from s4lib.runtime.progress import progress
+from s4lib.runtime.progress import progress, show_loss
 from s4lib.runtime.rehearsal import explained, materialise, memory_format
 
 Network = nn.Module | Callable[[], nn.Module]  # or a class or function that makes one
@@ -92,69 +92,62 @@ def fit(
 ) -> tuple[nn.Module, History]:
     """Train a network and test it after every epoch.
 
-    `network` is a module, or a class or function that makes one, which is called after seeding.
-    It takes normalised images (N, 1, 28, 28) to log-probabilities (N, 10).
-
-    After every epoch all that decides the rest is saved in the folder `out`, if one is given. The
-    same call continues the run that it finds there, and ends with the same bits. Ctrl-C ends a
-    run early, with the network and the history of the last whole epoch. If the recipe averages
-    the weights, those averaged are tested, saved and returned.
+    `network` takes normalised images (N, 1, 28, 28) to log-probabilities (N, 10). A class or a
+    function that makes one is called after seeding. After every epoch all that decides the rest
+    is saved in the folder `out`: the same call continues the run there, and ends with the same
+    bits. Ctrl-C ends a run with the network and the history of the last whole epoch. If the
+    recipe averages the weights, the averaged ones are tested, saved and returned.
 
     Raises UsageError for a device that isn't here, a network with other outputs, too large a
-    batch, a loss that is no longer a number, or a folder that can't be written, that another
-    process trains into, or that holds another run.
+    batch, a loss that is no number, or a folder that is in use, read-only or another run's.
     """
     check_number("seed", seed, int, 0, 2**63 - 1)
     device = choose_device(device)
-    if device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory(device)
     amp = MixedPrecision(device, choose_precision(device))
     dataset = dataset.to(device)
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
-    model = make_network(network).to(device)
-    with explained(model):
-        check_output(model, dataset)
-    first = dataset.normalise(dataset.train[0][: recipe.batch_size])
-    model = model.to(memory_format=memory_format(model, first, amp))
+    model = place(make_network(network), dataset, recipe.batch_size, amp)
     batches = Batches(dataset, recipe.batch_size, generator)
     optimizer = make_optimizer(model.parameters(), recipe, fused=amp.dtype != torch.float16)
     steps = [batches.steps(recipe.share(epoch)) for epoch in range(1, recipe.epochs + 1)]
     schedule = make_schedule(optimizer, recipe, steps)
     average = make_average(model, recipe, sum(steps))
-    result = average.module if average else model
+    tested = average.module if average else model
     history = describe(model, dataset, recipe, seed, device, amp)
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "scaler": amp.scaler}
-    parts |= {"batches": batches, "average": average}
     if distributed.rank():
         torch.manual_seed(seed + distributed.rank())  # dropout of its own for every process
 
     def after_batch(step, loss, log_probs):
+        show_loss(bar, step, loss)
         batches.record(log_probs)
         if average and (step + 1) % recipe.ema_every == 0:
             average.update_parameters(model)
         if on_batch:
             on_batch(step, loss)
 
-    with resumable(out, dataset, history, generator, result, **parts) as run:
-        network = distributed.parallel(model)
+    with resumable(
+        out, dataset, history, generator, tested, model=model, optimizer=optimizer,
+        schedule=schedule, scaler=amp.scaler, batches=batches, average=average,
+    ) as run:  # fmt: skip
+        synchronised = distributed.parallel(model)  # its gradients, with other processes
         for epoch in range(len(history.epochs) + 1, recipe.epochs + 1):
             batches.augment = recipe.augmentation(generator, epoch)
             batches.share = recipe.share(epoch)
-            shown = len(batches) * recipe.batch_size
-            which = f", the {shown:,} images of highest loss" if batches.share < 1 else ""
-            print(f"Epoch {epoch}{which}:", flush=True)
+            print(f"Epoch {epoch}{batches}:", flush=True)
             start, lr = time.perf_counter(), schedule.get_last_lr()[0]
-            with progress(batches, after_batch) as (bar, watch):
-                how = optimizer, schedule, amp, recipe.label_smoothing
-                trained = train_epoch(network, bar, *how, watch)
-            loss, correct = evaluate(result, dataset)
+            with progress(batches) as bar:
+                trained = train_epoch(
+                    synchronised, bar, optimizer, schedule, amp, recipe.label_smoothing, after_batch
+                )
+            loss, correct = evaluate(tested, dataset)
             count, seconds = len(dataset.test[1]), time.perf_counter() - start
-            tested = loss, 100 * correct / count, correct, count
-            history.epochs.append(Epoch(epoch, lr, *trained, *tested, seconds))
+            test = (loss, 100 * correct / count, correct, count)
+            history.epochs.append(Epoch(epoch, lr, *trained, *test, seconds))
             run.save()
             print(history.epochs[-1], flush=True)
-    return result, history
+    return tested, history
 
 
 def make_network(network: Network) -> nn.Module:
@@ -169,6 +162,16 @@ def make_network(network: Network) -> nn.Module:
         raise UsageError(f"{type(model).__name__} has no parameters: there is nothing to train.")
     materialise(model)
     return model
+
+
+def place(model: nn.Module, dataset: Dataset, batch_size: int, amp) -> nn.Module:
+    """The network where the data are, tried on them, in the layout in which it trains fastest."""
+    images, _ = dataset.train
+    model = model.to(images.device)
+    with explained(model):
+        check_output(model, dataset)
+    first = dataset.normalise(images[:batch_size])
+    return model.to(memory_format=memory_format(model, first, amp))
 
 
 @torch.no_grad()

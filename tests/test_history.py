@@ -9,7 +9,6 @@ import torch
 
 from s4lib import UsageError
 from s4lib.history import (
-    VERSION,
     Epoch,
     History,
     dump,
@@ -100,7 +99,3 @@ def test_per_class_counts():
     lines = per_class(labels, torch.tensor([0, 8, 8, 5, 3])).splitlines()
     assert lines[1].split() == ["0", "4", "1", "25.00", "%", "8", "(2", "times)"]
     assert lines[4].split() == ["3", "1", "1", "100.00", "%", "nothing"]
-
-
-def test_the_version_is_the_packages():
-    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()

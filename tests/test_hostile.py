@@ -201,7 +201,7 @@ def resumed(digits, here, capsys, monkeypatch):
     monkeypatch.setattr(cli, "load", lambda *_: few_digits(digits, 60, 20))
     monkeypatch.setitem(cli.RECIPES, "classic", QUICK)
     monkeypatch.setattr(cli.plots, "model_loss", lambda *_: None)  # drawing takes long
-    monkeypatch.setattr(cli, "save_figure", lambda *_: None)
+    monkeypatch.setattr(cli.plots, "save_figure", lambda *_: None)
     Path("run").mkdir()
 
     def resume(content):

@@ -6,9 +6,8 @@ from dataclasses import asdict, replace
 import pytest
 
 from s4lib import UsageError, recipes
-from s4lib.__main__ import NETWORKS
 from s4lib.model import MNISTNet
-from s4lib.recipes import BEST, CLASSIC, FAST, RECIPES, settings
+from s4lib.recipes import BEST, CLASSIC, FAST, NETWORKS, RECIPES, settings
 from s4lib.train import fit
 from tests.benchmarks.ladder import RUNGS
 from tests.faults import few_digits

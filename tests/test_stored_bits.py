@@ -13,7 +13,7 @@ import torch
 
 import s4lib.train
 from s4lib import BEST, CLASSIC, FAST, MNISTNet, fit, history
-from s4lib.__main__ import NETWORKS
+from s4lib.recipes import NETWORKS
 from tests.faults import few_digits
 
 RESULTS = Path(__file__).parents[1] / "notebooks" / "results"

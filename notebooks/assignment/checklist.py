@@ -19,7 +19,8 @@ from notebooks.assignment.inspection import (
     prepared,
 )
 from s4lib.data import Dataset, load
-from s4lib.history import GOAL, History
+from s4lib.history import History
+from s4lib.recipes import GOAL
 from s4lib.runs import load_run, read_history
 from s4lib.train import Network, evaluate, identity, make_network
 

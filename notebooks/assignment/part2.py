@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from notebooks.assignment import checklist
 from notebooks.assignment.compare import AnswerError, compare, numbers
 from s4lib import load, receptive_fields
-from s4lib.history import GOAL
-from s4lib.recipes import settings
+from s4lib.recipes import GOAL, settings
 from s4lib.runs import read_history
 from s4lib.runtime.device import MixedPrecision
 from s4lib.train import make_network, train_epoch

@@ -7,9 +7,9 @@ from filelock import FileLock, Timeout
 
 from notebooks.experiments import report, runner
 from notebooks.experiments.plots import figures
-from s4lib.__main__ import INTERRUPTED, save_figure
 from s4lib.data import load
-from s4lib.runtime import Parser, UsageError
+from s4lib.plots import save_figure
+from s4lib.runtime import INTERRUPTED, Parser, UsageError
 from s4lib.runtime.checkpoint import atomic_write, make_dir
 
 ROOT = Path(__file__).parents[2]

@@ -128,14 +128,14 @@ def set_random_state(device: torch.device, state: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def resumable(folder: str | Path | None, *facts, **parts) -> Iterator["Run"]:
+def resumable(folder: str | Path | None, *facts, **stateful) -> Iterator["Run"]:
     """A `Run`, resumed from its folder, which is locked as long as the context lasts.
 
     Ctrl-C ends the context, with the network and history of the last whole epoch. Raises
     UsageError if the folder can't be written, another process is at work in it, it holds another
     run, or its checkpoint is damaged.
     """
-    run = Run(Path(folder) if folder else None, *facts, **parts)
+    run = Run(Path(folder) if folder else None, *facts, **stateful)
     if len({*per_rank(run.config)}) > 1:
         raise UsageError("The processes do not agree on the run: start all alike.")
     with lock(run.folder) if run.writes else contextlib.nullcontext():
@@ -172,13 +172,13 @@ class Run:
     and `history.json` are for everyone to use.
     """
 
-    def __init__(self, folder: Path | None, dataset, history, generator, result, **parts):
+    def __init__(self, folder: Path | None, dataset, history, generator, tested, **stateful):
         self.folder, self.history, self.generator = folder, history, generator
-        self.result = result  # the network that is tested, and whose weights are for everyone
-        self.parts = {name: part for name, part in parts.items() if part is not None}
+        self.tested = tested  # the network whose weights are for everyone
+        self.stateful = {name: thing for name, thing in stateful.items() if thing is not None}
         self.writes = folder is not None and rank() == 0
         compared = folder is not None or world_size() > 1
-        self.config = json.dumps(identify(parts["model"], dataset, history) if compared else {})
+        self.config = json.dumps(identify(stateful["model"], dataset, history) if compared else {})
 
     def resume(self) -> None:
         if self.writes:  # and has the lock: nobody else writes here
@@ -208,18 +208,18 @@ class Run:
         )
 
     def state_dict(self) -> dict:
-        """What the parts, with data and dropout, need to go on. All processes must ask for it."""
+        """All that decides the rest of the run. All processes must ask for it."""
         return {
             "config": self.config,
             "history": self.history.to_json(),
             "generator": self.generator.get_state(),
             "random": per_rank(random_state(self.generator.device)),
-            **{name: part.state_dict() for name, part in self.parts.items()},
+            **{name: thing.state_dict() for name, thing in self.stateful.items()},
         }
 
     def load_state_dict(self, state: dict) -> None:
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+        for name, thing in self.stateful.items():
+            thing.load_state_dict(state[name])
         self.generator.set_state(state["generator"])
         if rank() < len(state["random"]):  # else there are more processes than there were
             set_random_state(self.generator.device, state["random"][rank()])
@@ -248,5 +248,5 @@ class Run:
     def publish(self) -> None:
         """Let everyone use the last whole epoch."""
         if self.writes and self.history.epochs:
-            save_weights(self.folder / "weights.pt", self.result.state_dict())
+            save_weights(self.folder / "weights.pt", self.tested.state_dict())
             atomic_write(self.folder / "history.json", self.history.to_json().encode())

@@ -61,12 +61,14 @@ class MixedPrecision:
         return self.scaler.get_scale() >= scale
 
 
-def keep_freed_memory() -> None:
-    """Have glibc keep a batch's memory for the next batch.
+def keep_freed_memory(device: torch.device) -> None:
+    """Have glibc keep a batch's memory for the next batch, if the device is the CPU.
 
     Left alone it hands large blocks back to the kernel, which clears them and faults them in
     again at every batch: a fifth of an fp32 epoch on a CPU. With another C library, do nothing.
     """
+    if device.type != "cpu":
+        return
     trim_threshold, mmap_threshold = -1, -3  # from malloc.h
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 
+from torch import Tensor
 from tqdm import tqdm
 
 from s4lib.runtime.distributed import rank
@@ -22,23 +23,17 @@ def silence():
         yield
 
 
-@contextlib.contextmanager
-def progress(batches, on_batch):
-    """A bar around `batches`, and a callback that writes the loss beside it and calls `on_batch`.
-
-    The bar lives on a terminal, or in a notebook's log, and is one line in a file.
-    """
+def progress(batches) -> tqdm:
+    """A bar around `batches`: on a terminal, in a notebook's log, or as one line in a file."""
     options = {"disable": rank() > 0}
     if hasattr(builtins, "__IPYTHON__"):
         options["file"] = sys.stdout
     elif not sys.stderr.isatty():
         options |= {"mininterval": math.inf, "delay": 1e-9}
-    with tqdm(batches, **options) as bar:
+    return tqdm(batches, **options)
 
-        def after_batch(step, loss, log_probs):
-            # Reading the loss waits for the device: every fiftieth time is enough.
-            if step % 50 == 0 or step == len(batches) - 1:
-                bar.set_description(f"loss={loss.item():.6f} batch_id={step}", refresh=False)
-            on_batch(step, loss, log_probs)
 
-        yield bar, after_batch
+def show_loss(bar: tqdm, step: int, loss: Tensor) -> None:
+    """Write the loss beside the bar, every fiftieth time: to read it is to wait for the device."""
+    if step % 50 == 0 or step == bar.total - 1:
+        bar.set_description(f"loss={loss.item():.6f} batch_id={step}", refresh=False)

@@ -23,10 +23,9 @@ import torch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from s4lib import MNISTNet, fit, load
-from s4lib.__main__ import NETWORKS, save_figure
 from s4lib.history import markdown, spread
-from s4lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, Figure, styled
-from s4lib.recipes import CLASSIC, RECIPES
+from s4lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, Figure, save_figure, styled
+from s4lib.recipes import CLASSIC, NETWORKS, RECIPES
 from s4lib.runtime.checkpoint import atomic_write
 from s4lib.runtime.progress import silence
 from tests.benchmarks.peers import PEERS, original_way, train

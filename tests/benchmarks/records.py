@@ -28,11 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from notebooks.assignment.model_answer import Net, convolution
-from s4lib import CONSISTENT, Dataset, History, fit, load, predict
-from s4lib import __main__ as cli
+from s4lib import CONSISTENT, Dataset, History, fit, load, predict, recipes
 from s4lib.augment import affine
 from s4lib.history import dump, markdown, spread
-from s4lib.plots import BLUE, GREY, ORANGE, Figure, styled
+from s4lib.plots import BLUE, GREY, ORANGE, Figure, save_figure, styled
 from s4lib.recipes import RECIPES
 from s4lib.runtime.checkpoint import atomic_write
 from s4lib.runtime.progress import silence
@@ -89,8 +88,8 @@ CLAIMED = [  # parameters and accuracy of the smallest published, the best epoch
     (13808, 99.58),  # the same, another network
 ]
 NETWORKS = {
-    "best": {"MNISTNet": cli.NETWORKS["best"]},
-    "consistent": {"MNISTNet": cli.NETWORKS["consistent"]},
+    "best": {"MNISTNet": recipes.NETWORKS["best"]},
+    "consistent": {"MNISTNet": recipes.NETWORKS["consistent"]},
     "open": {"model answer": Net},
     "small": {
         **{"-".join(map(str, size)): partial(plain, *size) for size in SIZES},
@@ -179,7 +178,7 @@ def main() -> None:
     print(markdown(header, rows))
     atomic_write(RESULTS / f"{args.record}.json", dump([*chain(*kept.values())]).encode())
     if args.record == "small":
-        cli.save_figure(against_parameters(kept), Path("images", "small.png"))
+        save_figure(against_parameters(kept), Path("images", "small.png"))
 
 
 if __name__ == "__main__":
