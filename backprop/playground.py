@@ -31,14 +31,46 @@ SOURCES = HERE / "page"
 PAGE = "backprop/playground.html"
 PICTURE = "images/playground.png"
 
+# The lines of the lesson that the page opens: which heading they stand below, and how they go.
+LINES = {
+    # every layer
+    "conv": ("Convolution", "Each output is a sum of products"),
+    "convKernel": ("Convolution", "output, so its gradient is a sum over the map"),
+    "convInput": ("Convolution", "met the weight"),
+    "norm": ("Batch normalisation", "Every channel is centred and scaled"),
+    "normBack": ("Batch normalisation", "All three carry the factor"),
+    "relu": ("Global average pooling, dropout, ReLU", "These three layers only multiply"),
+    "reluBack": ("Global average pooling, dropout, ReLU", "These three layers only multiply"),
+    "gap": ("Global average pooling, dropout, ReLU", "These three layers only multiply"),
+    "pool": ("Max pooling", "Only the largest of four values reaches"),
+    "linear": ("Fully connected", "is a sum of products, and a product"),
+    "softmax": ("Log-softmax and negative log-likelihood", "log-softmax makes them log-prob"),
+    "logits": ("Log-softmax and negative log-likelihood", "Differentiate the right-hand side"),
+    # eight weights
+    "hidden": ("1. Forward pass", "Each hidden unit adds up its inputs"),
+    "sigmoid": ("1. Forward pass", "The sigmoid squashes the sum"),
+    "output": ("1. Forward pass", "The output units do the same"),
+    "error": ("2. Loss", "half its squared distance from the target"),
+    "first": ("3. Chain rule, output layer", "The first factor is the"),
+    "second": ("3. Chain rule, output layer", "The second factor is the"),
+    "last": ("3. Chain rule, output layer", "The last factor is what the weight multiplies"),
+    "paths": ("4. Chain rule, hidden layer", "A hidden unit feeds both outputs"),
+    "again": ("4. Chain rule, hidden layer", "From there on all is as in the output layer"),
+    "update": ("5. Update", "Every weight takes a step"),
+    "curves": ("Six learning rates", "All six descend at every step"),
+    "surface": ("Six learning rates", "The paths are those of the whole training"),
+}
+LESSONS = ("README.md", "LAYERS.md")  # where they are looked for
+
 ORDINARY, MISTAKES, OTHERS = 2, 20, 5  # of each class; in all; of each class, easy and hard
-IMPORT = re.compile(r'^import (?:\* as )?([^;]+?) from "\./(.+?)";\n', re.M)
+IMPORT = re.compile(r'^import (?:\* as )?(\w+|\{[^;{}]+\}) from "\./([\w.]+)";\n', re.M)
+EXPORT = r"^export (?:function|const) (\w+)"
 
 
 def page() -> str:
     """The page's text: the sources, the weights that ship with `s4lib`, the chosen digits."""
     text, style = read("index.html"), read("style.css")
-    content = json.dumps(data(), separators=(",", ":"))
+    content = json.dumps(data(), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     text = text.replace('<link rel="stylesheet" href="style.css">', f"<style>\n{style}</style>")
     text = text.replace(' id="data"></script>', f' id="data">{content}</script>')
     return text.replace(' src="page.js"></script>', f">\n{joined('page.js')}</script>")
@@ -53,23 +85,66 @@ def joined(first: str) -> str:
     """A JavaScript module and all that it imports as one text, each module in a function.
 
     A page that is opened from disk may not import files. So `export` becomes what the function
-    returns, and `import` takes it from there.
+    returns, and `import` takes it from there. Raises ValueError for any other way to write the two.
     """
-    parts = {}
+    parts, begun = {}, []
 
     def add(name: str) -> None:
+        if name in begun:
+            raise ValueError(f"{name} imports itself, by way of {', '.join(begun)}")
+        begun.append(name)
         text = read(name)
         for _, other in IMPORT.findall(text):
             if other not in parts:
                 add(other)
-        exported = re.findall(r"^export (?:function|const) (\w+)", text, re.M)
+        exported = re.findall(EXPORT, text, re.M)
         text = IMPORT.sub(r'const \1 = modules["\2"];\n', text)
-        text = re.sub(r"^export ", "", text, flags=re.M)
+        text = re.sub(EXPORT, lambda found: found[0].removeprefix("export "), text, flags=re.M)
+        if strange := re.search(r"^\s*(?:import|export)\b.*|\bimport\(.*", text, re.M):
+            raise ValueError(f"{name}: the page cannot be joined with this: {strange[0].strip()}")
         result = f"return {{ {', '.join(exported)} }};"
         parts[name] = f'modules["{name}"] = (() => {{\n{text}\n{result}\n}})();\n'
+        begun.pop()
 
     add(first)
     return "const modules = {};\n\n" + "\n".join(parts.values())
+
+
+# ---- the lesson's lines --------------------------------------------------------------------------
+
+
+def lines() -> dict:
+    """What the page opens of the lesson, by the names in LINES; without those that are not found.
+
+    A line comes with its paragraph and the formulas and tables that follow; if the paragraph goes
+    on with a sentence, then with all of that.
+    """
+    sections = {}  # heading: the file, and its paragraphs
+    for file in filter(lambda file: (HERE / file).exists(), LESSONS):
+        _, *parts = re.split(r"^#+ (.+)$", (HERE / file).read_text("utf-8"), flags=re.M)
+        for heading, body in zip(parts[::2], parts[1::2], strict=True):
+            sections.setdefault(heading, (file, re.split(r"\n{2,}", body.strip())))
+
+    found = {}
+    for name, (heading, line) in LINES.items():
+        file, blocks = sections.get(heading, ("", []))
+        first = next((k for k, block in enumerate(blocks) if line in plain(block)), None)
+        if first is None:
+            continue
+        last = first + 1
+        while first > 0 and blocks[first][0].islower():
+            first -= 1  # a paragraph that goes on after a formula
+        while last < len(blocks) and blocks[last].startswith(("$$", "|")):
+            last += 1
+        text = "\n\n".join(blocks[first:last])
+        slug = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        found[name] = {"file": file, "slug": slug, "title": heading, "text": text}
+    return found
+
+
+def plain(text: str) -> str:
+    """Markdown without line breaks and emphasis, to look for a line in it."""
+    return " ".join(text.split()).replace("**", "")
 
 
 def data() -> dict:
@@ -83,6 +158,7 @@ def data() -> dict:
         "std": MNIST_STD,
         "shapes": [[name, list(value.shape)] for name, value in state.items()],
         "weights": base64.b64encode(weights).decode(),
+        "lines": lines(),
         "digits": {**chosen, "pixels": base64.b64encode(pack(images.tobytes())).decode()},
     }
 
@@ -171,13 +247,16 @@ def take_picture(source: Path, picture: Path) -> None:
         view.goto(source.resolve().as_uri())
         view.locator("#mistakes input").first.check(force=True)
         view.click("#step")
-        view.locator('[id="layer-block1.norm1"] canvas').click(position={"x": 174, "y": 12})
+        view.locator('[id="layer-block1.relu1"] canvas').focus()
+        for key in ("Enter", "PageDown", "PageDown", "PageDown"):
+            view.keyboard.press(key)
         view.mouse.move(0, 0)
         view.evaluate("scrollTo(0, 0)")
         view.wait_for_function("document.getElementById('others').ariaBusy === 'false'")
         view.screenshot(path=picture)
         browser.close()
-    Image.open(picture).convert("P", palette=Image.Palette.ADAPTIVE).save(picture, optimize=True)
+    colours = Image.Quantize.MAXCOVERAGE  # the small keys keep theirs
+    Image.open(picture).convert("RGB").quantize(256, colours).save(picture, optimize=True)
 
 
 def show():
@@ -185,7 +264,7 @@ def show():
     from IPython.display import HTML
 
     content = (HERE / "playground.html").read_text("utf-8")
-    content = content.replace("<html ", '<html data-walkthrough="../backprop/README.md" ', 1)
+    content = content.replace("<html ", '<html data-walkthrough="../backprop" ', 1)
     picture = base64.b64encode((HERE.parent / PICTURE).read_bytes()).decode()
     return HTML(f"""
 <img id="playground-picture" src="data:image/png;base64,{picture}" alt="The playground: \

@@ -3,7 +3,6 @@
 import { forwardEight } from "./eight.js";
 import * as paint from "./paint.js";
 
-const SPAN = { w5: [-3, 1], w7: [0, 3] }; // of the surface
 const LOOKS = [
   { colour: "#c99700", dash: [] },
   { colour: "#6ba52d", dash: [7, 3] },
@@ -13,8 +12,7 @@ const LOOKS = [
   { colour: "#a04fa8", dash: [7, 3] },
 ];
 
-const styles = () => getComputedStyle(document.body);
-const colour = (name) => styles().getPropertyValue(name);
+const { colour } = paint;
 
 /** A canvas as sharp as the screen, with a pencil for CSS pixels; null while it is not shown. */
 function sheet(canvas, ratio) {
@@ -26,7 +24,7 @@ function sheet(canvas, ratio) {
   canvas.height = height * sharp;
   const pencil = canvas.getContext("2d");
   pencil.scale(sharp, sharp);
-  pencil.font = `12px ${styles().fontFamily}`;
+  pencil.font = `12px ${getComputedStyle(canvas).fontFamily}`;
   return { pencil, width, height };
 }
 
@@ -81,60 +79,66 @@ export function drawCurves(canvas, paths) {
   }
   pencil.textAlign = "left";
   const ends = curves.map((curve) => ({ ...curve, end: y(curve.errors.at(-1)) }));
-  let below = box.bottom + 15;
-  for (const { label, colour: fill, end } of ends.sort((a, b) => b.end - a.end)) {
-    below = Math.min(end, below - 15); // no label on another
-    pencil.fillStyle = fill;
-    pencil.fillText(label, box.right + 6, below + 4);
+  ends.sort((a, b) => a.end - b.end);
+  for (const [k, y] of spread(ends.map(({ end }) => end), box.top, box.bottom, 15).entries()) {
+    pencil.fillStyle = ends[k].colour;
+    pencil.fillText(ends[k].label, box.right + 6, y + 4);
   }
 }
 
-function ticks(top) {
-  const step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1].find((size) => top / size <= 6) ?? 1;
+/** Places in order, moved so that they are `apart` and stay between `low` and `high`. */
+export function spread(places, low, high, apart) {
+  const moved = [];
+  for (const place of places) moved.push(Math.max(place, (moved.at(-1) ?? low - apart) + apart));
+  for (let k = moved.length - 1, limit = high; k >= 0; k--, limit = moved[k + 1] - apart) {
+    moved[k] = Math.min(moved[k], limit);
+  }
+  return moved;
+}
+
+/** Round numbers from 0 to `top`, at most so many steps. */
+export function ticks(top, most = 6) {
+  const power = 10 ** Math.floor(Math.log10(top / most));
+  const step = [1, 2, 5, 10].map((k) => k * power).find((size) => top / size <= most);
   return Array.from({ length: Math.floor(top / step) + 1 }, (_, k) => k * step);
 }
 
-/** Where w5 and w7 are moved to, w6 and w8 with them, and the rest stays. */
-export function moved(given, w5, w7) {
-  const within = (value, [low, high]) => Math.min(high, Math.max(low, value));
-  const to = { w5: within(w5, SPAN.w5), w7: within(w7, SPAN.w7) };
-  return { ...given, ...to, w6: given.w6 + to.w5 - given.w5, w8: given.w8 + to.w7 - given.w7 };
+/** Where w5 and w7 are moved to, w6 and w8 with them, and the rest stays; none leaves the span. */
+export function moved(given, w5, w7, [low, high]) {
+  const within = (value) => Math.min(high, Math.max(low, value));
+  const to = { w5: within(w5), w7: within(w7) };
+  return { ...given, ...to, w6: within(given.w6 + to.w5 - given.w5), w8: within(given.w8 + to.w7 - given.w7) };
 }
 
 const surfaceBox = (width, height) => ({
   ...{ left: 40, right: width - 8, top: 8, bottom: height - 34 },
 });
 
-/** w5 and w7 below a pointer. */
-export function pointOn(canvas, event) {
+/** w5 and w7 below a pointer, and how many pixels it is away from the ring. */
+export function pointOn(canvas, event, given, [low, high]) {
   const bounds = canvas.getBoundingClientRect();
   const box = surfaceBox(bounds.width, bounds.height);
-  const across = (event.clientX - bounds.left - box.left) / (box.right - box.left);
-  const up = (box.bottom - event.clientY + bounds.top) / (box.bottom - box.top);
-  return [
-    SPAN.w5[0] + across * (SPAN.w5[1] - SPAN.w5[0]),
-    SPAN.w7[0] + up * (SPAN.w7[1] - SPAN.w7[0]),
-  ];
+  const [across, up] = [box.right - box.left, box.bottom - box.top];
+  const share = [(event.clientX - bounds.left - box.left) / across, (box.bottom - event.clientY + bounds.top) / up];
+  const [w5, w7] = share.map((part) => low + part * (high - low));
+  const apart = Math.hypot((across * (w5 - given.w5)) / (high - low), (up * (w7 - given.w7)) / (high - low));
+  return { w5, w7, apart };
 }
 
-/** E_total over w5 and w7, the six paths on it, and a ring where they start. */
-export function drawSurface(canvas, given, paths) {
+/** E_total over w5 and w7 within a span, the six paths on it, and a ring where they start. */
+export function drawSurface(canvas, given, paths, [low, high]) {
   const drawn = sheet(canvas, 0.72);
   if (!drawn) return;
   const { pencil, width, height } = drawn;
   const box = surfaceBox(width, height);
   const [across, up] = [box.right - box.left, box.bottom - box.top];
-  const x = (w5) => box.left + ((w5 - SPAN.w5[0]) / (SPAN.w5[1] - SPAN.w5[0])) * across;
-  const y = (w7) => box.bottom - ((w7 - SPAN.w7[0]) / (SPAN.w7[1] - SPAN.w7[0])) * up;
+  const x = (w5) => box.left + ((w5 - low) / (high - low)) * across;
+  const y = (w7) => box.bottom - ((w7 - low) / (high - low)) * up;
 
-  pencil.drawImage(heights(given, 120, 87), box.left, box.top, across, up);
-  const below = [-3, -2, -1, 0, 1].map((w5) => [x(w5), String(w5).replace("-", "−")]);
-  axes(
-    pencil,
-    { ...box, right: box.left },
-    below,
-    [0, 1, 2, 3].map((w7) => [y(w7), w7]),
-  );
+  pencil.drawImage(heights(given, 120, 87, [low, high]), box.left, box.top, across, up);
+  const numbers = ticks(high, 4).flatMap((k) => (k ? [-k, k] : [0]));
+  const written = (place) => numbers.map((k) => [place(k), String(Number(k.toPrecision(2))).replace("-", "−")]);
+  axes(pencil, { ...box, right: box.left }, written(x), written(y));
   pencil.fillText("w₅, and w₆ with it", box.left + across / 2, height - 4);
   pencil.save();
   pencil.translate(11, box.top + up / 2);
@@ -165,12 +169,13 @@ export function drawSurface(canvas, given, paths) {
 }
 
 /** The surface as a small picture in twelve shades. */
-function heights(given, columns, rows) {
+function heights(given, columns, rows, [low, high]) {
   const errors = Float64Array.from({ length: columns * rows }, (_, k) => {
     const [across, down] = [(k % columns) + 0.5, Math.floor(k / columns) + 0.5];
-    const w5 = SPAN.w5[0] + (across / columns) * (SPAN.w5[1] - SPAN.w5[0]);
-    const w7 = SPAN.w7[1] - (down / rows) * (SPAN.w7[1] - SPAN.w7[0]);
-    return forwardEight(moved(given, w5, w7)).E_total;
+    const w5 = low + (across / columns) * (high - low);
+    const w7 = high - (down / rows) * (high - low);
+    const [w6, w8] = [given.w6 + w5 - given.w5, given.w8 + w7 - given.w7];
+    return forwardEight({ ...given, w5, w6, w7, w8 }).E_total;
   });
   const largest = paint.largestOf(errors);
   const picture = document.createElement("canvas");

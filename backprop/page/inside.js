@@ -1,11 +1,14 @@
-// All layers as pictures, in which the reader chooses an activation to be explained.
+// All layers as pictures, in which the reader picks an activation to be explained.
 
-import { makeExplanation } from "./explain.js";
+import { makeExplanation, nameOf } from "./explain.js";
 import { LAYERS, receptiveField } from "./network.js";
+import { show } from "./numbers.js";
 import * as paint from "./paint.js";
-import { show } from "./walkthrough.js";
+import { layerOf } from "./sums.js";
+import { word } from "./words.js";
 
-const STAGES = {
+export const STAGES = {
+  input: "Image",
   block1: "Block 1",
   transition1: "Transition 1",
   block2: "Block 2",
@@ -13,9 +16,16 @@ const STAGES = {
   block3: "Block 3",
   head: "Head",
 };
-const stageOf = (name) => (name.includes(".") ? name.split(".")[0] : "head");
+const ROWS = [layerOf("input"), ...LAYERS];
+
+/** The part of the network that a layer belongs to. */
+export const stageOf = (name) => {
+  if (name === "input") return name;
+  return name.includes(".") ? name.split(".")[0] : "head";
+};
 const describe = ({ kind, size, padding }) =>
   ({
+    input: "as the network sees it",
     conv: `${size}×${size} convolution${size > 1 ? (padding ? ", padded" : ", not padded") : ""}`,
     norm: "batch normalisation",
     relu: "ReLU",
@@ -26,46 +36,42 @@ const describe = ({ kind, size, padding }) =>
     log_softmax: "log-softmax",
   })[kind];
 
-/** "3 × 3", the receptive field of an activation in the middle of a layer. */
-function sees({ name, output }) {
+/** "3 × 3", the receptive field of an activation in the middle of a layer, within the image. */
+export function sees({ name, output }) {
   const [top, , bottom] = receptiveField(name, Math.floor(output[1] / 2), 0);
-  return `sees ${bottom - top + 1} × ${bottom - top + 1}`;
+  const side = bottom - top + 1;
+  return side > 28 ? `sees ${side} × ${side}, all of the image` : `sees ${side} × ${side}`;
 }
 
-/**
- * The list of layers and the explanation of one activation. `state` is the page's; `picked` is
- * called after the reader has chosen another activation, which is then `state.picked`.
- */
-export function makeInside(state, { list, panel, explanation, close }, picked) {
-  const rows = LAYERS.map((layer) => makeRow(layer));
-  const explain = makeExplanation(state, explanation, (...place) => {
-    hold();
-    pick(...place);
-  });
+/** The list of layers, and the explanation of one activation. `state` and `pick` are the page's. */
+export function makeInside(state, pick, { list, panel, explanation, close, said }) {
+  const rows = ROWS.map((layer) => makeRow(layer));
+  const byCanvas = new Map(rows.map((row) => [row.canvas, row]));
+  const explain = makeExplanation(state, pick, explanation, pick.pin);
   let wide = 0;
 
   for (const [stage, title] of Object.entries(STAGES)) {
     const heading = document.createElement("h3");
+    heading.id = `stage-${stage}`;
+    heading.tabIndex = -1;
     heading.textContent = title;
-    list.append(
-      heading,
-      ...rows.filter(({ layer }) => stageOf(layer.name) === stage).map((r) => r.figure),
-    );
+    list.append(heading, ...rows.filter(({ layer }) => stageOf(layer.name) === stage).map((r) => r.figure));
   }
 
   function makeRow(layer) {
     const figure = document.createElement("figure");
-    const shape = layer.output.slice(
-      0,
-      layer.kind === "linear" || layer.kind === "log_softmax" ? 1 : 3,
-    );
+    const flat = layer.kind === "linear" || layer.kind === "log_softmax";
+    const shape = layer.output.slice(0, flat ? 1 : 3);
     figure.id = `layer-${layer.name}`;
     figure.className = "layer";
+    const title = layer.name === "input" ? "image" : layer.name.split(".").at(-1);
+    const text = describe(layer);
+    const helped = { norm: word("batch normalisation"), relu: word("ReLU"), pool: word("max pooling", text) }[layer.kind];
     figure.innerHTML = `
-      <figcaption><b>${layer.name.split(".").at(-1)}</b> ${describe(layer)}
-        <span class="facts">${shape.join(" × ")} · ${sees(layer)} <span class="range"></span></span>
+      <figcaption><b>${title}</b> ${helped ?? text}
+        <span class="facts"><span class="shape">${shape.join(" × ")} · ${sees(layer)}</span> <span class="range"></span></span>
       </figcaption>
-      <canvas tabindex="0" role="application" aria-label="${layer.name}, ${describe(layer)},
+      <canvas tabindex="0" role="application" aria-label="${layer.name}, ${text},
         ${layer.output[0]} channels of ${layer.output[1]} by ${layer.output[2]}. Arrow keys move
         within a channel, page up and page down change it."></canvas>
       ${layer.output[0] === 10 ? '<div class="classes" aria-hidden="true"></div>' : ""}`;
@@ -73,16 +79,22 @@ export function makeInside(state, { list, panel, explanation, close }, picked) {
       layer,
       figure,
       canvas: figure.querySelector("canvas"),
+      shape: figure.querySelector(".shape"),
       range: figure.querySelector(".range"),
+      facts: `${shape.join(" × ")} · ${sees(layer)}`,
+      near: true, // near the screen, so painted at once
+      stale: true,
     };
     listen(row);
     return row;
   }
 
+  const ofMaps = () => state.show === "outputs" || state.show === "slopes";
+
   /** What a row shows just now: a map for every channel, or null if it has nothing to show. */
   function maps({ layer }) {
     const [channels, height, width] = layer.output;
-    if (state.show === "outputs" || state.show === "slopes") {
+    if (ofMaps()) {
       const values = state[state.show]?.[layer.name];
       if (!values) return null;
       const area = height * width;
@@ -102,6 +114,7 @@ export function makeInside(state, { list, panel, explanation, close }, picked) {
   }
 
   function paintRow(row) {
+    row.stale = false;
     const shown = maps(row);
     row.figure.hidden = !shown;
     if (!shown) return;
@@ -111,59 +124,62 @@ export function makeInside(state, { list, panel, explanation, close }, picked) {
     const largest = Math.max(...shown.all.map(paint.largestOf));
     paint.paintTiles(canvas, shown.all, shown.side, row.grid, largest);
     row.range.innerHTML = `· up to ±${show(largest, 2)}`;
-    const pencil = canvas.getContext("2d");
+    row.shape.textContent = ofMaps() ? row.facts : weightFacts(layer);
     canvas.style.width = row.grid.fills ? "100%" : "";
     if (layer.output[0] === 10) writeClasses(row, shown.all, largest);
-    if (state.picked?.name === layer.name) mark(pencil, row);
+    if (pick.now()?.name === layer.name) mark(canvas.getContext("2d"), row);
+  }
+
+  /** The shape of a layer's weights, for which activations have no meaning. */
+  function weightFacts({ kind, input, output, size }) {
+    if (kind === "norm") return `${output[0]} × γ, β`;
+    return kind === "linear" ? `${output[0]} × ${input[0]}` : `${output[0]} × ${input[0]} × ${size} × ${size}`;
   }
 
   /** The ten classes have names, which are written on their tiles. */
   function writeClasses({ figure }, all, largest) {
     figure.querySelector(".classes").innerHTML = all
-      .map(
-        (map, k) =>
-          `<span style="color: ${paint.inkOn(map[0], largest)}">${map.length > 1 ? "" : k}</span>`,
-      )
+      .map((map, k) => `<span style="color: ${paint.inkOn(map[0], largest)}">${map.length > 1 ? "" : k}</span>`)
       .join("");
   }
 
   function mark(pencil, { grid, layer }) {
-    const { c, i, j } = state.picked;
+    const { c, i, j } = pick.now();
     const [x, y] = paint.corner(c, grid.columns);
     const cell = paint.TILE / layer.output[2];
-    const styles = getComputedStyle(document.body);
     pencil.lineWidth = 2;
-    pencil.strokeStyle = styles.getPropertyValue("--ink");
+    pencil.strokeStyle = paint.colour("--accent");
     pencil.strokeRect(x + 1, y + 1, paint.TILE - 2, paint.TILE - 2);
-    if (layer.output[2] > 1 && (state.show === "outputs" || state.show === "slopes")) {
-      pencil.strokeRect(x + j * cell - 1, y + i * cell - 1, cell + 2, cell + 2);
-    }
+    if (layer.output[2] > 1 && ofMaps()) pencil.strokeRect(x + j * cell - 1, y + i * cell - 1, cell + 2, cell + 2);
   }
 
-  // ---- choosing an activation ---------------------------------------------------------------
-
-  function pick(name, c, i, j) {
-    state.picked = { name, c, i, j };
-    picked();
-  }
+  // ---- picking an activation ----------------------------------------------------------------
 
   function listen(row) {
     const { canvas, layer } = row;
     const [channels, height, width] = layer.output;
-    const point = (event) => {
+    const place = (event) => {
       const box = canvas.getBoundingClientRect();
       const shrunk = canvas.width / box.width;
-      const at = hit(row, (event.clientX - box.left) * shrunk, (event.clientY - box.top) * shrunk);
-      if (at) pick(layer.name, at.c, at.i, at.j);
-      return at;
+      const at = paint.hit(
+        (event.clientX - box.left) * shrunk,
+        (event.clientY - box.top) * shrunk,
+        row.side,
+        channels,
+        row.grid.columns,
+      );
+      if (!at) return null;
+      // A kernel serves all places: take the middle.
+      return { name: layer.name, ...at, ...(ofMaps() ? {} : { i: height >> 1, j: width >> 1 }) };
     };
     canvas.addEventListener("pointermove", (event) => {
-      if (event.pointerType === "mouse" && !state.pinned) point(event);
+      const at = event.pointerType === "mouse" ? place(event) : null;
+      if (at) pick.hover(at);
     });
+    canvas.addEventListener("pointerleave", pick.leave);
     canvas.addEventListener("click", (event) => {
-      if (!point(event)) return;
-      hold();
-      picked();
+      const at = place(event);
+      if (at) pick.pin(at);
     });
     canvas.addEventListener("keydown", (event) => {
       const move = {
@@ -174,44 +190,26 @@ export function makeInside(state, { list, panel, explanation, close }, picked) {
         PageUp: [-1, 0, 0],
         PageDown: [1, 0, 0],
       }[event.key];
-      const flat = width === 1; // nothing to move within a channel
       if (!move && event.key !== "Enter") return;
       event.preventDefault();
-      const here =
-        state.picked?.name === layer.name ? state.picked : { c: 0, i: height >> 1, j: width >> 1 };
+      const now = pick.now();
+      const here = now?.name === layer.name ? now : { c: 0, i: height >> 1, j: width >> 1 };
+      const flat = width === 1; // nothing to move within a channel
       const [dc, di, dj] = flat && move ? [move[0] + move[1] + move[2], 0, 0] : (move ?? [0, 0, 0]);
       const within = (value, limit) => Math.min(limit - 1, Math.max(0, value));
-      hold();
-      pick(
-        layer.name,
-        within(here.c + dc, channels),
-        within(here.i + di, height),
-        within(here.j + dj, width),
-      );
+      pick.pin({
+        name: layer.name,
+        c: within(here.c + dc, channels),
+        i: within(here.i + di, height),
+        j: within(here.j + dj, width),
+      });
     });
   }
 
-  function hit(row, x, y) {
-    const at = paint.hit(x, y, row.side, row.layer.output[0], row.grid.columns);
-    if (!at || state.show === "outputs" || state.show === "slopes") return at;
-    const [, height, width] = row.layer.output; // a kernel serves all places: take the middle
-    return { c: at.c, i: height >> 1, j: width >> 1 };
-  }
-
-  function hold() {
-    state.pinned = true;
-    panel.classList.add("open");
-  }
-
-  function unpin() {
-    state.pinned = false;
-    panel.classList.remove("open");
-    picked();
-  }
-
-  close.addEventListener("click", unpin);
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && state.pinned) unpin();
+  close.addEventListener("click", () => {
+    const row = rows.find(({ layer }) => layer.name === pick.now()?.name);
+    pick.clear();
+    row?.canvas.focus({ preventScroll: true });
   });
 
   // ---- all of it ------------------------------------------------------------------------------
@@ -222,29 +220,57 @@ export function makeInside(state, { list, panel, explanation, close }, picked) {
     rows.forEach(paintRow);
   }).observe(list);
 
+  const watch = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const row = byCanvas.get(target);
+        row.near = isIntersecting;
+        if (row.near && row.stale && wide) paintRow(row);
+      }
+    },
+    { rootMargin: "300px" },
+  );
+  rows.forEach(({ canvas }) => watch.observe(canvas));
+  let shown = null; // what all rows have been laid out for
+
   return {
+    /** Paint what can be seen, the rest when it is scrolled to. */
     paint() {
       if (!wide) wide = list.clientWidth;
-      rows.forEach(paintRow);
-      for (const heading of list.querySelectorAll("h3")) {
+      const all = shown !== state.show || paint.printing();
+      shown = state.show;
+      for (const row of rows) {
+        row.stale = true;
+        if (all || row.near) paintRow(row);
+      }
+      for (const heading of all ? list.querySelectorAll("h3") : []) {
         let next = heading.nextElementSibling;
         while (next?.hidden) next = next.nextElementSibling;
         heading.hidden = !next || next.tagName === "H3";
       }
       explain();
     },
-    /** Paint only what changes when another activation is chosen. */
+    /** Show that another activation is picked than `before`; bring its row above the panel. */
     repick(before) {
-      for (const row of rows)
-        if ([before?.name, state.picked?.name].includes(row.layer.name)) paintRow(row);
+      const now = pick.now();
+      for (const row of rows) if ([before?.name, now?.name].includes(row.layer.name)) paintRow(row);
+      panel.classList.toggle("open", pick.held());
       explain();
+      if (!pick.held()) {
+        said.textContent = "";
+        return;
+      }
+      said.textContent = `${now.name}, ${nameOf(now)}: ${explanation.querySelector(".value").textContent}`;
+      if (getComputedStyle(panel).position === "fixed") {
+        document.getElementById(`layer-${now.name}`).scrollIntoView({ block: "nearest" });
+      }
     },
     /** Light the layers up one after another, from the last to the first. */
     flow() {
       rows.forEach(({ figure }, k) => {
         figure.classList.remove("flowing");
         figure.style.setProperty("--delay", `${(rows.length - k) * 45}ms`);
-        void figure.offsetWidth; // so that the animation starts anew
+        void figure.offsetWidth; // so that the animation starts again
         figure.classList.add("flowing");
       });
     },

@@ -1,5 +1,5 @@
 // The mathematics of MNISTNet, forward and backward, for one image, in float64: what layers.py
-// and cnn.py do in NumPy. Nothing here knows of a page.
+// does in NumPy. Nothing here knows of a page.
 //
 // A feature map of C channels, H rows and W columns is a Float64Array, channel by channel, row by
 // row. A layer is a pair of functions:
@@ -10,7 +10,7 @@
 // where `layer` holds the shapes of x and y, and … are the layer's parameters. dy is ∂L/∂y. Batch
 // normalisation uses its running statistics and dropout passes all, as PyTorch's eval() has it.
 
-const EPS = 1e-5; // keeps batch normalisation from dividing by zero; PyTorch's value
+export const EPS = 1e-5; // keeps batch normalisation from dividing by zero; PyTorch's value
 
 const conv = (channels, size, padding = 0) => ({ kind: "conv", channels, size, padding });
 const [norm, relu, pool, dropout, gap] = ["norm", "relu", "pool", "dropout", "gap"].map((kind) => ({
@@ -224,18 +224,18 @@ export function reluForward(x) {
   return x.map((value) => (value > 0 ? value : 0));
 }
 
-/** dx = dy where x > 0, else 0. At the kink itself, x = 0, PyTorch too chooses 0. */
+/** dx = dy where x > 0, else 0. At the kink itself, x = 0, PyTorch chooses 0, too. */
 export function reluBackward(dy, x) {
   return { dx: dy.map((slope, k) => (x[k] > 0 ? slope : 0)) };
 }
 
 /** Nothing is dropped: the network evaluates. */
 export function dropoutForward(x) {
-  return x.slice();
+  return x;
 }
 
 export function dropoutBackward(dy) {
-  return { dx: dy.slice() };
+  return { dx: dy };
 }
 
 /** For each 2×2 window, where its largest value lies; of equals the first, as in PyTorch. */

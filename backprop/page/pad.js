@@ -1,78 +1,54 @@
 // The drawing pad: mouse, pen, finger and keys; what is on it, and what the network sees of it.
 
+import { PEN, addLine, inkOf, inkOver } from "./ink.js";
+import { colour, onTheme, paintInk } from "./paint.js";
 import { see } from "./see.js";
-import { inkColour, onTheme, paintInk } from "./paint.js";
 
-const PEN = 34; // of the pad's 400 pixels: in the 20×20 box no thinner than MNIST's strokes
 const BLANK = { digit: null, strokes: [], intro: false };
+const APART = 2; // of two points of a stroke, at least: an address should stay short
+const SMALL = 0.35; // of the pad's side: a drawing that is smaller blurs when it is enlarged
 
 /**
- * A pad on a canvas. `changed` is called with what the network sees, { pixels, scale, top, left },
- * and with the test digit below the strokes that the reader chose, or null.
+ * A pad on a canvas, whose frame takes the pointer. `changed` is called with what the network sees,
+ * { pixels, scale, top, left, small }, and with what is on the pad, { digit, strokes, intro }.
+ * `begun` is called before every change, and returns what `undo` should hand back to `undone`.
  */
-export function makePad(canvas, changed) {
+export function makePad(canvas, frame, { changed, begun, undone }) {
   const side = canvas.width;
-  const pencil = canvas.getContext("2d", { willReadFrequently: true });
-  const sketch = document.createElement("canvas"); // the strokes alone
-  sketch.width = sketch.height = side;
-  const ink = sketch.getContext("2d", { willReadFrequently: true });
+  const pencil = canvas.getContext("2d");
+  const layer = document.createElement("canvas");
 
   let now = BLANK; // `intro`: a digit that nobody has asked for, which the first stroke replaces
+  let ink = inkOf([], side);
   let past = [];
   let pending = false;
   let cursor = null; // of the keyboard's pen
 
-  function drawStrokes() {
-    ink.clearRect(0, 0, side, side);
-    ink.lineWidth = PEN;
-    ink.lineCap = ink.lineJoin = "round";
-    for (const stroke of now.strokes) {
-      ink.beginPath();
-      ink.moveTo(...stroke[0]);
-      for (const point of stroke.length > 1 ? stroke : [stroke[0], stroke[0]]) ink.lineTo(...point);
-      ink.stroke();
-    }
-  }
-
   function paint() {
     pencil.clearRect(0, 0, side, side);
-    if (now.digit) {
-      const small = document.createElement("canvas");
-      paintInk(small, now.digit.pixels);
-      pencil.imageSmoothingEnabled = true;
-      pencil.drawImage(small, 0, 0, side, side);
+    for (const pixels of [now.digit?.pixels, now.strokes.length ? ink : null]) {
+      if (!pixels) continue;
+      paintInk(layer, pixels);
+      pencil.drawImage(layer, 0, 0, side, side);
     }
-    ink.globalCompositeOperation = "source-in";
-    ink.fillStyle = inkColour();
-    ink.fillRect(0, 0, side, side);
-    ink.globalCompositeOperation = "source-over";
-    pencil.drawImage(sketch, 0, 0);
     if (cursor) {
       pencil.beginPath();
       pencil.arc(...cursor.at, PEN / 2, 0, 2 * Math.PI);
       pencil.lineWidth = 3;
-      pencil.strokeStyle = getComputedStyle(canvas).getPropertyValue("--accent");
+      pencil.strokeStyle = colour("--accent");
       pencil.stroke();
     }
   }
 
-  /** The strokes' ink from 0 to 1, row by row. */
-  function strokesInk() {
-    const { data } = ink.getImageData(0, 0, side, side);
-    const values = new Float32Array(side * side);
-    for (let k = 0; k < values.length; k++) values[k] = data[4 * k + 3] / 255;
-    return values;
-  }
-
   function refresh() {
     pending = false;
-    drawStrokes();
     paint();
-    if (!now.digit) changed(see(strokesInk(), side), null);
-    else {
-      const pixels = inkOver(now.digit.pixels, strokesInk(), side);
-      changed({ pixels, ...frame(side) }, now.intro ? null : now.digit);
+    if (now.digit) {
+      const pixels = inkOver(now.digit.pixels, ink, side);
+      return changed({ pixels, scale: 28 / side, top: 0, left: 0, small: false }, now);
     }
+    const seen = see(Float32Array.from(ink, (value) => value / 255), side);
+    changed(seen && { ...seen, small: 20 / seen.scale < SMALL * side }, now);
   }
 
   function soon() {
@@ -81,19 +57,30 @@ export function makePad(canvas, changed) {
     requestAnimationFrame(refresh);
   }
 
-  function become(next) {
-    past.push(now);
+  function show(next) {
     now = next;
+    ink = inkOf(now.strokes, side);
     soon();
+  }
+
+  function become(next) {
+    past.push([now, begun()]);
+    if (past.length > 50) past.shift();
+    show(next);
   }
 
   function begin(point) {
     const digit = now.intro ? null : now.digit;
-    become({ digit, strokes: [...now.strokes, [point]], intro: false });
+    const strokes = now.intro ? [] : now.strokes;
+    become({ digit, strokes: [...strokes, [point.map(Math.round)]], intro: false });
   }
 
-  function extend(point) {
-    now.strokes.at(-1).push(point);
+  function extend(place) {
+    const stroke = now.strokes.at(-1);
+    const point = place.map(Math.round);
+    if (Math.hypot(point[0] - stroke.at(-1)[0], point[1] - stroke.at(-1)[1]) < APART) return;
+    addLine(ink, side, stroke.at(-1), point);
+    stroke.push(point);
     soon();
   }
 
@@ -106,19 +93,19 @@ export function makePad(canvas, changed) {
   }
 
   let drawing = null; // the pointer that draws
-  canvas.addEventListener("pointerdown", (event) => {
+  frame.addEventListener("pointerdown", (event) => {
     if (drawing !== null || event.button !== 0) return;
     drawing = event.pointerId;
-    canvas.setPointerCapture(drawing);
+    frame.setPointerCapture(drawing);
     begin(place(event));
   });
-  canvas.addEventListener("pointermove", (event) => {
+  frame.addEventListener("pointermove", (event) => {
     if (event.pointerId !== drawing) return;
     const events = event.getCoalescedEvents?.() ?? [];
     for (const each of events.length ? events : [event]) extend(place(each));
   });
   for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
-    canvas.addEventListener(end, (event) => {
+    frame.addEventListener(end, (event) => {
       if (event.pointerId === drawing) drawing = null;
     });
   }
@@ -126,16 +113,16 @@ export function makePad(canvas, changed) {
   const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   canvas.addEventListener("keydown", (event) => {
     const move = MOVES[event.key];
-    if (!move && event.key !== " ") return;
+    if ((!move && event.key !== " ") || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     cursor ??= { at: [side / 2, side / 2], down: false };
     if (move) {
       const step = side / 28;
       cursor.at = cursor.at.map((v, axis) => Math.min(side, Math.max(0, v + move[axis] * step)));
-      if (cursor.down) extend([...cursor.at]);
+      if (cursor.down) extend(cursor.at);
     } else {
       cursor.down = !cursor.down;
-      if (cursor.down) begin([...cursor.at]);
+      if (cursor.down) begin(cursor.at);
     }
     paint();
   });
@@ -143,37 +130,21 @@ export function makePad(canvas, changed) {
     cursor = null;
     paint();
   });
-  onTheme(soon);
+  onTheme(paint);
 
   return {
     clear: () => become(BLANK),
-    take(digit, intro = false) {
-      become({ digit, strokes: [], intro });
-      if (intro) past = [];
+    take: (digit) => become({ digit, strokes: [], intro: false }),
+    /** Show this without a way back: what the page opens with, or what its address says. */
+    open(digit, strokes, intro = false) {
+      show({ digit, strokes, intro });
     },
     undo() {
       if (past.length === 0) return;
-      now = past.pop();
-      soon();
+      const [before, kept] = past.pop();
+      undone(kept);
+      show(before);
     },
     canUndo: () => past.length > 0,
   };
-}
-
-/** How the 28×28 image lies on the pad when a test digit fills it. */
-function frame(side) {
-  return { scale: 28 / side, top: 0, left: 0 };
-}
-
-/** A test digit with strokes added where they were drawn: nothing is moved. */
-function inkOver(pixels, ink, side) {
-  const cell = side / 28;
-  const sums = new Float64Array(28 * 28);
-  ink.forEach((value, k) => {
-    if (value > 0) {
-      const [row, column] = [Math.floor(k / side), k % side];
-      sums[Math.floor(row / cell) * 28 + Math.floor(column / cell)] += value;
-    }
-  });
-  return pixels.map((value, k) => Math.max(value, Math.min(255, (255 * sums[k]) / cell ** 2)));
 }

@@ -1,7 +1,7 @@
-// Numbers as colours: blue below zero, orange above, a scale that survives colour blindness.
+// Numbers as colours: blue below zero, vermilion above, a scale that survives colour blindness.
 
 export const TILE = 28; // pixels of a channel's picture
-export const GAP = 4; // between two of them
+const GAP = 4; // between two of them
 
 const STOPS = {
   light: {
@@ -33,20 +33,30 @@ const STOPS = {
     ],
   },
 };
-const dark = matchMedia("(prefers-color-scheme: dark)");
+const scheme = matchMedia("(prefers-color-scheme: dark)");
+const print = matchMedia("print"); // paper is light
+const dark = () => scheme.matches && !print.matches;
 let shades = makeShades();
 
-/** Call `repaint` whenever the reader's light turns dark, or the other way round. */
+/** Call `repaint` whenever the page's light turns dark, or the other way round, and for print. */
 export function onTheme(repaint) {
-  dark.addEventListener("change", () => {
-    shades = makeShades();
-    repaint();
-  });
+  for (const query of [scheme, print]) {
+    query.addEventListener("change", () => {
+      shades = makeShades();
+      repaint();
+    });
+  }
 }
+
+/** Whether the page is being printed: then nothing may wait until it is scrolled to. */
+export const printing = () => print.matches;
+
+/** A colour of the style sheet by its name. */
+export const colour = (name) => getComputedStyle(document.body).getPropertyValue(name);
 
 /** The colours of −1 to 1 in 511 steps, as the words of an image's memory. */
 function makeShades() {
-  const { positive, negative } = STOPS[dark.matches ? "dark" : "light"];
+  const { positive, negative } = STOPS[dark() ? "dark" : "light"];
   return Uint32Array.from({ length: 511 }, (_, k) => {
     const stops = k < 255 ? negative : positive;
     const place = 3 * Math.abs(k / 255 - 1) ** 0.7; // lets small numbers show
@@ -98,13 +108,13 @@ export function paintMap(canvas, values, height, width, largest = largestOf(valu
 
 /** So many tiles in rows of 16, or of 8 where there is little room; the ten classes in one row. */
 export function arrange(count, width) {
-  const roomy = width >= 16 * (TILE + GAP) - GAP;
+  const roomy = width >= 0.75 * widthOf(16); // the style sheet may make them that much smaller
   const columns = count === 10 ? 10 : Math.min(count, roomy ? 16 : 8);
   return { columns, rows: Math.ceil(count / columns), fills: !roomy && columns === 8 };
 }
 
 /** How wide so many tiles are. */
-export const widthOf = (columns) => columns * (TILE + GAP) - GAP;
+const widthOf = (columns) => columns * (TILE + GAP) - GAP;
 
 /** Square maps side by side, all on one scale; not-a-number is left transparent. */
 export function paintTiles(canvas, maps, side, { columns, rows }, largest) {
@@ -147,11 +157,9 @@ export function paintInk(canvas, pixels) {
   const side = Math.sqrt(pixels.length);
   const image = new ImageData(side, side);
   const words = new Uint32Array(image.data.buffer);
-  const grey = dark.matches ? 0xebebeb : 0x141414;
+  const grey = dark() ? 0xebebeb : 0x141414;
   for (let k = 0; k < words.length; k++) words[k] = (pixels[k] << 24) | grey;
   canvas.width = side;
   canvas.height = side;
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
-
-export const inkColour = () => (dark.matches ? "#ebebeb" : "#141414");

@@ -1,14 +1,17 @@
 // Teaching: the loss and its gradient, steps and their undoing, and what a step does to others.
 
+import { makeChart } from "./chart.js";
 import { LAYERS } from "./network.js";
+import { relation, rounded, show } from "./numbers.js";
 import * as paint from "./paint.js";
-import { derived, show } from "./walkthrough.js";
+import { derived } from "./walkthrough.js";
+import { word } from "./words.js";
 
 const BUSY = 24; // milliseconds of work before the page gets its turn
 
 /**
- * The lesson. `act` has what the page does: label(k), step(times, lr), undo(), reset(), take(k).
- * run(weights, pixels) too. `others` are test digits, { label, index, pixels }.
+ * The lesson. `act` has what the page does: label(k), step(times, lr), undo(), reset(), take(k),
+ * rate(). run(weights, pixels), too. `others` are test digits, { label, index, pixels }.
  */
 export function makeTeach(state, element, others, act) {
   const bars = ["input", ...LAYERS.slice(0, -1).map(({ name }) => name)].map((name) => {
@@ -19,19 +22,24 @@ export function makeTeach(state, element, others, act) {
   });
   const tiles = others.map((digit, k) => makeTile(digit, k));
   const readings = new WeakMap(); // weights: how they read the others
+  const drawLosses = makeChart(element("losses"));
   let turn = 0; // counts calls, so that a newer one stops an older one
-  let begun = false; // there has been a label, so the others are on show
 
   element("labels").innerHTML = Array.from(
     { length: 10 },
     (_, k) => `<label><input type="radio" name="label" value="${k}"><span>${k}</span></label>`,
   ).join("");
+  const labels = [...element("labels").querySelectorAll("input")];
   element("labels").addEventListener("change", (event) => act.label(Number(event.target.value)));
-  element("step").addEventListener("click", () => act.step(1, lr()));
-  element("ten").addEventListener("click", () => act.step(10, lr()));
-  element("unstep").addEventListener("click", act.undo);
-  element("trained").addEventListener("click", act.reset);
-  element("rate").addEventListener("input", showRate);
+  for (const [id, times] of [["step", 1], ["ten", 10]]) {
+    element(id).addEventListener("click", () => act.step(times, lr()));
+  }
+  for (const id of ["unstep", "unstep-bar"]) element(id).addEventListener("click", act.undo);
+  for (const id of ["trained", "trained-bar"]) element(id).addEventListener("click", act.reset);
+  element("rate").addEventListener("input", () => {
+    showRate();
+    act.rate();
+  });
   showRate();
 
   function lr() {
@@ -39,7 +47,9 @@ export function makeTeach(state, element, others, act) {
   }
 
   function showRate() {
-    element("rate-value").innerHTML = show(lr(), 2);
+    const text = show(lr(), 2);
+    element("rate-value").innerHTML = text;
+    element("rate").setAttribute("aria-valuetext", text);
   }
 
   function makeTile({ pixels, label, index }, k) {
@@ -99,7 +109,6 @@ export function makeTeach(state, element, others, act) {
 
   /** Read the others with the weights as they are, and say what has changed since `before`. */
   async function compareOthers(before) {
-    if (!begun) return;
     const mine = ++turn;
     element("others").setAttribute("aria-busy", true);
     const [was, is] = [await readOthers(before, mine), await readOthers(state.weights, mine)];
@@ -108,42 +117,63 @@ export function makeTeach(state, element, others, act) {
     compare(was, is);
   }
 
+  /** Whether the weights are the trained ones: said for as long as they are not. */
+  function showAway() {
+    const { steps } = state;
+    element("away").hidden = steps === 0;
+    element("away-text").textContent =
+      `${steps} ${steps === 1 ? "step" : "steps"} from the trained weights`;
+    element("unstep").disabled = element("unstep-bar").disabled = !act.canUndo();
+    element("trained").disabled = steps === 0;
+  }
+
+  function showLoss() {
+    const logProb = state.outputs.log_softmax[state.label];
+    if (!Number.isFinite(logProb)) {
+      element("loss").textContent =
+        "The steps were too long: the numbers have overflowed. Undo the last one.";
+      return;
+    }
+    const p = Math.exp(logProb);
+    const sign = relation(-Math.log(rounded(100 * p, 3) / 100), -logProb);
+    element("loss").innerHTML = `The network gave the ${state.label} a probability <var>p</var> of
+      ${derived("softmax", `${show(100 * p, 3)}%`)}. The ${word("loss")} is −${word("natural log", "ln")} <var>p</var>
+      ${sign} <b>${derived("softmax", show(-logProb || 0))}</b>.`;
+  }
+
+  function showSizes() {
+    const sizes = bars.map(({ name }) => Math.log10(rms(state.slopes[name]) || 1e-30));
+    const [low, high] = [Math.min(...sizes), Math.max(...sizes)];
+    bars.forEach(({ bar }, k) => {
+      bar.style.height = `${10 + 90 * ((sizes[k] - low) / (high - low || 1))}%`;
+    });
+  }
+
   return {
     compareOthers,
+    lr,
+    setRate(power) {
+      element("rate").value = power;
+      showRate();
+    },
     repaint() {
-      if (begun) tiles.forEach((tile) => tile.paint());
+      tiles.forEach((tile) => tile.paint());
     },
     show() {
       const taught = state.label !== null;
-      element("lesson").hidden = !taught;
-      for (const input of element("labels").querySelectorAll("input")) {
-        input.checked = Number(input.value) === state.label;
+      element("lesson").classList.toggle("untaught", !taught);
+      labels.forEach((input) => (input.checked = Number(input.value) === state.label));
+      for (const id of ["step", "ten"]) element(id).disabled = !taught;
+      showAway();
+      drawLosses(state.losses);
+      if (taught) {
+        showLoss();
+        showSizes();
+      } else {
+        element("loss").innerHTML = `Say which digit it was: then there is a ${word("loss")}, and its
+          ${word("gradient")} flows back to every number below and to the image.`;
+        bars.forEach(({ bar }) => (bar.style.height = ""));
       }
-      element("unstep").disabled = element("trained").disabled = state.past.length === 0;
-      const steps = state.steps;
-      element("progress").textContent = steps
-        ? `${steps} ${steps === 1 ? "step" : "steps"} away from the trained weights.`
-        : "";
-      if (!taught) return;
-      if (!begun) {
-        begun = true;
-        tiles.forEach((tile) => tile.paint());
-        compareOthers(state.weights);
-      }
-      const logProb = state.outputs.log_softmax[state.label];
-      if (!Number.isFinite(logProb)) {
-        element("loss").textContent =
-          "The steps were too long: the numbers have overflowed. Undo the last one.";
-        return;
-      }
-      element("loss").innerHTML = `The network gave the ${state.label} a probability of
-        ${derived("softmax", `${show(100 * Math.exp(logProb), 3)}%`)}, so the loss is −log <var>p</var> =
-        <b>${derived("softmax", show(-logProb || 0))}</b>.`;
-      const sizes = bars.map(({ name }) => Math.log10(rms(state.slopes[name]) || 1e-30));
-      const [low, high] = [Math.min(...sizes), Math.max(...sizes)];
-      bars.forEach(({ bar }, k) => {
-        bar.style.height = `${10 + 90 * ((sizes[k] - low) / (high - low || 1))}%`;
-      });
     },
     /** The gradient's way back, bar by bar. */
     flow() {
