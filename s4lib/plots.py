@@ -9,6 +9,7 @@ import matplotlib.figure
 import numpy as np
 import torch
 from matplotlib import style
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -18,6 +19,7 @@ from s4lib.runtime.checkpoint import atomic_write
 
 # Okabe and Ito's colours: distinct for colour-blind readers and, by lightness, in grey.
 COLOURS = BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+SIGNED = LinearSegmentedColormap.from_list("signed", [BLUE, "white", ORANGE])  # −, 0, +
 
 STYLE = {
     "axes.grid": True,
@@ -272,7 +274,7 @@ def against_original(run, original: dict[int, float]) -> Figure:
 def filters(weight, title: str) -> Figure:
     """The kernels of a convolution (out, in, k, k): a column for each output, a row for each input.
 
-    Outputs and inputs are numbered from 0, as in PyTorch. Red is negative, blue positive.
+    Outputs and inputs are numbered from 0, as in PyTorch. Vermilion is positive, blue negative.
     """
     kernels = torch.nn.functional.pad(weight.detach().float().cpu(), (0, 1, 0, 1), value=torch.nan)
     outputs, inputs, height, width = kernels.shape
@@ -280,7 +282,7 @@ def filters(weight, title: str) -> Figure:
     fig = Figure(figsize=(9, 9 * mosaic.shape[0] / mosaic.shape[1] + 1.5))
     ax = fig.subplots()
     most = np.nanmax(np.abs(mosaic))
-    image = ax.imshow(mosaic, cmap="RdBu", vmin=-most, vmax=most)
+    image = ax.imshow(mosaic, cmap=SIGNED, vmin=-most, vmax=most)
     ax.set_xticks(width * np.arange(outputs) + width / 2 - 1, range(outputs))
     ax.set_yticks(height * np.arange(inputs) + height / 2 - 1, range(inputs))
     ax.set(xlabel="output channel", ylabel="input")

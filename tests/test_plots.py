@@ -136,6 +136,10 @@ def test_filters_have_a_column_for_each_output_and_a_row_for_each_input():
     assert [*ax.get_yticks()] == [1, 5]
     assert scale.get_xlabel() == "weight"
     assert ax.images[0].get_clim() == (-53, 53)
+    cmap = ax.images[0].get_cmap()
+    ends = [mpl.colors.to_hex(cmap(end)) for end in (0.0, 1.0)]
+    assert ends == ["#0072b2", "#d55e00"]  # blue is negative, vermilion positive
+    assert min(cmap(0.5)) > 0.98
     mosaic = ax.images[0].get_array()
     assert mosaic.shape == (7, 11)  # one blank row and two blank columns between the kernels
     for output in range(3):
