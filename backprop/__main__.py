@@ -1,4 +1,4 @@
-"""`python -m backprop` builds workbook, playground and pictures; `--check` only compares."""
+"""`python -m backprop` builds workbooks, playground and pictures; `--check` only compares."""
 
 import sys
 from pathlib import Path

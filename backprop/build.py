@@ -1,4 +1,4 @@
-"""Build the workbook and the pictures, or tell whether the ones there are current.
+"""Build the workbooks and the pictures, or tell whether the ones there are current.
 
 All files are made in a temporary folder and then moved into place one by one, so that a failure
 leaves the old ones whole.
@@ -26,10 +26,11 @@ from matplotlib.patches import Patch
 from matplotlib.text import Text
 from PIL import Image, ImageChops, ImageOps, PngImagePlugin
 
-from backprop import layer_plots, office, playground, plots, workbook
+from backprop import layer_plots, network_sheet, office, playground, plots, workbook
 from backprop.network import RATES, WEIGHTS, errors, train
 
 WORKBOOK = "backprop/backpropagation.xlsx"
+NETWORK = "backprop/network.xlsx"
 DIAGRAM = "images/backprop_network.png"
 
 
@@ -59,11 +60,13 @@ PICTURES = {
     "images/byhand_batch_norm.png": layer_plots.batch_norm,
 }
 
-# Picture: the page of the printed workbook that it shows, and which parts of it, one below the
-# other: left, top, right and bottom as fractions. The sheet Training is too wide to be read whole.
+# Picture: the workbook, the page of it when printed, and which parts of this, one below the other:
+# left, top, right and bottom as fractions. The sheet Training is too wide to be read whole.
+WHOLE = [(0, 0, 1, 0.93)]
 SHEETS = {
-    "images/backprop_sheet_by_hand.png": (0, [(0, 0, 1, 0.93)]),
+    "images/backprop_sheet_by_hand.png": (WORKBOOK, 0, WHOLE),
     "images/backprop_sheet_training.png": (
+        WORKBOOK,
         1,
         [
             (0.018, 0, 0.361, 0.31),
@@ -71,7 +74,11 @@ SHEETS = {
             *((0.6985, 0.058, 1, 0.0823), (0.6985, 0.2257, 1, 0.31)),
         ],
     ),
-    "images/backprop_sheet_learning_rates.png": (-1, [(0, 0, 1, 0.93)]),
+    "images/backprop_sheet_learning_rates.png": (WORKBOOK, 3, WHOLE),
+    "images/network_sheet.png": (NETWORK, 0, WHOLE),
+    "images/network_sheet_activation.png": (NETWORK, 1, WHOLE),
+    "images/network_sheet_forward.png": (NETWORK, 7, WHOLE),
+    "images/network_sheet_backward.png": (NETWORK, 20, WHOLE),
 }
 
 
@@ -83,8 +90,9 @@ def make(root: Path) -> list[str]:
         figure = draw()
         figure.savefig(root / name, metadata={"Software": None, "Fingerprint": fingerprint(figure)})
     workbook.build(root / WORKBOOK, root / DIAGRAM)
+    network_sheet.build(root / NETWORK)
     (root / playground.PAGE).write_text(playground.page(), "utf-8")
-    return [*PICTURES, WORKBOOK, playground.PAGE]
+    return [*PICTURES, WORKBOOK, NETWORK, playground.PAGE]
 
 
 def build(root: Path) -> None:
@@ -113,8 +121,8 @@ def check(root: Path) -> bool:
     all_current = True
     with tempfile.TemporaryDirectory() as made:
         for name in (*make(Path(made)), *SHEETS):
-            source = Path(made, WORKBOOK if name in SHEETS else name)
-            current = stamp(root / name) == stamp(source)
+            source = SHEETS[name][0] if name in SHEETS else name
+            current = stamp(root / name) == stamp(Path(made, source))
             there = "not current" if (root / name).exists() else "missing"
             print(f"{name}: {'current' if current else there}")
             all_current &= current
@@ -184,17 +192,14 @@ def stamp(path: Path) -> str | None:
 
 
 def take_screenshots(root: Path) -> None:
-    """Print the workbook below `root` with LibreOffice and save its pages as pictures."""
+    """Print the workbooks below `root` with LibreOffice and save pages of them as pictures."""
     if not (office.program() and shutil.which("pdftoppm")):
         raise RuntimeError("they need LibreOffice and pdftoppm")
-    notes = PngImagePlugin.PngInfo()
-    notes.add_text("Fingerprint", stamp(root / WORKBOOK))
     with tempfile.TemporaryDirectory() as folder:
-        (printed,) = office.convert("pdf", [root / WORKBOOK], Path(folder))
-        subprocess.run(["pdftoppm", "-r", "150", "-png", printed, f"{folder}/page"], check=True)
-        pages = sorted(Path(folder).glob("page-*.png"))
-        for name, (number, boxes) in SHEETS.items():
-            page = Image.open(pages[number]).convert("RGB")
+        books = [root / WORKBOOK, root / NETWORK]
+        printed = dict(zip(books, office.convert("pdf", books, Path(folder)), strict=True))
+        for name, (book, number, boxes) in SHEETS.items():
+            page = photograph(printed[root / book], number)
             picture, down = Image.new("RGB", page.size, "white"), 0
             for box in np.array(boxes):
                 part = page.crop(tuple((box * [*page.size, *page.size]).round()))
@@ -202,4 +207,13 @@ def take_screenshots(root: Path) -> None:
                 down += part.height
             picture = picture.crop(ImageChops.invert(picture).getbbox())
             picture = ImageOps.expand(picture, border=8, fill="white")
+            notes = PngImagePlugin.PngInfo()
+            notes.add_text("Fingerprint", stamp(root / book))
             picture.save(root / name, optimize=True, pnginfo=notes)
+
+
+def photograph(printed: Path, number: int) -> Image.Image:
+    """The page of a PDF with this number, from 0."""
+    page = ["-f", str(number + 1), "-singlefile", printed, printed.with_suffix("")]
+    subprocess.run(["pdftoppm", "-r", "150", "-png", *page], check=True)
+    return Image.open(printed.with_suffix(".png")).convert("RGB")

@@ -9,11 +9,11 @@ import matplotlib.image
 import pytest
 
 import s4lib.plots
-from backprop import build, office, playground, plots, workbook
+from backprop import build, network_sheet, office, playground, plots, workbook
 from backprop.__main__ import main
 
 PROJECT = Path(__file__).resolve().parents[1]
-FILES = (build.WORKBOOK, playground.PAGE, *build.PICTURES, *build.SHEETS)
+FILES = (build.WORKBOOK, build.NETWORK, playground.PAGE, *build.PICTURES, *build.SHEETS)
 
 
 def copy_of_the_project(folder):
@@ -143,9 +143,10 @@ def test_build_makes_every_file_and_they_are_current(tmp_path, capsys):
 def test_without_libreoffice_the_pictures_of_the_sheets_stay(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(office, "program", lambda: None)
     monkeypatch.setattr(build, "PICTURES", {build.DIAGRAM: plots.network_diagram})
+    monkeypatch.setattr(network_sheet, "build", lambda path: path.write_bytes(b"as if it were it"))
     assert main([], tmp_path) == 0
     *wrote, left = capsys.readouterr().out.splitlines()
-    made = (build.WORKBOOK, playground.PAGE, *build.PICTURES)
+    made = (build.WORKBOOK, build.NETWORK, playground.PAGE, *build.PICTURES)
     assert sorted(wrote) == sorted(f"wrote {name}" for name in made)
     assert left == (
         "left the pictures of the sheets as they were: they need LibreOffice and pdftoppm"

@@ -1,0 +1,219 @@
+"""network.xlsx: recalculated, it is PyTorch's network to 1e-9, activations and gradients alike."""
+
+import re
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from backprop import network_sheet
+from backprop.network_sheet import DRAW, FUNCTIONS, Weights, stored_digits
+from tests.benchmarks.network_sheet import (
+    WORKBOOK,
+    by_autograd,
+    differences,
+    edit,
+    engines,
+    named,
+    numbers_of,
+    read,
+    sheets,
+    shipped,
+    typed,
+    xl_rowcol_to_cell,
+)
+
+NAMES = ("ink", "logits", "log_probs", "probabilities", "label", "loss", "d_logits", "choice")
+CHANGED = ("block1.conv2.weight", (3, 5, 0, 2)), ("fc.weight", (4, 7, 0, 0))
+CHANGED += (("transition2.conv.weight", (1, 30, 0, 0)),)
+CHANGED_NORM = ("block2", "norm1", 6)  # γ of a channel
+
+
+@pytest.fixture(scope="module")
+def text():
+    """The XML of every sheet as committed."""
+    return sheets(WORKBOOK)
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """The numbers that the committed workbook shows where nothing calculates."""
+    return read(WORKBOOK)
+
+
+def other_network():
+    """The shipped network with some weights changed, and the cells that change them."""
+    model, cells = shipped(), {}
+    state = model.state_dict()
+    for name, at in CHANGED:
+        spot = Weights(name, (*state[name].shape, 1, 1)[:4])
+        state[name].view(spot.shape)[at] += 1.5
+        value = float(state[name].view(spot.shape)[at])
+        cells.setdefault(name, {})[xl_rowcol_to_cell(*spot.place(*at))] = value
+    block, norm, channel = CHANGED_NORM
+    spot = Weights("block2.conv1.weight", tuple(state["block2.conv1.weight"].shape))
+    state[f"{block}.{norm}.weight"][channel] = -0.7
+    cells[spot.name] = {xl_rowcol_to_cell(spot.place(channel)[0], 2): -0.7}
+    return model, cells
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Workbooks without values, {name: (path, model, ink, label)}."""
+    folder = tmp_path_factory.mktemp("edited")
+    images, labels = stored_digits()
+    noise = np.random.default_rng(1).integers(0, 256, (28, 28))
+    full = np.full((28, 28), 255)
+    changed, cells = other_network()
+    chosen = {
+        "misread digit": (shipped(), images[10], labels[10], typed(WORKBOOK, 11, labels[10])),
+        "full": (shipped(), full, 8, typed(WORKBOOK, 0, 8, full)),
+        "random, other weights": (changed, noise, 2, typed(WORKBOOK, 0, 2, noise) | cells),
+    }
+    return {
+        name: (edit(WORKBOOK, folder / f"{k}.xlsx", changes), model, ink, label)
+        for k, (name, (model, ink, label, changes)) in enumerate(chosen.items())
+    }
+
+
+@pytest.fixture(scope="module")
+def by_libreoffice(inputs, tmp_path_factory):
+    """The workbooks recalculated by LibreOffice, which starts but once."""
+    if "LibreOffice" not in engines():
+        pytest.skip("LibreOffice is not installed, so nothing can recalculate the workbook")
+    paths = [path for path, *_ in inputs.values()]
+    made = engines()["LibreOffice"](paths, tmp_path_factory.mktemp("libreoffice"))
+    return dict(zip(inputs, made, strict=True))
+
+
+@pytest.mark.parametrize("name", ["misread digit", "full", "random, other weights"])
+def test_libreoffice_gets_what_pytorch_gets(name, inputs, by_libreoffice):
+    _, model, ink, label = inputs[name]
+    apart = differences(
+        numbers_of(read(by_libreoffice[name]), model), by_autograd(model, ink, label)
+    )
+    assert np.max([*apart.values()]) < 1e-9, apart
+
+
+def test_gnumeric_gets_what_pytorch_gets(inputs, tmp_path):
+    """One of them, since Gnumeric takes long; the benchmark has it calculate fifteen."""
+    if "Gnumeric" not in engines():
+        pytest.skip("Gnumeric is not installed")
+    path, model, ink, label = inputs["random, other weights"]
+    (made,) = engines()["Gnumeric"]([path], tmp_path)
+    apart = differences(numbers_of(read(made), model), by_autograd(model, ink, label))
+    assert np.max([*apart.values()]) < 1e-9, apart
+
+
+def test_the_kept_values_are_pytorchs(kept):
+    images, labels = stored_digits()
+    at = network_sheet.CHOICE - 1
+    expected = by_autograd(shipped(), images[at], labels[at])
+    apart = differences(numbers_of(kept, shipped()), expected)
+    assert np.max([*apart.values()]) < 1e-9, apart
+
+
+def test_other_weights_change_what_they_must():
+    """The comparison above can tell them: each changed weight alone moves the logits."""
+    ink = np.random.default_rng(1).integers(0, 256, (28, 28))
+    before = by_autograd(shipped(), ink, 2)
+    changed, _ = other_network()
+    for name, parameter in changed.named_parameters():
+        model = shipped()
+        if torch.equal(parameter, model.get_parameter(name)):
+            continue
+        with torch.no_grad():
+            model.get_parameter(name).copy_(parameter)
+        assert max(differences(by_autograd(model, ink, 2), before).values()) > 1e-6, name
+
+
+def test_every_weight_is_a_number_that_one_may_change_and_all_else_is_a_formula(text):
+    """On the sheets of maps and gradients there is no number but what a formula gives."""
+    model, numbers = shipped(), 0
+    for title, sheet in text.items():
+        typed_in = re.findall(r'<c r="[A-Z]+\d+" s="\d+"><v>', sheet)
+        if title.endswith(".weight") and not title.startswith("d "):
+            numbers += len(typed_in)
+        elif title not in (DRAW, "One activation", "head", "d head", "digits"):
+            assert not typed_in, title
+    running = sum(b.numel() for n, b in model.named_buffers() if "running" in n)
+    assert numbers == sum(p.numel() for p in model.parameters()) + running
+    assert sum(p.numel() for p in model.parameters()) == 17_498
+
+
+def test_gradients_of_all_parameters_have_cells(kept):
+    found = numbers_of(kept, shipped())
+    sizes = [found[f"d {name}"].size for name, _ in shipped().named_parameters()]
+    assert sum(sizes) == 17_498
+    assert not any(np.isnan(values).any() for values in found.values())
+
+
+def test_only_functions_that_every_spreadsheet_has(text):
+    """Read from every formula; no arrays that spill, no other workbooks, no macros."""
+    used = set()
+    for sheet in text.values():
+        formulas = "\n".join(re.findall(r"<f>([^<]*)</f>", sheet))
+        assert "[" not in formulas
+        assert "<f " not in sheet
+        assert "hyperlink" not in sheet
+        used |= set(re.findall(r"([A-Z][A-Z.0-9]*)\(", formulas))
+    assert used == FUNCTIONS
+    with zipfile.ZipFile(WORKBOOK) as book:
+        assert not [n for n in book.namelist() if "external" in n or "vba" in n.lower()]
+
+
+def test_it_is_small_enough_for_every_program(text):
+    """3 MB; and at most 1,024 columns, as many as LibreOffice had until 7.4."""
+    assert WORKBOOK.stat().st_size < 3_000_000
+    for sheet in text.values():
+        wide = [column for column in re.findall(r'<c r="([A-Z]{3})\d', sheet)]
+        assert max(wide, default="") < "AMK"
+
+
+def test_names(kept):
+    names = named(WORKBOOK)
+    assert set(NAMES) <= set(names)
+    assert names["ink"] == (DRAW, "AE4:BF31")
+    sheet, cell = names["loss"]
+    assert kept[sheet][cell] > 0
+
+
+def test_the_first_sheet_fits_a_laptops_screen(text):
+    """1366×768 at 100%: of these, a spreadsheet program leaves some 1310×440 pixels for cells."""
+    sheet = text[DRAW]
+    width = 0
+    for first, last, size in re.findall(r'<col min="(\d+)" max="(\d+)" width="([\d.]+)"', sheet):
+        width += (int(last) - int(first) + 1) * int(float(size) * 7 + 0.5)
+    assert 1200 < width < 1320
+    (default,) = re.findall(r'<sheetFormatPr [^>]*defaultRowHeight="([\d.]+)"', sheet)
+    own = [float(h) for h in re.findall(r'<row r="[123]"[^>]* ht="([\d.]+)"', sheet)]
+    assert len(own) == 3
+    assert (sum(own) + 28 * float(default)) / 0.75 < 440  # a point is 4/3 pixels
+
+
+def test_what_may_be_typed_is_validated(text):
+    rules = re.findall(
+        r'<dataValidation [^>]*sqref="([A-Z0-9:]+)"[^>]*>(?:<formula1>(\d+))?', text[DRAW]
+    )
+    rules = dict(rules)
+    names = named(WORKBOOK)
+    assert {names["drawing"][1], names["choice"][1], names["label"][1]} <= set(rules)
+    assert names["learning_rate"][1] in rules
+
+
+def test_the_page_quotes_formulas_of_the_workbook(text):
+    """Its cells are there and, with names for the cells of the weights, hold what it says."""
+    page = (WORKBOOK.parent / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(.+?)` \| ([A-Z]+\d+) \| `(.+?)` \|$", page, re.M)
+    quoted = re.findall(r"^- `(d .+?)`, ([A-Z]+\d+): `(.+?)`", page, re.M)
+    assert len(rows) > 10
+    assert len(quoted) == 2
+    for sheet, cell, formula in rows + quoted:
+        (found,) = re.findall(rf'<c r="{cell}"[^>]*><f>([^<]*)</f>', text[sheet])
+        found = found.replace("&gt;", ">")
+        for column, name in zip("BCDEG", ("bias", "γ", "β", "μ", "σ"), strict=True):
+            found = re.sub(rf"'[\w.]+\.weight'!\${column}\$6(?!:)", name, found)
+        found = re.sub(r"'[\w.]+\.weight'!\$I\$6:\$[A-Z]+\$\d+", "kernel", found)
+        found = re.sub(r"'[\w.]+\.weight'!\$[A-Z]+\$6:\$[A-Z]+\$\d+", "flipped", found)
+        assert found == formula
