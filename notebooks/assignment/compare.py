@@ -1,16 +1,31 @@
-"""How an answer is compared with the right one, and what is said of it.
+"""How an answer is asked for and compared with the right one, and what is said of it.
 
 The checks of all parts call this. It needs no torch, for Part 1 does without.
 """
 
+import copy
+import inspect
+import re
 import reprlib
 import sys
+import sysconfig
+import textwrap
+import traceback
+from collections.abc import Iterable
 from contextlib import redirect_stderr
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parents[1]
+
 FOLLOWS = "this follows from what is wrong before it"
+UNKNOWN = "not right, and none of the usual slips"
+NEARLY = "nearly right: rounded on the way, or a difference quotient with too large a step"
+SAME = "this is the same whatever the arguments are: compute it from them"
+WEAK = (FOLLOWS, NEARLY, SAME)  # hints that give way to every other
 
 
 class AnswerError(AssertionError):
@@ -20,79 +35,244 @@ class AnswerError(AssertionError):
         return str(self).splitlines()
 
 
-def close(got, want) -> np.ndarray:
-    """Where numbers are equal, up to the rounding of float32 or of difference quotients."""
-    return np.isclose(got, want, rtol=1e-6, atol=1e-7)
+class NotGradedError(AnswerError):
+    """What cannot be checked here, and is therefore neither right nor wrong."""
+
+    def __init__(self, reason: str):
+        super().__init__(f"not graded: {reason}")
 
 
-def compare(names, got, want, slips=None) -> None:
-    """Print a line for each of `names`; raise `AnswerError`, with hints, unless all are right.
+class ReturnError(AnswerError):
+    """An answer of another form than asked; `found` are its numbers, `row` the trial."""
 
-    `got`, `want` and each value of `slips`, {hint: what that slip gives}, are (trials, names). A
-    slip explains a number if it gives that number in every trial.
+    def __init__(self, text: str, found: list[float]):
+        super().__init__(text)
+        self.found, self.row = found, 0
+
+
+# Ask
+
+
+def name_of(function) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def call(function, *args, name: str | None = None):
+    """What a student's function returns; what it writes to stderr goes to stdout.
+
+    An error in it becomes an `AnswerError` of one line, with the line of the student's own code,
+    unless it has a message for the student already, or is one of ours about the answer's process.
     """
-    got, want = np.asarray(got, float), np.asarray(want, float)
-    wrong = ~close(got, want).all(axis=0)
-    width = max(len(name) for name in names)
+    try:
+        with redirect_stderr(sys.stdout):  # nbgrader takes all points for a warning
+            answer = function(*args)
+            return [*answer] if inspect.isgenerator(answer) else answer
+    except (Exception, SystemExit) as error:
+        ours = type(error).__module__.startswith(__package__)  # of grading in another process
+        if hasattr(error, "_render_traceback_") or (ours and not hasattr(error, "of_the_answer")):
+            raise
+        raise AnswerError(raised(name or name_of(function), error)) from None
 
-    print(f"{'':{width}}  exact  approximate  largest difference")
-    for k, name in enumerate(names):
-        exact = "yes" if (got[:, k] == want[:, k]).all() else "no"
-        approximate = "no" if wrong[k] else "yes"
-        difference = np.abs(got[:, k] - want[:, k]).max()
-        print(f"{name:{width}}  {exact:5}  {approximate:11}  {difference:.1e}")
-    if not wrong.any():
-        print("✓ right")
-        return
 
-    slips = (slips or {}) | {f"this is the value of {n}": want[:, [k]] for k, n in enumerate(names)}
-    explains = {hint: close(got, slip).all(axis=0) for hint, slip in slips.items()}
-    lines = []
-    while wrong.any():
-        counts = {hint: (which & wrong).sum() for hint, which in explains.items()}
-        counts = {hint: (hint != FOLLOWS, count) for hint, count in counts.items() if count}
-        hint = max(counts, key=counts.get, default="not right, and none of the usual slips")
-        found = explains.get(hint, wrong) & wrong
-        which = ", ".join(name for name, one in zip(names, found, strict=True) if one)
-        lines.append(f"✗ {which}: {hint}")
-        wrong = wrong & ~found
-    raise AnswerError("\n".join(lines))
+def raised(name: str, error: BaseException) -> str:
+    """One line on an error in the function `name`, with the student's last line on its way."""
+    if isinstance(error, RecursionError):
+        return f"✗ {name} calls itself without end"
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in frames if Path(frame.filename).parent != HERE]
+    own = [frame for frame in frames if is_students(frame.filename)]
+    inside = own[-1].name if own and own[-1].name not in (name, "<lambda>") else ""
+    if isinstance(error, NotImplementedError) and own and own[-1] is frames[-1]:
+        of_class = inside == "forward" or inside.startswith("__")
+        there = name if not inside or of_class else f"{name} calls {inside}, which"
+        return f"✗ {there} is not written yet"
+    said = traceback.format_exception_only(error)  # of a SyntaxError lines of code come first
+    what = next(line for line in said if not line.startswith(" ")).strip().splitlines()[0]
+    what = re.sub(r"^[\w.]+\.(?=\w+(:|$))", "", what)  # the name alone, without its module
+    what = textwrap.shorten(what, 160, placeholder=" …")
+    if not own:
+        return f"✗ {name} raised {what}"
+    code = f": {own[-1].line}" if own[-1].line else ""
+    return f"✗ {name} raised {what} (line {own[-1].lineno}{' of ' * bool(inside)}{inside}{code})"
+
+
+def is_students(filename: str) -> bool:
+    """Whether code of that file name is a student's: not ours, not Python's, not a library's."""
+    path = Path(filename)
+    return not (
+        re.search(r"^<(frozen|__array_function__)|[/\\](site|dist)-packages[/\\]", filename)
+        or path.parent == HERE
+        or any(path.is_relative_to(PROJECT / folder) for folder in ("s4lib", "backprop"))
+        or path.is_relative_to(sysconfig.get_path("stdlib"))
+    )
+
+
+def stand_in(function, right: dict):
+    """A context in which functions of `right`, by name, replace the student's of the same names.
+
+    Whatever else the student calls one of these functions is replaced, too; the function that is
+    asked never is.
+    """
+    asked = inspect.unwrap(function) if callable(function) else function
+    space = getattr(asked, "__globals__", vars(sys.modules["__main__"]))
+    own = {name: space[name] for name in right if name in space}
+    aliases = {
+        alias: right[name]
+        for name, one in own.items()
+        for alias, value in [*space.items()]
+        if value is one and callable(one)
+    }
+    never = {id(function), id(asked)}
+    replaced = {n: one for n, one in (right | aliases).items() if id(space.get(n)) not in never}
+    return patch.dict(space, replaced)
 
 
 def ask(function, names, trials, want, right=None) -> np.ndarray:
     """What a student's function returns for each of `trials`, as (trials, names).
 
-    While it runs, the functions of `right`, by name, take the place of the student's others of the
-    same names, so that a mistake in one exercise costs nothing in the next. Should that not do, as
-    when theirs take or return something else, it runs as it stands.
+    Where a trial has fewer numbers than there are names, `want` ends in NaN, and so does what is
+    returned. While the function runs, the functions of `right` take the place of the student's
+    others, so that a mistake in one exercise costs nothing in the next: pass only what comes
+    before the exercise. Should that not do, as when theirs take or return something else, it runs
+    as it stands.
     """
-    own = getattr(function, "__name__", "")
-    stand_in_for = {name: one for name, one in (right or {}).items() if name != own}
-    answers = []
-    for stand_ins in (stand_in_for, {}):
+    answers, errors = [], []
+    for stand_ins in (right or {}, {}):
         try:
-            with (
-                patch.dict(getattr(function, "__globals__", {}), stand_ins),
-                redirect_stderr(sys.stdout),  # nbgrader takes all points for a warning
-            ):
-                answers.append([numbers(function, function(*trial), names) for trial in trials])
-        except Exception:
-            if not stand_ins and not answers:
-                raise
-        if answers and close(answers[-1], want).all():
+            with stand_in(function, stand_ins):
+                answers.append([*map(in_order(function, names), range(len(want)), trials, want)])
+        except AnswerError as error:
+            errors.append(error)
+            continue
+        if close(answers[-1], want).all():
             return np.array(answers[-1])
+    if not answers:
+        raise errors[0]
     return np.array(answers[0])
 
 
+def in_order(function, names):
+    """A function that asks for one trial, and fills its row up to the length of `names`."""
+
+    def row_of(row, trial, want):
+        count = np.isfinite(want).sum()
+        try:
+            found = numbers(function, call(function, *copy.deepcopy(trial)), names[:count])
+        except ReturnError as error:
+            error.row = row
+            raise
+        return [*found, *np.full(len(names) - count, np.nan)]
+
+    return row_of
+
+
 def numbers(function, answer, names) -> list[float]:
-    """An answer as a list of numbers, one for each of `names`; raises an `AnswerError`."""
+    """An answer as a list of numbers, one for each of `names`; raises a `ReturnError`."""
     try:
+        if isinstance(answer, (str, bytes, dict)):
+            raise TypeError
         found = [float(v.detach() if hasattr(v, "detach") else v) for v in answer]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         found = []
-    if len(found) != len(names):
-        asked = f"{len(names)} numbers, {', '.join(names)}"
-        raise AnswerError(
-            f"✗ {function.__name__} should return {asked}, but returned {reprlib.repr(answer)}"
-        )
-    return found
+    if len(found) == len(names):
+        return found
+    what = reprlib.repr(answer)
+    if found:
+        shown = ", ".join(f"{value:.4g}" for value in found[:8]) + ", …" * (len(found) > 8)
+        what = f"{len(found)}: {shown}"
+    elif answer is None:
+        what = "None: is its return missing?"
+    asked = f"{len(names)} numbers, {', '.join(names)}"
+    raise ReturnError(f"✗ {name_of(function)} should return {asked}, but returned {what}", found)
+
+
+# Compare
+
+
+def close(got, want, rtol: float = 1e-6, atol: float = 1e-7) -> np.ndarray:
+    """Where numbers are equal, up to the rounding of float32 or of difference quotients.
+
+    Where `want` is NaN nothing is asked, and all is well.
+    """
+    return np.isclose(got, want, rtol=rtol, atol=atol) | np.isnan(want)
+
+
+def compare(
+    names,
+    got,
+    want,
+    slips: Iterable[tuple[str, np.ndarray]] = (),
+    only: Iterable[tuple[str, np.ndarray]] = (),
+    rtol: float = 1e-6,
+    atol: float = 1e-7,
+) -> None:
+    """Print that an answer is right, or a table; then raise `AnswerError`, with hints.
+
+    `got` and `want` are (trials, names), with NaN where a trial has fewer numbers. `slips` are
+    pairs of a hint and of what that slip gives; the slip explains a number if it gives that number
+    in every trial. `only` are pairs of a description and of the trials, (trials,), it fits: a
+    number that is right in those alone has been computed for them. Both are used up only if
+    something is wrong.
+    """
+    got, want = np.asarray(got, float), np.asarray(want, float)
+    wrong = ~close(got, want, rtol, atol).all(axis=0)
+    asked = ~np.isnan(want)
+    differences = np.abs(np.where(asked, got - want, 0)).max(axis=0)
+    if not wrong.any():
+        largest = differences.max()
+        print(f"✓ right (largest difference {largest:.1e})" if largest else "✓ right, to the bit")
+        return
+
+    width = max(map(len, names))
+    print(f"{'':{width}}     largest difference")
+    for name, is_wrong, difference in zip(names, wrong, differences, strict=True):
+        print(f"{name:{width}}  {'✗' if is_wrong else '✓'}  {difference:.1e}")
+
+    def gives(values):
+        equal = np.isclose(got, np.broadcast_to(values, got.shape), rtol=rtol, atol=atol)
+        return (equal | ~asked).all(axis=0)
+
+    explains = {}
+    for hint, values in (*slips, *((f"this is the value of {n}", want[:, [k]])
+                                   for k, n in enumerate(names))):  # fmt: skip
+        explains[hint] = explains.get(hint, False) | gives(values)
+    fits = close(got, want, rtol, atol)
+    for what, rows in only:
+        if 0 < np.sum(rows) < len(want):
+            hint = f"right for {what}, wrong for others: use the function's arguments"
+            explains[hint] = fits[rows].all(axis=0) & (fits[~rows].mean(axis=0) <= 0.5)
+    explains |= habits(got, want)
+    raise AnswerError("\n".join(hints(names, wrong, explains)))
+
+
+def habits(got, want) -> dict[str, np.ndarray]:
+    """Hints that any number may deserve, and which of the names each explains."""
+    asked = ~np.isnan(want)
+    explains = {}
+    for digits in range(6, 0, -1):
+        rounded = np.isclose(got, np.round(got, digits), rtol=0, atol=1e-12)
+        near = np.abs(got - want) <= 2 * 10.0**-digits
+        hint = f"rounded to {digits} digit{'s' * (digits > 1)}: return all of them"
+        explains[hint] = ((rounded & near) | ~asked).all(axis=0) & (got != got[0]).any(axis=0)
+    explains["this is always 0: note that 1 // 2 is 0, and a * 1 - a as well"] = (
+        (got == 0) | ~asked
+    ).all(axis=0)
+    nearly = np.isclose(got, want, rtol=5e-3, atol=0)
+    explains[NEARLY] = (nearly | ~asked).all(axis=0)
+    varies = (np.nan_to_num(want) != np.nan_to_num(want[0])).any(axis=0)
+    explains[SAME] = ((got == got[0]) | ~asked).all(axis=0) & varies
+    return explains
+
+
+def hints(names, wrong, explains) -> list[str]:
+    """A line for each hint, the one that explains the most numbers first."""
+    lines = []
+    while wrong.any():
+        counts = {hint: (which & wrong).sum() for hint, which in explains.items()}
+        counts = {hint: (hint not in WEAK, count) for hint, count in counts.items() if count}
+        hint = max(counts, key=counts.get, default=UNKNOWN)
+        found = explains.get(hint, wrong) & wrong
+        which = ", ".join(name for name, one in zip(names, found, strict=True) if one)
+        lines.append(f"✗ {which}: {hint}")
+        wrong = wrong & ~found
+    return lines

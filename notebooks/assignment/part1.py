@@ -1,28 +1,38 @@
 """The checks of part 1: how far off an answer is, and probably why.
 
 Students run them in their notebook, and graders run the same ones. Each compares what a student's
-function returns with `backprop.network`, for the student's numbers, the class's and others, and
-prints whether it is exactly or approximately equal, and the largest difference. What is wrong is
-then compared with what comes of the usual slips.
+function returns with `backprop.network`, for the student's numbers, the class's and others. What
+is wrong is then compared with what comes of the usual slips. Every argument takes several values,
+so that none can be typed in.
 """
 
 import re
-import reprlib
 import sys
-from contextlib import redirect_stderr
 from functools import partial
 from itertools import product
 
 import numpy as np
+from matplotlib.colors import to_hex
+from matplotlib.figure import FigureBase
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 
 from backprop import network
 from backprop.formulas import label
-from backprop.network import ERRORS, GRADIENTS, UNITS, sigmoid
-from notebooks.assignment.compare import FOLLOWS, AnswerError, ask, compare
+from backprop.network import ERRORS, GRADIENTS, RATES, UNITS
+from notebooks.assignment.compare import (
+    FOLLOWS,
+    AnswerError,
+    ReturnError,
+    ask,
+    call,
+    compare,
+    name_of,
+)
 from notebooks.assignment.personal import Numbers, personal_numbers
 from notebooks.assignment.slips import (
     BIAS_SLIPS,
+    CODE_SLIPS,
     FORWARD_SLIPS,
     GRADIENT_SLIPS,
     each,
@@ -31,9 +41,9 @@ from notebooks.assignment.slips import (
     slipped,
 )
 
-BIASES = (0.35, 0.60)
-RATE, STEPS = 0.5, 5  # of the training that is checked
-BATCH = 6  # examples
+BIASES = ((0.35, 0.60), (-0.4, 0.25))
+TRAININGS = ((0.5, 5), (2.0, 3))  # rates and steps
+BATCHES = (6, 3)  # examples
 
 
 def trials(student) -> list[Numbers]:
@@ -44,7 +54,17 @@ def trials(student) -> list[Numbers]:
     return [personal_numbers(student), personal_numbers(), *mixed]
 
 
-# What a student's functions may call, as it should be
+def only(student, asked, *values) -> list[tuple[str, np.ndarray]]:
+    """Descriptions of trials for which alone an answer may have been made, and which these are.
+
+    Those are the student's own numbers, and each of `values`, (description, value), in a trial.
+    """
+    own = personal_numbers(student)
+    rows = [("your numbers", np.array([own.weights in one for one in asked]))]
+    return rows + [(what, np.array([value in one for one in asked])) for what, value in values]
+
+
+# What a student's functions may call, as it should be, in the order of the exercises
 
 
 def update(inputs, targets, weights, rate):
@@ -62,156 +82,244 @@ RIGHT = {
 }
 
 
+def before(exercise: str) -> dict:
+    """The right functions that come before an exercise's own."""
+    names = [*RIGHT]
+    return {name: RIGHT[name] for name in names[: names.index(exercise)]}
+
+
 # The checks, in the order of the exercises
 
 
 def check_forward(forward, student=None) -> None:
     """Check `forward(inputs, weights, biases=(0, 0))`, which returns the values of `UNITS`."""
-    asked = [(n.inputs, n.weights, b) for n, b in product(trials(student), ((0, 0), BIASES))]
+    asked = [(n.inputs, n.weights, b) for n, b in product(trials(student), ((0, 0), *BIASES))]
     want = each(network.forward, asked)
-    slips = slipped(pass_forward, asked, FORWARD_SLIPS)
-    slips["the biases are missing"] = each(lambda i, w, _: network.forward(i, w), asked)
-    got = ask(forward, UNITS, asked, want, RIGHT)
-    slips[FOLLOWS] = [_from_before(row, *one) for row, one in zip(got, asked, strict=True)]
-    compare(UNITS, got, want, slips)
+    got = ask(forward, UNITS, asked, want)
+
+    own = [(*one, row) for one, row in zip(asked, got, strict=True)]
+
+    def passed(inputs, weights, biases, row, **slip):
+        return pass_forward(inputs, weights, biases, own=row, **slip)
+
+    follows = each(passed, own)
+
+    def slips():
+        yield from slipped(passed, own, FORWARD_SLIPS)
+        yield (
+            "b1 and b2 are swapped: b1 enters h1 and h2, b2 enters o1 and o2",
+            [passed(i, w, b[::-1], row) for i, w, b, row in own],
+        )
+        for times in ("i1", "i1"), ("i2", "i2"), ("i1", "i2"), ("sum", "sum"):
+            yield (
+                "a bias is added as it is, not times an input",
+                [passed(i, w, b, row, times=bias_times(times, i, row)) for i, w, b, row in own],
+            )
+
+    def where_it_tells():
+        for hint, values in slips():
+            same = np.isclose(values, follows).all(axis=0)  # this slip changes nothing here
+            yield hint, np.where(same, np.nan, values)
+        yield FOLLOWS, follows * (np.nan, np.nan, 1, 1, 1, 1, 1, 1)
+
+    compare(UNITS, got, want, where_it_tells(), only(student, asked))
 
 
-def _from_before(units, _, weights, biases):
-    """Units as they should be, given a student's own values of those before them."""
-    h1, h2, a_h1, a_h2, o1, o2, *_ = units
-    w5, w6, w7, w8 = weights[4:]
-    o = w5 * a_h1 + w6 * a_h2 + biases[1], w7 * a_h1 + w8 * a_h2 + biases[1]
-    return np.nan, np.nan, *sigmoid(np.array([h1, h2])), *o, *sigmoid(np.array([o1, o2]))
+def bias_times(names, inputs, row) -> list[float]:
+    """What a bias is multiplied by in h1, h2, o1 and o2, where it is taken for a weight."""
+    hidden, out = ({"i1": x1, "i2": x2, "sum": x1 + x2} for x1, x2 in (inputs, row[2:4]))
+    return [of[name] for of in (hidden, out) for name in names]
 
 
 def check_errors(errors, student=None) -> None:
     """Check `errors(inputs, targets, weights)`, which returns E1, E2 and E_total."""
     asked = trials(student)
     want = each(network.errors, asked)
-    targets = np.array([one.targets for one in asked])
-    outputs = each(lambda inputs, _, weights: network.forward(inputs, weights)[6:], asked)
-    sums = each(lambda inputs, _, weights: network.forward(inputs, weights)[4:6], asked)
+    got = ask(errors, ERRORS, asked, want, before("errors"))
 
     def with_sum(both):
         return np.column_stack([both, both.sum(axis=1)])
 
-    slips = {
-        "the ½ is missing": 2 * want,
-        "the square is missing": with_sum((targets - outputs) / 2),
-        "square and ½ are missing": with_sum(targets - outputs),
-        "the error is of a_o1 and a_o2, not of o1 and o2": with_sum((targets - sums) ** 2 / 2),
-        "E_total is the sum, not the mean": want * (1, 1, 0.5),
-    }
-    got = ask(errors, ERRORS, asked, want, RIGHT)
-    slips[FOLLOWS] = with_sum(got[:, :2]) * (np.nan, np.nan, 1)
-    compare(ERRORS, got, want, slips)
+    def slips():
+        t = np.array([one.targets for one in asked])
+        units = each(lambda inputs, _, weights: network.forward(inputs, weights), asked)
+        a, o = units[:, 6:], units[:, 4:6]
+        yield "the ½ is missing", 2 * want
+        for difference in t - a, a - t, abs(t - a):
+            yield "the square is missing", with_sum(difference / 2)
+            yield "square and ½ are missing", with_sum(difference)
+        yield (
+            "this is the square of half the distance: the ½ comes outside",
+            want * (0.5, 0.5, np.nan),
+        )
+        yield "the error is of a_o1 and a_o2, not of o1 and o2", with_sum((t - o) ** 2 / 2)
+        for form in (t[:, ::-1] - a) ** 2 / 2, (t - a[:, ::-1]) ** 2 / 2:
+            yield "the targets are swapped: t1 belongs to a_o1, t2 to a_o2", with_sum(form)
+        for form in -t * np.log(a), -t * np.log(a) - (1 - t) * np.log(1 - a):
+            yield (
+                "this is the cross-entropy; half the squared distance is asked for",
+                with_sum(form),
+            )
+        yield "E_total is the sum, not the mean", want * (1, 1, 0.5)
+        yield FOLLOWS, with_sum(got[:, :2]) * (np.nan, np.nan, 1)
+
+    compare(ERRORS, got, want, slips(), only(student, asked))
 
 
 def check_output_gradients(output_gradients, student=None) -> None:
     """Check `output_gradients(inputs, targets, weights)`: ∂E/∂w5 … ∂E/∂w8."""
-    _check_gradients(output_gradients, trials(student), slice(4, 8))
+    known = before("output_gradients")
+    _check_gradients(output_gradients, student, trials(student), slice(4, 8), known)
 
 
 def check_hidden_gradients(hidden_gradients, student=None) -> None:
     """Check `hidden_gradients(inputs, targets, weights)`: ∂E/∂w1 … ∂E/∂w4."""
-    _check_gradients(hidden_gradients, trials(student), slice(0, 4))
+    known = before("hidden_gradients")
+    _check_gradients(hidden_gradients, student, trials(student), slice(0, 4), known)
 
 
-def _check_gradients(function, asked, part, slips=GRADIENT_SLIPS):
+def _check_gradients(function, student, asked, part, known, slips=GRADIENT_SLIPS, typed=()):
     names = [label(symbol) for symbol in (*GRADIENTS, "dE_db1", "dE_db2")[part]]
     want = each(pass_back, asked)[:, part]
-    slips = slipped(pass_back, asked, slips, part)
-    unbiased = each(lambda *one: pass_back(*one[:3]), asked)[:, part]
-    slips["the biases are missing in the forward pass"] = unbiased
-    compare(names, ask(function, names, asked, want, RIGHT), want, slips)
+
+    def every():
+        yield from slipped(pass_back, asked, slips | CODE_SLIPS, part)
+        for rate in RATES:
+            early = [pass_back(*one, old=update(*one[:3], rate))[part] for one in asked]
+            yield "the error comes back by the old w5 … w8, not by the new ones", early
+        unbiased = each(lambda *one: pass_back(*one[:3]), asked)[:, part]
+        yield "the biases are missing in the forward pass", unbiased
+
+    got = ask(function, names, asked, want, known)
+    compare(names, got, want, every(), only(student, asked, *typed))
 
 
 def check_update(update, student=None) -> None:
     """Check `update(inputs, targets, weights, rate)`, which returns w1 … w8 after one step."""
-    asked = [(*one, rate) for one, rate in product(trials(student), (RATE, 2.0))]
+    rates = [rate for rate, _ in TRAININGS]
+    asked = [(*one, rate) for one, rate in product(trials(student), rates)]
     names = [label(f"new_w{k}") for k in range(1, 9)]
     weights = np.array([one[2] for one in asked])
+    steps = np.array([[rate] for *_, rate in asked])
     gradients = each(lambda *one: network.gradients(*one[:3]), asked)
-    rates = np.array([[one[3]] for one in asked])
-    want = weights - rates * gradients
-    halves = np.hstack([weights[:, :4], want[:, 4:]]), np.hstack([want[:, :4], weights[:, 4:]])
-    late, first = (
-        np.array([network.gradients(*one[:2], w) for one, w in zip(asked, half, strict=True)])
-        for half in halves
-    )
-    back = [pass_back(*one[:3], old=new)[:8] for one, new in zip(asked, want, strict=True)]
-    early = "updated weights are used too early: all gradients are of the old weights, but"
-    slips = {
-        "the learning rate is missing": weights - gradients,
-        "the sign is wrong: a step goes against the gradient": weights + rates * gradients,
-        "this is the step alone, without the weight it changes": -rates * gradients,
-        f"{early} these are of the new w5 … w8": weights - rates * late,
-        f"{early} the new w5 … w8 carry the error back": weights - rates * back,
-        f"{early} these are of the new w1 … w4": weights - rates * first,
-    }
-    compare(names, ask(update, names, asked, want, RIGHT), want, slips)
+    want = weights - steps * gradients
+
+    def slips():
+        yield "the learning rate is missing", weights - gradients
+        yield "the sign is wrong: a step goes against the gradient", weights + steps * gradients
+        for sign in (1, -1):
+            change = "this is the step alone, without the weight it changes"
+            yield change, sign * steps * gradients
+        early = "updated weights are used too early: all gradients are of the old weights, but"
+        halves = np.hstack([weights[:, :4], want[:, 4:]]), np.hstack([want[:, :4], weights[:, 4:]])
+        late, first = (
+            [network.gradients(*one[:2], w) for one, w in zip(asked, half, strict=True)]
+            for half in halves
+        )
+        back = [pass_back(*one[:3], old=new)[:8] for one, new in zip(asked, want, strict=True)]
+        yield f"{early} these are of the new w5 … w8", weights - steps * late
+        yield f"{early} the new w5 … w8 carry the error back", weights - steps * back
+        yield f"{early} these are of the new w1 … w4", weights - steps * first
+        for order in range(8), (*range(4, 8), *range(4)), reversed(range(8)):
+            one_by_one = each(partial(weight_by_weight, order=[*order]), asked)
+            yield f"{early} each of these is of those before it, already new", one_by_one
+
+    typed = [(f"a learning rate of {rate}", rate) for rate in rates]
+    got = ask(update, names, asked, want, before("update"))
+    compare(names, got, want, slips(), only(student, asked, *typed))
+
+
+def weight_by_weight(inputs, targets, weights, rate, order):
+    """w1 … w8 after a step in which each gradient is of the weights that are already new."""
+    weights = [*weights]
+    for k in order:
+        weights[k] -= rate * network.gradients(inputs, targets, weights)[k]
+    return weights
+
+
+def curve(inputs, targets, start, rate, steps, move=None, which=2):
+    """E_total (or E1, E2) after 0, 1, … `steps` steps, then NaN up to the longest training.
+
+    `move(inputs, targets, weights, start, rate)` are the weights after a step.
+    """
+    weights, found = start, []
+    for _ in range(steps + 1):
+        found.append(network.errors(inputs, targets, weights)[which])
+        if move:
+            weights = move(inputs, targets, weights, start, rate)
+        else:
+            weights = update(inputs, targets, weights, rate)
+    return padded(found)
+
+
+def padded(errors) -> np.ndarray:
+    """The errors of a training, then NaN up to the longest one's number."""
+    most = max(steps for _, steps in TRAININGS) + 1
+    return np.append(errors, np.full(max(0, most - len(errors)), np.nan))
+
+
+MOVES = {
+    "the weights never change": lambda i, t, w, start, rate: w,
+    "the learning rate is missing": lambda i, t, w, start, rate: update(i, t, w, 1),
+    "the sign is wrong: the error rises": lambda i, t, w, start, rate: update(i, t, w, -rate),
+    "every step takes the start's gradients: compute them anew": lambda i, t, w, start, rate: (
+        np.add(w, update(i, t, start, rate)) - start
+    ),
+    "every step begins at the start: go on from the new weights": lambda i, t, w, start, rate: (
+        update(i, t, start, rate)
+    ),
+}
 
 
 def check_train(train, student=None) -> None:
     """Check `train(inputs, targets, weights, rate, steps)`: E_total after 0, 1, … `steps` steps."""
-    asked = [(*one, RATE, STEPS) for one in trials(student)]
-    names = [f"E_total, step {step}" for step in range(STEPS + 1)]
-
-    def curve(
-        inputs, targets, start, rate, steps, move=lambda i, t, w, _, rate: update(i, t, w, rate)
-    ):
-        weights, E_total = start, []
-        for _ in range(steps + 1):
-            E_total.append(network.errors(inputs, targets, weights)[2])
-            weights = move(inputs, targets, weights, start, rate)
-        return E_total
-
-    moves = {
-        "the weights never change": lambda i, t, w, start, rate: w,
-        "the learning rate is missing": lambda i, t, w, start, rate: update(i, t, w, 1),
-        "the sign is wrong: the error rises": lambda i, t, w, start, rate: update(i, t, w, -rate),
-        "every step takes the start's gradients: compute them anew": lambda i, t, w, start, rate: (
-            np.add(w, update(i, t, start, rate)) - start
-        ),
-    }
+    asked = [(*one, *how) for one, how in product(trials(student), TRAININGS)]
+    names = [f"E_total at step {step}" for step in range(TRAININGS[0][1] + 1)]
     want = each(curve, asked)
-    slips = {hint: each(partial(curve, move=move), asked) for hint, move in moves.items()}
-    late = each(lambda *one: curve(*one[:4], STEPS + 1)[1:], asked)
-    slips["each error is taken a step too late: the first is that of the start"] = late
-    compare(names, ask(train, names, asked, want, RIGHT), want, slips)
+
+    def slips():
+        for hint, move in MOVES.items():
+            yield hint, each(partial(curve, move=move), asked)
+        late = [padded(curve(*one, steps + 1)[1 : steps + 2]) for *one, steps in asked]
+        yield "each error is taken a step too late: the first is that of the start", late
+        for which in (0, 1):
+            hint = f"this is E{which + 1} alone: E_total is asked for"
+            yield hint, each(partial(curve, which=which), asked)
+        right = np.isclose(got, want) | np.isnan(want)
+        same = right.all(axis=0).cumprod().sum()
+        if same > 1:
+            hint = f"right up to step {same - 1}: what is another in the steps after it?"
+            yield hint, np.where(np.arange(len(names)) >= same, got, np.nan)
+
+    try:
+        got = ask(train, names, asked, want, RIGHT)
+    except ReturnError as error:
+        right = want[error.row][np.isfinite(want[error.row])]
+        raise AnswerError(f"{error}{which_end(error.found, right)}") from None
+    typed = [(f"a learning rate of {rate}", rate) for rate, _ in TRAININGS]
+    compare(names, got, want, slips(), only(student, asked, *typed))
 
 
-def check_graph(error_graph, student=None) -> None:
-    """Check `error_graph(curves)`, which draws {rate: E_total of every step} in a `Figure`."""
-    numbers = personal_numbers(student)
-    curves = {rate: network.train(rate, 50, *numbers)["E_total"] for rate in network.RATES}
-    with redirect_stderr(sys.stdout):
-        figure = error_graph({rate: list(curve) for rate, curve in curves.items()})
-    if not hasattr(figure, "axes"):
-        raise AnswerError(
-            f"✗ error_graph should return a Figure, but returned {reprlib.repr(figure)}"
-        )
-    words = " ".join(text.get_text() for text in figure.findobj(Text))
-    drawn = [line.get_ydata() for axes in figure.axes for line in axes.get_lines()]
-    undrawn = [r for r, curve in curves.items() if not any(np.array_equal(d, curve) for d in drawn)]
-    named = {*map(float, re.findall(r"\d*\.?\d+", words))}
-    unnamed = [rate for rate in curves if rate not in named]
-    missing = [
-        f"{what} {', '.join(map(str, rates))}"
-        for what, rates in (("the curves of", undrawn), ("words that say which is", unnamed))
-        if rates
-    ]
-    if not any(axes.get_xlabel() and axes.get_ylabel() for axes in figure.axes):
-        missing.append("the names of both axes")
-    if missing:
-        raise AnswerError("\n".join(f"✗ the graph lacks {what}" for what in missing))
-    print("✓ six curves, named, and both axes")
+def which_end(found, want) -> str:
+    """A line that says where a list of errors, `found`, is too long or too short."""
+    few, many = min(len(found), len(want)), max(len(found), len(want))
+    if few == 0 or few == many:
+        return ""
+    longer, shorter = (found, want) if len(found) > len(want) else (want, found)
+    what = "missing" if len(found) < len(want) else "too many"
+    if np.allclose(longer[:few], shorter):
+        return f"\n✗ the last is {what}" if many - few == 1 else f"\n✗ the last are {what}"
+    if np.allclose(longer[-few:], shorter):
+        return f"\n✗ the first is {what}: the list begins with the error of the start"
+    return ""
 
 
 def check_bias_gradients(bias_gradients, student=None) -> None:
     """Check `bias_gradients(inputs, targets, weights, biases)`: ∂E/∂b1 and ∂E/∂b2."""
-    asked = [(*one, BIASES) for one in trials(student)]
-    _check_gradients(bias_gradients, asked, slice(8, 10), BIAS_SLIPS | GRADIENT_SLIPS)
+    asked = [(*one, biases) for one, biases in product(trials(student), BIASES)]
+    typed = [(f"biases of {b1:.2f} and {b2:.2f}", (b1, b2)) for b1, b2 in BIASES]
+    slips = BIAS_SLIPS | GRADIENT_SLIPS
+    _check_gradients(bias_gradients, student, asked, slice(8, 10), RIGHT, slips, typed)
 
 
 def check_batch_gradients(batch_gradients, student=None) -> None:
@@ -221,17 +329,152 @@ def check_batch_gradients(batch_gradients, student=None) -> None:
     """
     names = [label(symbol) for symbol in GRADIENTS]
     start, *_, other = trials(student)
-    examples = [personal_numbers(f"example {k}") for k in range(BATCH)]
-    inputs, targets = (np.array([one[k] for one in examples]) for k in (0, 1))
-    asked = [(inputs, targets, one.weights) for one in (start, other)]
+    asked = []
+    for count, one in product(BATCHES, (start, other)):
+        examples = [personal_numbers(f"example {k} of {count}") for k in range(count)]
+        asked.append((*(np.array([e[k] for e in examples]) for k in (0, 1)), one.weights))
     of_all = [np.stack(network.gradients(i.T, t.T, w)) for i, t, w in asked]  # (8, examples)
     want = np.array([gradients.mean(axis=1) for gradients in of_all])
-    slips = {
-        "the mean over the batch is forgotten: this is the sum": BATCH * want,
-        "only the first example is counted": [gradients[:, 0] for gradients in of_all],
-        "only the last example is counted": [gradients[:, -1] for gradients in of_all],
-        "these are the gradients of the mean example, not the mean of the gradients": each(
-            lambda i, t, w: network.gradients(i.mean(axis=0), t.mean(axis=0), w), asked
-        ),
+    counts = np.array([[len(inputs)] for inputs, *_ in asked])
+
+    def slips():
+        yield "the mean over the batch is forgotten: this is the sum", counts * want
+        yield "only the first example is counted", [gradients[:, 0] for gradients in of_all]
+        yield "only the last example is counted", [gradients[:, -1] for gradients in of_all]
+        hint = "these are the gradients of the mean example, not the mean of the gradients"
+        mean = each(lambda i, t, w: network.gradients(i.mean(0), t.mean(0), w), asked)
+        yield hint, mean
+        for divisor in (2, 8):
+            yield "divide by the number of examples, len(inputs)", counts / divisor * want
+
+    rows = [(f"{count} examples", counts[:, 0] == count) for count in BATCHES]
+    mine = ("your numbers", np.array([w == start.weights for *_, w in asked]))
+    got = ask(batch_gradients, names, asked, want, RIGHT)
+    compare(names, got, want, slips(), [mine, *rows])
+
+
+# The graph
+
+OTHER_CURVES = {rate: [0.3 / (1 + rate * k) for k in range(21)] for rate in (0.3, 0.7, 4.0)}
+STEPS = r"\b(steps?|iterations?|epochs?|updates?|schritte?|[ée]tapes?|pas[os]*)\b"
+ERROR = (
+    r"(?<![a-z])(e(rr(or|eur)?)?|e_?\{?\s*(\\?\w+\{)?(total|tot|ges)\}*|loss|cost|fehler)(?![a-z])"
+)
+
+
+def check_graph(error_graph, student=None) -> None:
+    """Check `error_graph(curves)`, which draws {rate: E_total of every step} in a `Figure`."""
+    own = personal_numbers(student)
+    curves = {rate: list(network.train(rate, 50, *own)["E_total"]) for rate in RATES}
+    missing = faults(draw(error_graph, curves), curves)
+    if not missing and faults(draw(error_graph, OTHER_CURVES), OTHER_CURVES):
+        missing = ["it draws only your own curves: draw those that error_graph is given"]
+    if missing:
+        raise AnswerError("\n".join(f"✗ {what}" for what in missing))
+    print(f"✓ {'six' if len(curves) == 6 else len(curves)} curves, named, and both axes")
+
+
+def draw(error_graph, curves) -> FigureBase:
+    """The figure that a student's function makes; none is left open if it fails."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    there = pyplot.get_fignums() if pyplot else []
+    try:
+        figure = call(error_graph, {rate: [*curve] for rate, curve in curves.items()})
+        if not isinstance(figure, FigureBase):
+            what = "None: is its return missing?" if figure is None else type(figure).__name__
+            raise AnswerError(
+                f"✗ {name_of(error_graph)} should return a Figure, but returned {what}"
+            )
+        return figure
+    finally:
+        for number in [*(pyplot.get_fignums() if pyplot else [])]:
+            if number not in there:
+                pyplot.close(number)
+
+
+def faults(figure, curves) -> list[str]:
+    """What a graph of `curves` lacks, or has wrong."""
+    drawn = {axes: lines_of(axes, curves) for axes in figure.axes}
+    best = max(drawn, key=lambda axes: len(drawn[axes]), default=None)
+    if best is None or len(drawn[best]) < len(curves):
+        anywhere = {rate for lines in drawn.values() for rate in lines}
+        if anywhere == {*curves}:
+            return ["the curves are in several graphs: draw all of them in one"]
+        return [f"the graph lacks the curves of {listed(curves, anywhere)}"]
+
+    found = []
+    named = read_numbers(" ".join(text.get_text() for text in figure.findobj(Text)))
+    if not named >= {*curves}:
+        found.append(f"the graph lacks words that say which is {listed(curves, named)}")
+    wrong = [
+        f"the curve of {rate} is called {text.strip()}"
+        for rate, text in legend_of(figure, drawn[best])
+        if rate not in read_numbers(text) and read_numbers(text) & {*curves}
+    ]
+    found += [f"{wrong[0]}, and so on: the names are in another order"] if wrong[1:] else wrong
+    x, y = names_of_axes(figure, best)
+    if not (x and y):
+        found.append("the graph lacks the names of both axes")
+    elif re.search(STEPS, y, re.I) or (re.search(ERROR, x, re.I) and not re.search(STEPS, x, re.I)):
+        found.append("the names of the axes are swapped: the steps go to the right, the error up")
+    return found
+
+
+def listed(curves, known) -> str:
+    return ", ".join(str(rate) for rate in curves if rate not in known)
+
+
+def read_numbers(text: str) -> set[float]:
+    """The numbers in a text, written with a decimal point or a decimal comma."""
+    return {float(one.replace(",", ".")) for one in re.findall(r"\d*[.,]?\d+", text)}
+
+
+def lines_of(axes, curves) -> dict:
+    """The line, or the points, that show each of `curves` in one graph, by rate."""
+    shown = [(line, np.column_stack(line.get_data(orig=True))) for line in axes.get_lines()]
+    shown += [(points, points.get_offsets()) for points in axes.collections]
+    return {
+        rate: one
+        for rate, curve in curves.items()
+        for one, points in shown
+        if shows(np.ma.filled(np.ma.asarray(points, float), np.nan), np.array(curve))
     }
-    compare(names, ask(batch_gradients, names, asked, want, RIGHT), want, slips)
+
+
+def shows(points, curve) -> bool:
+    """Whether points (n, 2) are a curve: all of its steps, or at least five from end to end."""
+    if len(points) == len(curve):
+        return np.allclose(points[:, 1], curve, rtol=1e-6, atol=1e-9)
+    steps = points[:, 0].round().astype(int) if np.isfinite(points).all() else []
+    inside = len(steps) >= 5 and min(steps) >= 0 and max(steps) < len(curve)
+    if not inside or np.ptp(steps) < 0.8 * (len(curve) - 1):
+        return False
+    return np.allclose(points[:, 0], steps) and np.allclose(points[:, 1], curve[steps])
+
+
+def legend_of(figure, lines: dict):
+    """Pairs of a rate and of what a legend calls its curve, where their colours tell."""
+    for legend in figure.findobj(Legend):
+        for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=False):
+            like = [rate for rate, line in lines.items() if looks(line) == looks(handle)]
+            if len(like) == 1:
+                yield like[0], text.get_text()
+
+
+def looks(artist) -> tuple:
+    """Colour, and style where there is one, of a line or of points."""
+    colour = artist.get_color() if hasattr(artist, "get_color") else artist.get_facecolor()
+    style = artist.get_linestyle() if hasattr(artist, "get_color") else ""
+    return to_hex(np.ravel(colour)[:4] if not isinstance(colour, str) else colour), style
+
+
+def names_of_axes(figure, axes) -> list[str]:
+    """What the horizontal and the vertical axis are called; nothing if by x or y alone."""
+    names = []
+    for name, of_figure in (
+        (axes.get_xlabel(), figure.get_supxlabel()),
+        (axes.get_ylabel(), figure.get_supylabel()),
+    ):
+        name = name.strip() or of_figure.strip()
+        names.append("" if re.fullmatch(r"\W*[xy]?\W*(axis|achse|label)?\W*", name, re.I) else name)
+    return names

@@ -1,8 +1,10 @@
 """The usual slips in a derivation by hand, each as what it makes of the network's numbers.
 
-A slip is options of `pass_forward` or of `pass_back`; the tables give each its hint.
+A slip is options of `pass_forward` or of `pass_back`; the tables give each its hint. Where a hint
+has several forms, it has a list of options.
 """
 
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -11,14 +13,32 @@ from backprop import network
 from backprop.network import sigmoid, slope
 
 
-def pass_forward(inputs, weights, biases=(0, 0), *, inner=sigmoid, outer=sigmoid, order="12345678"):
-    """`network.forward` with other sigmoids, or with weights in each other's place."""
+def pass_forward(
+    inputs,
+    weights,
+    biases=(0, 0),
+    *,
+    own=None,
+    activation=sigmoid,
+    order="12345678",
+    comes_from="a_h",
+    times=(1, 1, 1, 1),
+):
+    """`network.forward`, right unless an option puts a slip in.
+
+    With a student's `own` eight values, each unit is computed from the student's values of the
+    units before it, so that one slip in two places explains both. `activation` is in place of the
+    sigmoid, `order` the weights in each other's place, `comes_from` names what the output layer
+    takes in, and `times` is what the bias of h1, h2, o1 and o2 is multiplied by.
+    """
     (i1, i2), (b1, b2) = inputs, biases
     w1, w2, w3, w4, w5, w6, w7, w8 = (weights[int(k) - 1] for k in order)
-    h1, h2 = w1 * i1 + w2 * i2 + b1, w3 * i1 + w4 * i2 + b1
-    a_h1, a_h2 = inner(h1), inner(h2)
-    o1, o2 = w5 * a_h1 + w6 * a_h2 + b2, w7 * a_h1 + w8 * a_h2 + b2
-    return h1, h2, a_h1, a_h2, o1, o2, outer(o1), outer(o2)
+    h = w1 * i1 + w2 * i2 + b1 * times[0], w3 * i1 + w4 * i2 + b1 * times[1]
+    own_h = h if own is None else own[:2]
+    a_h = activation(np.array(own_h))
+    x1, x2 = {"a_h": a_h if own is None else own[2:4], "h": own_h, "i": inputs}[comes_from]
+    o = w5 * x1 + w6 * x2 + b2 * times[2], w7 * x1 + w8 * x2 + b2 * times[3]
+    return *h, *a_h, *o, *activation(np.array(o if own is None else own[4:6]))
 
 
 def pass_back(
@@ -34,56 +54,115 @@ def pass_back(
     units=(1, 1),
     back="5768",
     old=None,
+    second=("a_o2", "t2", "o2", "h2"),
+    swap=False,
+    into_hidden=("i1", "i2", "i1", "i2"),
+    into_out=("a_h1", "a_h2", "a_h1", "a_h2"),
+    into_biases=("1", "1", "1", "1"),
 ):
     """∂E/∂w1 … ∂E/∂w8, ∂E/∂b1 and ∂E/∂b2, right unless an option puts a slip in.
 
     `factor` multiplies the error's slope, `out` and `hidden` are the slopes of the sigmoids,
     `roads` says how much of each output's error comes back to the hidden units, `units` how much
     of each unit's error a bias gets, `back` which weights it comes back by, and `old` which
-    weights these are taken from.
+    weights these are taken from. Options that hold names say which values stand in a line:
+    `second` in those of the second output and the second hidden unit, `into_…` what a unit's
+    error is multiplied by in the end. With `swap` the outputs have each other's target.
     """
-    (i1, i2), (t1, t2) = inputs, targets
-    h1, h2, a_h1, a_h2, o1, o2, a_o1, a_o2 = network.forward(inputs, weights, biases)
+    targets = targets[::-1] if swap else targets
+    names = (*network.UNITS, "i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9)), "b1", "b2")
+    units_there = network.forward(inputs, weights, biases)
+    value = dict(zip(names, (*units_there, *inputs, *targets, *weights, *biases), strict=True))
+    value["1"] = 1
     w5, w7, w6, w8 = ((weights if old is None else old)[int(k) - 1] for k in back)
+    a_o2, t2, o2, h2 = (value[name] for name in second)
 
-    dE_do1 = factor * (a_o1 - t1) * out(o1)
+    dE_do1 = factor * (value["a_o1"] - value["t1"]) * out(value["o1"])
     dE_do2 = factor * (a_o2 - t2) * out(o2)
-    dE_dh1 = (roads[0] * dE_do1 * w5 + roads[1] * dE_do2 * w7) * hidden(h1)
+    dE_dh1 = (roads[0] * dE_do1 * w5 + roads[1] * dE_do2 * w7) * hidden(value["h1"])
     dE_dh2 = (roads[0] * dE_do1 * w6 + roads[1] * dE_do2 * w8) * hidden(h2)
 
-    into_hidden = dE_dh1 * i1, dE_dh1 * i2, dE_dh2 * i1, dE_dh2 * i2
-    into_out = dE_do1 * a_h1, dE_do1 * a_h2, dE_do2 * a_h1, dE_do2 * a_h2
-    dE_db1 = units[0] * dE_dh1 + units[1] * dE_dh2
-    dE_db2 = units[0] * dE_do1 + units[1] * dE_do2
-    return *into_hidden, *into_out, dE_db1, dE_db2
+    lines = (dE_dh1, dE_dh1, dE_dh2, dE_dh2), (dE_do1, dE_do1, dE_do2, dE_do2)
+    lines = *lines, (dE_dh1, dE_dh2, dE_do1, dE_do2)
+    to_hidden, to_out, to_biases = (
+        [dE * value[name] for dE, name in zip(line, into, strict=True)]
+        for line, into in zip(lines, (into_hidden, into_out, into_biases), strict=True)
+    )
+    dE_db1 = units[0] * to_biases[0] + units[1] * to_biases[1]
+    dE_db2 = units[0] * to_biases[2] + units[1] * to_biases[3]
+    return *to_hidden, *to_out, dE_db1, dE_db2
+
+
+# In place of the sigmoid, or of its slope. One that is left out is np.positive or np.ones_like.
 
 
 def falling(x):
-    """In place of the sigmoid: the one with the wrong sign."""
+    """The sigmoid with the wrong sign."""
     return sigmoid(-x)
 
 
+def without_brackets(x):
+    """1 / 1 + e^−x."""
+    return 1 + np.exp(-x)
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def twice(x):
+    return sigmoid(sigmoid(x))
+
+
 def of_the_sum(x):
-    """In place of the sigmoid's slope: a (1 − a) with the weighted sum for a."""
+    """a (1 − a) with the weighted sum for a."""
     return x * (1 - x)
 
 
-# A sigmoid that is left out is np.positive, which changes nothing; its slope is np.ones_like.
+def of_the_activation(x):
+    """σ′ at a, not at the weighted sum."""
+    return slope(sigmoid(x))
+
+
+def one_minus(x):
+    return sigmoid(-x)
+
+
+def squared(x):
+    return sigmoid(x) ** 2
+
+
+def of_tanh(x):
+    return 1 - sigmoid(x) ** 2
+
+
 FORWARD_SLIPS = {
-    "the sigmoid is missing": {"inner": np.positive},
-    "the outputs' sigmoid is missing": {"outer": np.positive},
-    "the sign in the exponent is wrong: the sigmoid is 1 / (1 + e^−x)": {"inner": falling},
-    "the sign in the outputs' exponent is wrong: it is 1 / (1 + e^−o)": {"outer": falling},
+    "the sigmoid is missing": {"activation": np.positive},
+    "the sign in the exponent is wrong: the sigmoid is 1 / (1 + e^−x)": {"activation": falling},
+    "1 / 1 + e^−x is 1 + e^−x: the sum needs brackets": {"activation": without_brackets},
+    "this is tanh, another function than the sigmoid": {"activation": np.tanh},
+    "this is ReLU, another function than the sigmoid": {"activation": relu},
+    "the sigmoid is taken twice": {"activation": twice},
     "w2 and w3 are swapped: w1 and w2 lead to h1, w3 and w4 to h2": {"order": "13245678"},
+    "each weight has the other input: w1 and w3 come from i1, w2 and w4 from i2": {
+        "order": "21435678"
+    },
     "w6 and w7 are swapped: w5 and w6 lead to o1, w7 and w8 to o2": {"order": "12345768"},
     "w5 and w6 are swapped: w5 comes from a_h1, w6 from a_h2": {"order": "12346578"},
+    "w7 and w8 are swapped: w7 comes from a_h1, w8 from a_h2": {"order": "12345687"},
+    "o1 and o2 add up a_h1 and a_h2, not i1 and i2": {"comes_from": "i"},
+    "o1 and o2 add up a_h1 and a_h2, not h1 and h2": {"comes_from": "h"},
+    "the biases are missing": {"times": (0, 0, 0, 0)},
+    "a unit's bias is added once, not once for each weight": {"times": (2, 2, 2, 2)},
 }
 GRADIENT_SLIPS = {
     "the sign is wrong: ½ (t − a)² falls when a rises towards t, so its slope is a − t": {
         "factor": -1
     },
     "twice too large: the ½ in the error cancels the 2 of the square": {"factor": 2},
-    "half of what it should be: the square's 2 has already cancelled the ½": {"factor": 0.5},
+    "half of what it should be: the square's 2 has already cancelled the ½, and ways add up": {
+        "factor": 0.5
+    },
     "the slope of the output's sigmoid, a_o (1 − a_o), is missing": {"out": np.ones_like},
     "the slope of the hidden unit's sigmoid, a_h (1 − a_h), is missing": {"hidden": np.ones_like},
     "the slopes of both sigmoids, a (1 − a), are missing": {
@@ -101,10 +180,70 @@ GRADIENT_SLIPS = {
     "w6 and w7 are swapped on the way back: a_h1 goes out by w5 and w7": {"back": "5678"},
     "w5 and w6 are swapped on the way back: w5 goes out of a_h1, w6 of a_h2": {"back": "6758"},
 }
+# Slips of those who write code: copied lines, and σ′ of the wrong thing.
+CODE_SLIPS = {
+    "the slope is σ′(o) = a_o (1 − a_o), with a_o = σ(o): here the sigmoid is taken of a_o, too": {
+        "out": of_the_activation
+    },
+    "the slope is σ′(h) = a_h (1 − a_h), with a_h = σ(h): here the sigmoid is taken of a_h, too": {
+        "hidden": of_the_activation
+    },
+    "both slopes are a (1 − a), with a = σ(sum): here the sigmoid is taken of a, too": {
+        "out": of_the_activation,
+        "hidden": of_the_activation,
+    },
+    "the output's slope is a_o (1 − a_o): a factor of it is missing": [
+        {"out": sigmoid},
+        {"out": one_minus},
+        {"out": squared},
+    ],
+    "the hidden unit's slope is a_h (1 − a_h): a factor of it is missing": [
+        {"hidden": sigmoid},
+        {"hidden": one_minus},
+        {"hidden": squared},
+    ],
+    "1 − a² is the slope of tanh; the sigmoid's is a (1 − a)": [
+        {"out": of_tanh},
+        {"hidden": of_tanh},
+        {"out": of_tanh, "hidden": of_tanh},
+    ],
+    "the line was copied from the first output: the second has a_o2, t2 and its own slope": [
+        {"second": (a_o, t, o, "h2")}
+        for a_o in ("a_o1", "a_o2")
+        for t in ("t1", "t2")
+        for o in ("o1", "o2")
+        if (a_o, t, o) != ("a_o2", "t2", "o2")
+    ],
+    "the line was copied from the first hidden unit: the second has a_h2 (1 − a_h2)": {
+        "second": ("a_o2", "t2", "o2", "h1")
+    },
+    "the targets are swapped: t1 belongs to a_o1, t2 to a_o2": {"swap": True},
+    "the last factor, a_h, is missing": {"into_out": ("1", "1", "1", "1")},
+    "the last factor is a_h, not h": {"into_out": ("h1", "h2", "h1", "h2")},
+    "the last factor is a_h, not the weight": {"into_out": ("w5", "w6", "w7", "w8")},
+    "the last factor is a_h, not the input": {"into_out": ("i1", "i2", "i1", "i2")},
+    "the last factor, i1 or i2, is missing": {"into_hidden": ("1", "1", "1", "1")},
+    "the last factor is i1 or i2, not the weight": {"into_hidden": ("w1", "w2", "w3", "w4")},
+    "the last factor is i1 or i2, not a_h": {"into_hidden": ("a_h1", "a_h1", "a_h2", "a_h2")},
+    "the sign is wrong in one of the two ways from the outputs": [
+        {"roads": (1, -1)},
+        {"roads": (-1, 1)},
+    ],
+}
 BIAS_SLIPS = {
     "a bias enters two units, and only the first one's error is counted": {"units": (1, 0)},
     "a bias enters two units, and only the second one's error is counted": {"units": (0, 1)},
     "the two units' errors add up; this is their mean": {"units": (0.5, 0.5)},
+    "the two units' errors add up; this is their difference": [
+        {"units": (1, -1)},
+        {"units": (-1, 1)},
+    ],
+    "a bias has no input: its last factor is 1, not i or a_h": [
+        {"into_biases": (*first, *last)}
+        for first in (("i1", "i2"), ("i1", "i1"), ("i2", "i2"))
+        for last in (("a_h1", "a_h2"), ("a_h1", "a_h1"), ("a_h2", "a_h2"))
+    ],
+    "the last factor of a bias is 1, not the bias": {"into_biases": ("b1", "b1", "b2", "b2")},
 }
 
 
@@ -113,8 +252,8 @@ def each(function, trials) -> np.ndarray:
     return np.array([function(*trial) for trial in trials])
 
 
-def slipped(function, trials, slips, part=slice(None)) -> dict[str, np.ndarray]:
-    """What each of `slips`, {hint: options of `function`}, makes of `part` of its values."""
-    return {
-        hint: each(partial(function, **options), trials)[:, part] for hint, options in slips.items()
-    }
+def slipped(function, trials, slips, part=slice(None)) -> Iterator[tuple[str, np.ndarray]]:
+    """Each hint of `slips`, with what its options make of `part` of the values of `function`."""
+    for hint, forms in slips.items():
+        for options in [forms] if isinstance(forms, dict) else forms:
+            yield hint, each(partial(function, **options), trials)[:, part]
