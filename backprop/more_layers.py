@@ -116,7 +116,7 @@ def elu_backward(dy, x, alpha=1, scale=1, input_scale=1):
     return (dy * scale * np.where(x > 0, 1, negative)).astype(x.dtype)
 
 
-def clamp_forward(x, low=-np.inf, high=np.inf):
+def clamp_forward(x, low=-np.inf, high=np.inf, closed=True):
     """y = x, but not below `low` and not above `high`. ReLU6 stays from 0 to 6."""
     return np.clip(x, low, high)
 

@@ -112,7 +112,6 @@ def missing_pair(step) -> str | None:
     if None in functions:
         return " and ".join(names)
     known = set.intersection(*(set(inspect.signature(one).parameters) for one in functions))
-    known |= {"closed"}  # which only a slope depends on
     unknown = [f"{name}={value!r}" for name, value in step.options.items() if name not in known]
     return f"{' and '.join(names)} with {', '.join(unknown)}" if unknown else None
 
@@ -328,7 +327,7 @@ def max_pool(node, x):
     options = {
         "kernel_size": (single(kernel), 2),
         "stride": (single(stride), 2),
-        "padding": (single(padding), 0),
+        "padding": (single(padding) if isinstance(padding[0], int) else padding, 0),
         "dilation": (single(dilation), 1),
         "dimensions": (len(shape_of(x)), 4),
     }

@@ -20,7 +20,19 @@ ARGUMENTS = {  # of the functions that look at neighbours, in order
 }
 PERMUTATIONS = ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis")
 RESHAPES = ("view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten", "reshape_as")
-MOVES = ("pad", "cat", "narrow", "chunk", "split", *PERMUTATIONS, *RESHAPES, "__getitem__")
+MOVES = (
+    "pad",
+    "expand",
+    "expand_as",
+    "repeat",
+    "cat",
+    "narrow",
+    "chunk",
+    "split",
+    *PERMUTATIONS,
+    *RESHAPES,
+    "__getitem__",
+)
 PRODUCTS = ("matmul", "bmm", "__matmul__", "einsum", "scaled_dot_product_attention")
 
 
@@ -85,8 +97,13 @@ class Fields(TorchFunctionMode):
     def enter(self, module, *_):
         self.modules.append(module)
 
-    def leave(self, *_):
+    def leave(self, module, inputs, output):
         self.modules.pop()
+        before = inputs[0] if inputs else None  # what a scripted function makes knows nothing
+        known = isinstance(before, Tensor) and hasattr(before, "seen")
+        lost = isinstance(output, Tensor) and not hasattr(output, "seen")
+        if known and lost and output.shape == before.shape:
+            output.seen = before.seen
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from s4lib.runtime import UsageError
-from s4lib.runtime.rehearsal import explained
+from s4lib.runtime.rehearsal import explained, plain
 from s4lib.train import Network, make_network
 
 NORM, DROPOUT = "batch normalisation", "dropout"
@@ -50,15 +50,6 @@ def prepared(network: Network) -> nn.Module:
             )
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-    return model
-
-
-def plain(model: nn.Module) -> nn.Module:
-    """The network within `torch.compile` and `nn.DataParallel`, wherever they are."""
-    while isinstance(model, nn.DataParallel) or hasattr(model, "_orig_mod"):
-        model = model.module if isinstance(model, nn.DataParallel) else model._orig_mod
-    for name, child in model.named_children():
-        setattr(model, name, plain(child))
     return model
 
 

@@ -66,6 +66,15 @@ def copied(model: nn.Module) -> nn.Module:
         ) from error
 
 
+def plain(model: nn.Module) -> nn.Module:
+    """The network within `torch.compile` and `nn.DataParallel`, wherever they are."""
+    while isinstance(model, nn.DataParallel) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, nn.DataParallel) else model._orig_mod
+    for name, child in model.named_children():
+        setattr(model, name, plain(child))
+    return model
+
+
 @contextlib.contextmanager
 def explained(model: nn.Module) -> Iterator[None]:
     """Turns an error in the network into a UsageError that names the user's line, or the layer."""
