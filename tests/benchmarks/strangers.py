@@ -135,10 +135,11 @@ def judge(make: Make, draws: int = 20) -> Iterator[tuple[str, str]]:
     if identity(model)[1] != parameters(model):
         yield "parameters", f"{identity(model)[1]} instead of {parameters(model)}"
 
-    verdicts, truth = Counter(), at_work(prepared(make))
+    verdicts = Counter()
     for seed in range(draws):
         torch.manual_seed(seed)
         verdicts[frozenset(inspect_network(prepared(make).train()).layers)] += 1
+    truth = at_work(prepared(make))
     if len(verdicts) > 1:
         yield "layers", f"the verdict depends on the weights: {dict(verdicts)}"
     if not all(truth <= verdict for verdict in verdicts):
