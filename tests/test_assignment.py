@@ -20,7 +20,7 @@ import pytest
 
 from notebooks.assignment.personal import personal_numbers
 from tests.mistakes import part1_backpropagation, part2_network
-from tests.test_student_workbook import rows, write
+from tests.workbooks import LAYOUTS, write
 
 if find_spec("nbgrader") is None:
     pytest.skip("needs nbgrader", allow_module_level=True)
@@ -292,7 +292,7 @@ def course(tmp_path_factory):
     shutil.copy(ASSIGNMENT / "nbgrader_config.py", course)
 
     folder = hand_in(course, "solution", {stem: solved(stem) for stem in STEMS})
-    write(folder / "workbook.xlsx", rows, personal_numbers(STUDENT), steps=50)
+    write(folder / "workbook.xlsx", LAYOUTS["across"], personal_numbers(STUDENT), steps=50)
     part2_network.write_run(folder)
     released = read(ASSIGNMENT / f"release/session4/{PART1}.ipynb")
     folder = hand_in(course, "untouched", {PART1: released})

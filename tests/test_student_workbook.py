@@ -1,297 +1,350 @@
-"""Students' workbooks are graded in whatever layout, and hostile ones do no harm."""
+"""Students' workbooks are read as they come, graded fairly, and hostile ones do no harm."""
 
 import http.server
 import re
 import shutil
-import subprocess
 import threading
 import zipfile
-from pathlib import Path
 
 import openpyxl
 import pytest
 import xlsxwriter
-from xlsxwriter.utility import xl_rowcol_to_cell
 
 from backprop import office
 from backprop.formulas import FORMULAS
-from backprop.network import ERRORS, GRADIENTS, RATES, UNITS, train
+from backprop.network import RATES
 from notebooks.assignment import __main__ as cli
-from notebooks.assignment import workbook as sheet
+from notebooks.assignment import spreadsheet
 from notebooks.assignment.personal import CLASS, personal_numbers
-from notebooks.assignment.workbook import check_workbook
+from notebooks.assignment.spreadsheet import Place, read
+from notebooks.assignment.workbook import PROJECT, check_workbook, copied_sheets
+from tests.workbooks import LAYOUTS, few_steps, write
 
-PROJECT = Path(__file__).resolve().parents[1]
-STEPS = 8  # of these workbooks, so that they are small
-WEIGHTS = tuple(f"w{k}" for k in range(1, 9))
-SYMBOLS = (*WEIGHTS, *UNITS, *ERRORS, *GRADIENTS)
+STEPS = 5  # of these workbooks, so that they are small
 ALL = 6.0
 MINE = personal_numbers("4711")
+TABLES, SHEETS, CLASSIC = (LAYOUTS[n] for n in ("six tables", "sheets", "class sheet"))
+SAMPLE = {"numbers": MINE, "steps": STEPS}
 
 
 @pytest.fixture(autouse=True)
-def few_steps_are_enough(monkeypatch):
-    monkeypatch.setattr(sheet, "STEPS", STEPS)
-
-
-@pytest.fixture
-def recalculated():
-    """With LibreOffice."""
-    if not office.program():
-        pytest.skip("LibreOffice is not installed, so nothing can recalculate the workbook")
+def small(monkeypatch):
+    few_steps(monkeypatch, STEPS)
 
 
 @pytest.fixture
 def kept(monkeypatch):
-    """Without LibreOffice, with the values that the file keeps."""
+    """Without a spreadsheet program, with the values that the file keeps."""
+    monkeypatch.setattr(office, "program", lambda: None)
+    monkeypatch.setattr(office, "engine", lambda: None)
+
+
+@pytest.fixture
+def gnumeric(monkeypatch):
+    """With Gnumeric alone."""
+    if not shutil.which("ssconvert"):
+        pytest.skip("Gnumeric is not installed")
     monkeypatch.setattr(office, "program", lambda: None)
 
 
-@pytest.fixture(params=["recalculated", "kept"])
-def each_way(request):
-    """First with LibreOffice, then without."""
-    request.getfixturevalue(request.param)
-
-
-# Layouts: where the symbol number j of a step of training k stands
-
-
-def columns(k, step, j):
-    """As in class, six tables side by side."""
-    return "Sheet1", 20 + step, k * (len(SYMBOLS) + 2) + j
-
-
-def rows(k, step, j):
-    """Steps from left to right, six tables below each other."""
-    return "Backprop", 20 + k * (len(SYMBOLS) + 2) + j, 2 + step
-
-
-def sheets(k, step, j):
-    """A sheet for each rate."""
-    return f"Lernrate {RATES[k]}".replace(".", ","), 3 + step, 7 + j
-
-
-def blocks(k, step, j):
-    """A block of its own for each step, one symbol below the other."""
-    return f"eta {k}", 20 + step * (len(SYMBOLS) + 3) + j, 4
-
-
-def write(
-    path, where, numbers=MINE, wrong=(), pasted=(), formats="0.000000", chart=True, steps=STEPS
-):
-    """A student's workbook with formulas and their values.
-
-    `wrong` is {symbol: formula}, of the symbols in `pasted` there are the values alone.
-    """
-    book = xlsxwriter.Workbook(str(path))
-    pages, number_format = {}, book.add_format({"num_format": formats})
-
-    def page(name):
-        if name not in pages:
-            pages[name] = book.add_worksheet(name)
-        return pages[name]
-
-    def address(name, row, column):
-        return f"'{name}'!{xl_rowcol_to_cell(row, column, row_abs=True, col_abs=True)}"
-
-    first = where(0, 0, 0)[0]
-    start = dict(zip(("i1", "i2", "t1", "t2", *WEIGHTS), sum(numbers, ()), strict=True))
-    known = {}
-    for row, (symbol, value) in enumerate(start.items()):
-        page(first).write(row, 0, symbol)
-        page(first).write_number(row, 1, value, number_format)
-        known[symbol] = address(first, row, 1)
-    formulas = FORMULAS | dict(wrong)
-    lines = book.add_chart({"type": "line"})
-    for k, rate in enumerate(RATES):
-        page(first).write_number(k, 4, rate)
-        before = None
-        for step, values in enumerate(train(rate, steps, *numbers)):
-            spots = {symbol: where(k, step, j) for j, symbol in enumerate(SYMBOLS)}
-            cells = known | {symbol: address(*spot) for symbol, spot in spots.items()}
-            for symbol, (name, *spot) in spots.items():
-                formula = formulas.get(symbol, known.get(symbol, "")).format_map(cells)
-                if symbol in WEIGHTS and before:
-                    rate_cell = address(first, k, 4)
-                    formula = f"{before[symbol]}-{rate_cell}*{before['dE_d' + symbol]}"
-                value = float(values[symbol]) if symbol not in wrong else 0.777
-                if symbol in pasted:
-                    page(name).write_number(*spot, round(value, 6), number_format)
-                else:
-                    page(name).write_formula(*spot, "=" + formula, number_format, value)
-            before = cells
-        name, *top = where(k, 0, SYMBOLS.index("E_total"))
-        end = where(k, max(steps, 20), SYMBOLS.index("E_total"))[1:]  # drawn as far as in class
-        lines.add_series({"values": [name, *top, *end]})
-    if chart:
-        page(first).insert_chart(0, 6, lines)
-    book.close()
-    return path
-
-
-def checked(path, capsys, student="4711"):
+def checked(path, capsys, student="4711", numbers=None):
     """The points of a workbook, and what was said about it."""
-    points = check_workbook(path, student)
+    points = check_workbook(path, student, numbers)
     said = capsys.readouterr()
     assert said.err == ""
     return points, said.out
 
 
-# Layouts
+def replaced(path, part, change):
+    """A workbook with one of its parts changed, by a function of its text, or added."""
+    other = path.with_name("other.xlsx")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in {*old.namelist(), part}:
+            text = old.read(name) if name in old.namelist() else b""
+            new.writestr(name, change(text.decode()) if name == part else text)
+    return other
 
 
-@pytest.mark.parametrize("where", [columns, rows, sheets, blocks])
-def test_everything_is_found_in_any_layout(where, kept, tmp_path, capsys):
-    points, said = checked(write(tmp_path / "w.xlsx", where), capsys)
+# What is right, and what is not
+
+
+def test_gnumeric_calculates_where_libreoffice_is_missing(gnumeric, tmp_path, capsys):
+    points, said = checked(write(tmp_path / "w.xlsx", LAYOUTS["sheets, named"], **SAMPLE), capsys)
     assert points == ALL, said
-    assert said.count("✓") == 5
+    assert "recalculated" not in said
+    path = write(tmp_path / "w.xlsx", SHEETS, **SAMPLE, forged=lambda v, cell: f"{v!r}+0*{cell}")
+    assert checked(path, capsys)[0] == 3.5
 
 
-@pytest.mark.parametrize("where", [rows, blocks])
-def test_everything_follows_when_the_inputs_change(where, recalculated, tmp_path, capsys):
-    points, said = checked(write(tmp_path / "w.xlsx", where), capsys)
+def test_without_a_program_the_report_says_what_is_left_open(kept, tmp_path, capsys):
+    points, said = checked(write(tmp_path / "w.xlsx", TABLES, **SAMPLE), capsys)
     assert points == ALL, said
-    assert said.count("✓") == 5
+    assert said.splitlines()[0] == (
+        "Not recalculated: LibreOffice and Gnumeric are missing here. Whether the results follow "
+        "other inputs is left open."
+    )
 
 
-def test_the_course_s_own_workbook_is_right(tmp_path, capsys):
-    assert cli.main(["check", str(PROJECT / "backprop/backpropagation.xlsx")]) == 0
-
-
-@pytest.mark.parametrize("program", ["LibreOffice", "Gnumeric"])
-def test_files_that_other_programs_saved(program, tmp_path, capsys, monkeypatch):
-    path = write(tmp_path / "w.xlsx", sheets)
-    (tmp_path / "saved").mkdir()
-    if program == "LibreOffice" and office.program():
-        office.convert("xlsx", [path], tmp_path / "saved")
-    elif program == "Gnumeric" and shutil.which("ssconvert"):
-        kind = ["-T", "Gnumeric_Excel:xlsx2"]
-        command = ["ssconvert", *kind, str(path), str(tmp_path / "saved/w.xlsx")]
-        subprocess.run(command, check=True, capture_output=True)
-    else:
-        pytest.skip(f"{program} is not installed")
-    monkeypatch.setattr(office, "program", lambda: None)
-    assert checked(tmp_path / "saved/w.xlsx", capsys)[0] == ALL
-
-
-def test_german_numbers_are_numbers(kept, tmp_path, capsys):
-    path = write(tmp_path / "w.xlsx", sheets, formats="#.##0,000000")
-    assert checked(path, capsys)[0] == ALL
-
-    book = openpyxl.load_workbook(path, data_only=True)
-    for page in book:
-        for cell in page._cells.values():
-            if isinstance(cell.value, float):
-                cell.value = f"{cell.value:.6f}".replace(".", ",")
-    book.save(path)
+def test_a_function_that_the_program_lacks_leaves_the_kept_value(gnumeric, tmp_path, capsys):
+    path = write(tmp_path / "w.xlsx", CLASSIC, **SAMPLE)
+    text = r"1/\(1\+EXP\(MIN\(-([A-Z]+\d+),700\)\)\)"
+    for k in range(1, 7):
+        path = replaced(
+            path,
+            f"xl/worksheets/sheet{k}.xml",
+            lambda s: re.sub(text, r"_xlfn.LET(_xlpm.x,\1,1/(1+EXP(-_xlpm.x)))", s),
+        )
+        path = path.rename(path.with_name(f"{k}.xlsx"))
     points, said = checked(path, capsys)
-    assert said.count("of 8 right") == said.count("0 of 8 right") == 2
-    assert "h1, h2, a_h1, a_h2, o1, o2, a_o1, a_o2: right, but does not follow" in said
-    assert points == (ALL - 1) / 2 + 1  # only the chart is as it should be
+    assert points == ALL, said
+    assert "Gnumeric can't calculate LET: " in said
 
 
-# What is wrong
+def test_rounding_is_told_and_counts_half_below_six_digits(kept, tmp_path, capsys):
+    for digits, lost in ((6, 0.0), (4, 0.5 / 8)):
+        wrong = {"o1": f"ROUND({FORMULAS['o1']},{digits})"}
+        path = write(tmp_path / "w.xlsx", TABLES, **SAMPLE, wrong=wrong)
+        points, said = checked(path, capsys)
+        assert f"o1 (Sheet1!M21): right, but rounded to {digits} digits by the formula" in said
+        assert points == round(ALL - lost, 2), said
+        assert "pasted" not in said
 
 
-def test_pasted_numbers_count_half(each_way, tmp_path, capsys):
-    pasted = {"E1", "E_total", "dE_dw3"}
-    points, said = checked(write(tmp_path / "w.xlsx", rows, pasted=pasted), capsys)
-    assert "✗ errors: 1 of 3 right\n    E1, E_total: right, but does not follow" in said
-    assert "✗ gradients: 7 of 8 right\n    ∂E/∂w3: right, but does not follow" in said
-    assert "η = 0.1, η = 0.2, η = 0.5, η = 0.8, η = 1.0, η = 2.0: right, but does not" in said
-    assert points == round(1 + 0.5 * 2 / 3 + 2 * 7.5 / 8 + 0.75 + 1, 2)
-
-
-def test_a_number_typed_into_a_formula_does_not_follow(recalculated, tmp_path, capsys):
-    (i1, _), _, (w1, *_) = MINE
-    wrong = {"h1": f"{w1}*{i1}+{{w2}}*{{i2}}"}
-    points, said = checked(write(tmp_path / "w.xlsx", columns, wrong=wrong), capsys)
-    assert points < ALL
-    assert "    h1, a_h1, o1, o2, a_o1, a_o2: right, but does not follow" in said
-
-
-def test_a_wrong_gradient_is_named_with_its_slip(recalculated, tmp_path, capsys):
-    """Only the derivation is wrong, so the trainings, which are pasted, are right."""
-    one_road = "({a_o1}-{t1})*{a_o1}*(1-{a_o1})*{w5}*{a_h1}*(1-{a_h1})*{i1}"
-    path = write(tmp_path / "w.xlsx", columns, wrong={"dE_dw1": one_road}, pasted=["E_total"])
+def test_trainings_count_by_their_right_steps_and_absent_ones_not(kept, tmp_path, capsys):
+    path = write(tmp_path / "w.xlsx", TABLES, MINE, steps=STEPS - 1)
     points, said = checked(path, capsys)
-    assert "✗ gradients: 7 of 8 right\n    ∂E/∂w1: missing" in said
-    assert "    Sheet1!T21 looks like ∂E/∂w1 with a slip: the sum over both outputs" in said
-    assert "the sum over both outputs is forgotten: only the way through o1 counts" in said
-    assert points == round(1 + 0.5 * 2.5 / 3 + 2 * 7 / 8 + 0.75 + 1, 2)
+    assert "η = 0.1, η = 0.2, η = 0.5, η = 0.8, η = 1, η = 2: 4 of 5 steps right" in said
+    assert points == round(ALL - 1.5 / STEPS, 2)
+    points, said = checked(write(tmp_path / "w.xlsx", TABLES, **SAMPLE, rates=RATES[:4]), capsys)
+    assert "    η = 1, η = 2: not found" in said
+    assert points == round(ALL - (1.5 + 1) / 3, 2)
 
 
-def test_without_a_chart_and_with_short_trainings(kept, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sheet, "STEPS", STEPS + 10)
-    points, said = checked(write(tmp_path / "w.xlsx", rows, chart=False), capsys)
-    assert points == ALL - 2.5
-    assert f"η = 2.0: right up to step {STEPS}, of {STEPS + 10}" in said
-    assert "✗ chart: 0 of 6 right" in said
+def test_live_trainings_count_beside_a_pasted_summary(kept, tmp_path, capsys):
+    path = write(tmp_path / "w.xlsx", SHEETS, **SAMPLE, summary=True)
+    points, said = checked(path, capsys)
+    assert points == ALL, said
 
 
-def test_somebody_else_s_workbook_gets_nothing_but_its_chart(kept, tmp_path, capsys):
-    path = write(tmp_path / "w.xlsx", columns, numbers=CLASS)
+def test_hidden_sheets_earn_nothing(kept, tmp_path, capsys):
+    path = write(tmp_path / "w.xlsx", SHEETS, **SAMPLE)
+    part = "xl/workbook.xml"
+
+    def hide(text):
+        return re.sub(r'(<sheet name="Lernrate 0,[125]")', r'\1 state="veryHidden"', text)
+
+    points, said = checked(replaced(path, part, hide), capsys)
+    assert "Hidden, and worth no points: Lernrate 0,1, Lernrate 0,2, Lernrate 0,5." in said
+    assert "    η = 0.1, η = 0.2, η = 0.5: not found" in said
+    assert points == ALL - 0.75 - 1  # the chart stands on a hidden sheet
+
+
+def test_other_numbers_are_named_with_what_stands_there(kept, tmp_path, capsys):
+    mistaken = MINE._replace(targets=(0.5, MINE.targets[1]))
+    path = write(tmp_path / "w.xlsx", TABLES, mistaken, steps=STEPS)
+    points, said = checked(path, capsys)
+    assert "Asked for, and typed nowhere as numbers: t1 = 0.14 (Sheet1!B3 has 0.5)." in said
+    assert 1 <= points < 4
+    assert checked(path, capsys, numbers=mistaken)[0] == ALL
+
+    path = write(tmp_path / "w.xlsx", TABLES, CLASS, steps=STEPS)
+    points, said = checked(path, capsys)
+    assert "w8 = 0.67 (Sheet1!B12 has 0.55)" in said
+    assert "the class's, or somebody else's?" in said
+    assert points == 0
     assert checked(path, capsys, student="")[0] == ALL
-    points, said = checked(path, capsys)
-    assert points == 1
-    assert "None of your numbers is there: are these the class's, or somebody else's?" in said
+
+
+def test_an_input_that_is_a_formula_is_named(gnumeric, tmp_path, capsys):
+    numbers = MINE._replace(inputs=(0.05, 0.63))
+    path = write(tmp_path / "w.xlsx", TABLES, numbers, steps=STEPS)
+    path = replaced(
+        path,
+        "xl/worksheets/sheet1.xml",
+        lambda text: re.sub(r'(<c r="B1"[^>]*>)<v>', r"\1<f>1/20</f><v>", text),
+    )
+    points, said = checked(path, capsys, numbers=numbers)
+    assert "Sheet1!B1 holds =1/20: an input is typed as a number" in said
+    assert points == ALL
+
+
+@pytest.mark.parametrize("symbol", ["w1", "E1", "a_o1"])
+def test_only_curves_of_the_whole_error_are_the_error_graph(symbol, kept, tmp_path, capsys):
+    points, said = checked(write(tmp_path / "w.xlsx", SHEETS, **SAMPLE, chart=symbol), capsys)
+    assert "✗ chart: 0 of 6 curves (0 of 1)" in said
+    assert points == ALL - 1
+
+
+def test_a_dollar_that_is_missing_is_found(gnumeric, tmp_path, capsys):
+    path = write(tmp_path / "w.xlsx", TABLES, **SAMPLE)
+
+    def lost(text):
+        return re.sub(r"\$E\$(\d)\*", r"E90\1*", text)
+
+    points, said = checked(replaced(path, "xl/worksheets/sheet1.xml", lost), capsys)
+    assert "refers to E901, which is empty: is a $ missing?" in said
+    assert points == ALL - 1.5
+
+
+# The project's own workbook
+
+
+def project(path, change=lambda book: None):
+    """A copy of the project's workbook with whatever is changed in it."""
+    book = openpyxl.load_workbook(PROJECT)
+    change(book)
+    book.save(path)
+    return path
+
+
+def personal(book):
+    for row, value in enumerate(sum(map(tuple, MINE), ()), 5):
+        book["By hand"].cell(row, 2, value)
+
+
+@pytest.mark.parametrize("change", [lambda book: None, personal])
+def test_the_project_s_own_workbook_earns_nothing(change, tmp_path, capsys):
+    points, said = checked(project(tmp_path / "mine.xlsx", change), capsys)
+    assert points == 0
+    assert "this is the project's own workbook, backpropagation.xlsx" in said
+
+
+def test_it_is_known_renamed_shifted_and_hidden(tmp_path, capsys):
+    path = project(tmp_path / "mine.xlsx", personal)
+    book = read(path)
+    renamed = {title: f"Blatt {k}" for k, title in enumerate(book.visible)}
+    other = spreadsheet.Book(visible={renamed[t]: False for t in book.visible})
+    for place, formula in book.formulas.items():
+        for title, new in renamed.items():
+            formula = formula.replace(f"{title}!", f"'{new}'!").replace(f"'{title}'!", f"'{new}'!")
+        other.formulas[place._replace(sheet=renamed[place.sheet], row=place.row + 3)] = (
+            spreadsheet.moved(formula, 3, 0)
+        )
+    for (scope, name), text in book.names.items():
+        sheet, cell = text.rsplit("!", 1)
+        letters, row = re.fullmatch(r"\$([A-Z]+)\$(\d+)", cell).groups()
+        sheet = renamed[spreadsheet.unquoted(sheet + "!")]
+        other.names[scope, name] = f"'{sheet}'!${letters}${int(row) + 3}"
+    assert copied_sheets(other) == {*renamed.values()}
+
+
+def test_who_follows_the_walkthrough_is_not_accused(kept, tmp_path, capsys):
+    """Its formulas, in the order of its columns, with the names that it uses."""
+    for name in ("class order", "one below the other, named", "six tables, class order"):
+        points, said = checked(write(tmp_path / "w.xlsx", LAYOUTS[name], **SAMPLE), capsys)
+        assert points == ALL, said
+
+
+# Files of every kind
+
+
+def test_strict_files_and_damaged_styles_are_read(kept, tmp_path, capsys):
+    path = write(tmp_path / "w.xlsx", TABLES, **SAMPLE)
+    strict = {
+        "schemas.openxmlformats.org/spreadsheetml/2006": "purl.oclc.org/ooxml/spreadsheetml",
+        "schemas.openxmlformats.org/officeDocument/2006": "purl.oclc.org/ooxml/officeDocument",
+    }
+    other = tmp_path / "strict.xlsx"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w") as new:
+        for name in old.namelist():
+            text = old.read(name).decode()
+            for was, is_now in strict.items():
+                text = text.replace(was, is_now)
+            new.writestr(name, text)
+    assert checked(other, capsys)[0] == ALL
+    styles = replaced(path, "xl/styles.xml", lambda _: "<styleSheet><fills><fill/></fills>")
+    assert checked(styles, capsys)[0] == ALL
+
+
+def test_tables_names_arrays_and_shared_formulas_are_read(tmp_path):
+    path = tmp_path / "w.xlsx"
+    book = xlsxwriter.Workbook(str(path))
+    page = book.add_worksheet("A b")
+    columns = [{"header": "x"}, {"header": "twice [x]", "formula": "=T[@x]*2"}]
+    page.add_table("B2:C5", {"columns": columns, "name": "T"})
+    page.write_column("B3", [1, 2, 3])
+    page.write_formula("E1", "=SUM(T[x])", None, 6)
+    page.write_array_formula("F1:G2", "{=MMULT(B3:C4,B3:C4)}", None, 7)
+    book.define_name("'A b'!local", "='A b'!$B$3")
+    page.write_formula("E2", "=Local+1", None, 2)
+    book.close()
+    found = read(path)
+
+    def at(address):
+        return Place("A b", int(address[1:]), ord(address[0]) - 64)
+
+    assert found.formulas[at("C4")] == "'A b'!$B$4*2"
+    assert found.cells(found.formulas[at("E1")], "A b") == [at("B3"), at("B4"), at("B5")]
+    assert found.cells(found.formulas[at("E2")], "A b") == [at("B3")]
+    assert found.formulas[at("G2")] == found.formulas[at("F1")]
+    assert spreadsheet.moved('$A1+A$1*B2&"B2"', 2, 1) == '$A3+B$1*C4&"B2"'
+    found.write(tmp_path / "copy.xlsx", {at("B3"): 9.0})
+    copy = read(tmp_path / "copy.xlsx")
+    assert copy.numbers[at("B3")] == 9
+    assert copy.formulas == found.formulas
+
+
+def test_libreoffice_reads_what_is_no_xlsx_and_fetches_nothing(tmp_path, capsys):
+    if not office.program():
+        pytest.skip("LibreOffice is not installed")
+    asked, url = [], serve(asked := [])
+    path = write(tmp_path / "w.xlsx", TABLES, **SAMPLE)
+    path = replaced(
+        path,
+        "xl/worksheets/sheet1.xml",
+        lambda s: s.replace("</row>", f'<c r="XA1"><f>_xlfn.WEBSERVICE("{url}")</f></c></row>', 1),
+    )
+    (ods,) = office.convert("ods", [path], tmp_path / "made")
+    assert checked(ods, capsys)[0] == ALL
+    assert asked == []
+
+
+def test_files_that_can_t_be_read_are_refused_by_their_right_names(kept, tmp_path, capsys):
+    ole = spreadsheet.OLE + bytes(600)
+    (tmp_path / "password.xlsx").write_bytes(ole + "EncryptedPackage".encode("utf-16-le"))
+    (tmp_path / "old.xlsx").write_bytes(ole + "Workbook".encode("utf-16-le"))
+    (tmp_path / "empty.xlsx").touch()
+    (tmp_path / "text.xlsx").write_text("i1;0,05\n")
+    (tmp_path / "folder.xlsx").mkdir()
+    whole = write(tmp_path / "w.xlsx", TABLES, **SAMPLE).read_bytes()
+    (tmp_path / "half.xlsx").write_bytes(whole[: len(whole) // 2])
+    with zipfile.ZipFile(tmp_path / "other.xlsx", "w") as archive:
+        archive.writestr("word/document.xml", "<a/>")
+    with zipfile.ZipFile(tmp_path / "open.xlsx", "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+    for name, reason in {
+        "password": "it has a password. Save it without one.",
+        "old": "this is an .xls file. Save it as .xlsx.",
+        "open": "this is an .ods file. Save it as .xlsx.",
+        "empty": "this is no workbook",
+        "text": "this is no workbook",
+        "folder": "this is no workbook: Is a directory.",
+        "half": "this is no workbook",
+        "other": "this is no workbook",
+        "nowhere": "there is no such file. Save your workbook under this name.",
+    }.items():
+        points, said = checked(tmp_path / f"{name}.xlsx", capsys)
+        assert (points, said.splitlines()[1:]) == (0, ["0 points"])
+        assert said.startswith(f"✗ {name}.xlsx: {reason}")
 
 
 def test_results_that_nobody_calculated(kept, tmp_path, capsys):
-    openpyxl.load_workbook(write(tmp_path / "w.xlsx", columns, steps=2)).save(
-        tmp_path / "again.xlsx"
-    )
-    book = openpyxl.load_workbook(tmp_path / "again.xlsx")
-    for cell in book["Sheet1"]["A:F"]:
-        for one in cell:
-            one.value = None
-    book.save(tmp_path / "again.xlsx")
+    path = write(tmp_path / "w.xlsx", TABLES, **SAMPLE)
+    openpyxl.load_workbook(path).save(tmp_path / "again.xlsx")
     points, said = checked(tmp_path / "again.xlsx", capsys)
     assert points == 0
-    assert said.startswith("✗ again.xlsx: no results are in it: open it in a spreadsheet program")
-
-
-def test_the_command_s_exit_status(kept, tmp_path, capsys):
-    path = write(tmp_path / "w.xlsx", columns)
-    assert cli.main(["check", str(path), "--student", "4711"]) == 0
-    assert cli.main(["check", str(path)]) == 1
-    assert cli.main(["check", str(tmp_path / "none.xlsx")]) == 2
-    assert capsys.readouterr().err.splitlines() == [
-        "none.xlsx: there is no such file. Save your workbook under this name."
-    ]
+    reason = "its formulas keep no results: open it in a spreadsheet program and save it."
+    assert said.startswith(f"✗ again.xlsx: {reason}")
 
 
 # Hostile files
 
 
-def refused(path, capsys):
-    """The one line that says why a file gets no points."""
-    points, said = checked(path, capsys)
-    assert points == 0
-    first, last = said.splitlines()
-    assert last == "0 points"
-    return first
-
-
-def test_what_is_no_workbook_is_refused_in_a_line(tmp_path, capsys):
-    (tmp_path / "empty.xlsx").touch()
-    (tmp_path / "text.xlsx").write_text("i1;0,05\n")
-    (tmp_path / "locked.xlsx").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(2000))
-    (tmp_path / "folder.xlsx").mkdir()
-    whole = write(tmp_path / "w.xlsx", columns, steps=2).read_bytes()
-    (tmp_path / "half.xlsx").write_bytes(whole[: len(whole) // 2])
-    with zipfile.ZipFile(tmp_path / "other.xlsx", "w") as archive:
-        archive.writestr("word/document.xml", "<a/>")
-    for name in ("empty", "text", "locked", "folder", "half", "other"):
-        assert refused(tmp_path / f"{name}.xlsx", capsys).startswith(f"✗ {name}.xlsx: this is no w")
-    assert "there is no such file" in refused(tmp_path / "nowhere.xlsx", capsys)
-
-
 def test_damaged_files_are_refused_or_graded(kept, tmp_path, capsys):
-    path = write(tmp_path / "w.xlsx", columns, steps=2)
+    path = write(tmp_path / "w.xlsx", TABLES, numbers=MINE, steps=1, rates=RATES[:1])
     whole = path.read_bytes()
-    for k in range(25):
-        at = len(whole) * k // 25
+    for k in range(20):
+        at = len(whole) * k // 20
         path.write_bytes(
             whole[:at] + bytes(byte ^ 0x55 for byte in whole[at : at + 9]) + whole[at + 9 :]
         )
@@ -300,42 +353,41 @@ def test_damaged_files_are_refused_or_graded(kept, tmp_path, capsys):
         assert said.endswith("points\n")
 
 
-def replaced(path, part, text):
-    """A workbook with one of its parts replaced or added."""
-    other = path.with_name("other.xlsx")
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(other, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            if name != part:
-                new.writestr(name, old.read(name))
-        new.writestr(part, text)
-    return other
-
-
-def test_a_zip_bomb_is_not_unpacked(tmp_path, capsys):
-    path = write(tmp_path / "w.xlsx", columns, steps=2)
-    bomb = replaced(path, "xl/media/image1.png", bytes(50_000_000))
+def test_what_is_too_large_is_not_unpacked(kept, tmp_path, capsys, monkeypatch):
+    path = write(tmp_path / "w.xlsx", TABLES, **SAMPLE)
+    page = "xl/worksheets/sheet1.xml"
+    bomb = replaced(path, page, lambda text: text + " " * 70_000_000)
     assert bomb.stat().st_size < 400_000
-    assert "unpacked it has 50 MB, more than 20." in refused(bomb, capsys)
+    assert "unpacked it has more than 60 MB." in checked(bomb, capsys)[1]
+    picture = replaced(path, "xl/media/image1.png", lambda _: " " * 70_000_000)
+    assert checked(picture, capsys)[0] == ALL  # which is not opened
+    monkeypatch.setattr(spreadsheet, "MOST_CELLS", 1000)
+    assert "it has more than 1,000 cells." in checked(path, capsys)[1]
+    monkeypatch.setattr(spreadsheet, "MOST_SHEETS", 3)
+    path = write(tmp_path / "w.xlsx", SHEETS, **SAMPLE)
+    assert "it has 7 sheets; 1 to 3 can be checked." in checked(path, capsys)[1]
+
+
+def test_a_merged_column_and_a_cell_in_the_last_row_are_nothing(kept, tmp_path, capsys):
+    path = write(tmp_path / "w.xlsx", TABLES, **SAMPLE)
+    more = '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'
+    more += '<mergeCells count="1"><mergeCell ref="XA1:XA1048576"/></mergeCells>'
+    page = "xl/worksheets/sheet1.xml"
+    assert (
+        checked(replaced(path, page, lambda s: s.replace("</sheetData>", more)), capsys)[0] == ALL
+    )
 
 
 def test_many_entities_are_not_expanded(tmp_path, capsys):
     entities = "".join(f'<!ENTITY e{k} "{f"&e{k - 1};" * 10}">' for k in range(1, 12))
     text = f'<!DOCTYPE a [<!ENTITY e0 "lol">{entities}]><workbook>&e11;</workbook>'
-    bomb = replaced(write(tmp_path / "w.xlsx", columns, steps=2), "xl/workbook.xml", text)
-    assert "this is no workbook" in refused(bomb, capsys)
+    path = write(tmp_path / "w.xlsx", TABLES, **SAMPLE)
+    said = checked(replaced(path, "xl/workbook.xml", lambda _: text), capsys)[1]
+    assert "this is no workbook: it defines XML entities" in said
 
 
-def test_a_cell_in_the_last_row_takes_no_time(kept, tmp_path, capsys):
-    path = write(tmp_path / "w.xlsx", columns, steps=2)
-    book = openpyxl.load_workbook(path, data_only=True)
-    book["Sheet1"]["XFD1048576"] = 1
-    book.save(path)
-    assert checked(path, capsys)[0] > 0
-
-
-def test_nothing_is_fetched_nothing_is_run_and_the_rest_is_graded(tmp_path, capsys, monkeypatch):
-    """Web requests, links to other files, and macros."""
-    asked = []
+def serve(asked):
+    """The address of a server that puts what it is asked for into a list."""
 
     class Server(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -343,43 +395,74 @@ def test_nothing_is_fetched_nothing_is_run_and_the_rest_is_graded(tmp_path, caps
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/"
-    path = write(tmp_path / "w.xlsx", columns)
-    book = openpyxl.load_workbook(path)
-    page = book["Sheet1"]
-    page["XA1"] = f'=_xlfn.WEBSERVICE("{url}a")'
-    page["XA2"] = f"='[{url}b.xlsx]Sheet1'!A1"
-    page["XA3"] = "=[1]Sheet1!A1"
-    page["XA4"] = '=DDE("soffice";"/etc/passwd";"A1")'
-    page["XA5"].hyperlink = f"{url}c"
-    book.save(path)
-    path = replaced(path, "xl/vbaProject.bin", "Sub Auto_Open(): Kill: End Sub")
+    return f"http://127.0.0.1:{server.server_port}/"
 
-    sent, convert = {}, office.convert
 
-    def look(kind, paths, *others, **options):
+def test_nothing_is_fetched_nothing_is_run_and_the_rest_is_graded(tmp_path, capsys, monkeypatch):
+    """Web requests, links to other files, and macros."""
+    asked = []
+    url = serve(asked)
+    outside = (
+        f'_xlfn.WEBSERVICE("{url}a")',
+        f"'[{url}b.xlsx]Sheet1'!A1",
+        "[1]Sheet1!A1",
+        'DDE("soffice";"/etc/passwd";"A1")',
+    )
+    cells = "".join(
+        f'<c r="X{k}"><f>{text}</f><v>1</v></c>' for k, text in zip("ABCD", outside, strict=True)
+    ).replace('r="X', 'r="XX')
+    cells = re.sub(r'r="XX([A-D])"', r'r="XX\g<1>1"', cells).replace("XX", "XA")
+    path = write(tmp_path / "w.xlsx", SHEETS, **SAMPLE)
+    page = "xl/worksheets/sheet1.xml"
+    path = replaced(path, page, lambda text: text.replace("</row>", cells + "</row>", 1))
+    path = replaced(
+        path.rename(tmp_path / "x.xlsx"), "xl/vbaProject.bin", lambda _: "Sub Auto_Open()"
+    )
+
+    sent, calculate = [], office.calculate
+
+    def look(paths, *others, **options):
         for one in paths:
-            sent[one.name] = [
-                zipfile.ZipFile(one).namelist(),
-                [cell.value for (cell,) in openpyxl.load_workbook(one)["Sheet1"]["XA1:XA4"]],
-            ]
-        return convert(kind, paths, *others, **options)
+            with zipfile.ZipFile(one) as archive:
+                sent.extend([*archive.namelist(), *map(archive.read, archive.namelist())])
+        return calculate(paths, *others, **options)
 
-    monkeypatch.setattr(office, "convert", look)
-    points, _ = checked(path, capsys)
-    server.shutdown()
-    assert points == ALL
+    monkeypatch.setattr(office, "calculate", look)
+    points, said = checked(path, capsys)
+    assert points == ALL, said
     assert asked == []
-    assert len(sent) == (2 if office.program() else 0)
-    for parts, cells in sent.values():
-        assert cells == [None] * 4
-        assert not re.search("vba|external|media|links", " ".join(parts))
+    assert bool(sent) == bool(office.engine())
+    assert not re.search("vba|external|media|WEBSERVICE|DDE|etc/passwd", str(sent))
 
 
-def test_what_takes_too_long_is_given_up(recalculated, tmp_path):
-    book = openpyxl.Workbook()
-    for row in range(1, 3000):
-        book.active.cell(row, 1).value = f"=SUMPRODUCT(SIN(ROW($1:$1048576)*{row}))"
-    book.save(tmp_path / "long.xlsx")
-    with pytest.raises(RuntimeError, match="it took longer than 2 seconds"):
-        office.convert("xlsx", [tmp_path / "long.xlsx"], tmp_path / "out", timeout=2)
+def test_what_takes_too_long_is_given_up(tmp_path, capsys, monkeypatch):
+    if not office.engine():
+        pytest.skip("there is no spreadsheet program")
+    path = write(tmp_path / "w.xlsx", TABLES, **SAMPLE)
+    calculate = office.calculate
+    monkeypatch.setattr(office, "calculate", lambda *paths: calculate(*paths, timeout=0.01))
+    points, said = checked(path, capsys)
+    assert "Not recalculated: " in said
+    assert "takes too long over it. The values in the file count" in said
+    assert points == ALL
+
+
+# The command
+
+
+def test_the_command_s_exit_status(kept, tmp_path, capsys):
+    path = write(tmp_path / "w.xlsx", TABLES, **SAMPLE)
+    assert cli.main(["check", str(path), "--student", "4711"]) == 0
+    assert cli.main(["check", str(path)]) == 1
+    options = (
+        f"--{name}={','.join(map(str, values))}"
+        for name, values in zip(MINE._fields, MINE, strict=True)
+    )
+    assert cli.main(["check", str(path), *options]) == 0
+    assert cli.main(["check", str(tmp_path / "none.xlsx")]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "none.xlsx: there is no such file. Save your workbook under this name."
+    ]
+    with pytest.raises(SystemExit):
+        cli.main(["check", str(path), "--inputs", "1,2,3"])
+    assert "2 numbers with commas between them, not 1,2,3" in capsys.readouterr().err

@@ -1,13 +1,16 @@
 """`python -m notebooks.assignment`: check a workbook or a network."""
 
+import math
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 from notebooks.assignment import checklist
 from notebooks.assignment.checklist import check_assignment
 from notebooks.assignment.personal import personal_numbers
 from notebooks.assignment.source_files import errors_of, import_network
-from notebooks.assignment.workbook import POINTS, WorkbookError, grade
+from notebooks.assignment.spreadsheet import WorkbookError
+from notebooks.assignment.workbook import POINTS, grade
 from s4lib.data import DATASETS, SHORT_NAMES, load
 from s4lib.recipes import RECIPES
 from s4lib.runs import finished_run, seeds_and_folders
@@ -17,10 +20,12 @@ from s4lib.runtime import INTERRUPTED, Parser, UsageError, run_command
 def check(args) -> int:
     """0 for a workbook with all points, or a network that meets the assignment, else 1."""
     path = Path(args.file)
-    if path.suffix.lower() != ".xlsx":
+    if path.suffix.lower() not in (".xlsx", ".xlsm", ".ods", ".xls"):
         return check_network(args)
+    numbers = personal_numbers(args.student)
+    given = {name: getattr(args, name) for name in numbers._fields if getattr(args, name)}
     try:
-        lines, points = grade(path, personal_numbers(args.student))
+        lines, points = grade(path, numbers._replace(**given))
     except WorkbookError as problem:
         raise UsageError(str(problem)) from problem
     print(*lines, sep="\n")
@@ -46,6 +51,21 @@ def check_network(args) -> int:
         return 0 if check_assignment(network, folders, dataset) else 1
 
 
+def numbers(count: int):
+    """A parser of so many numbers, with commas between them."""
+
+    def parse(text: str) -> tuple[float, ...]:
+        try:
+            values = tuple(float(number) for number in text.split(","))
+        except ValueError:
+            values = ()
+        if len(values) != count or not all(map(math.isfinite, values)):
+            raise ArgumentTypeError(f"{count} numbers with commas between them, not {text}")
+        return values
+
+    return parse
+
+
 def parser() -> Parser:
     main = Parser(prog="python -m notebooks.assignment", description="Check an assignment's files.")
     commands = main.add_subparsers(required=True, metavar="command")
@@ -57,6 +77,10 @@ def parser() -> Parser:
         "a network is defined, and the class or function without arguments that makes it; what it "
         "needs of the file is executed: check only what you would run yourself")  # fmt: skip
     add("--student", metavar="NUMBER", help="whose numbers the workbook has (the class's)")
+    what = "the workbook's numbers where they are others, with commas between them"
+    add("--inputs", type=numbers(2), metavar="I1,I2", help=what)
+    add("--targets", type=numbers(2), metavar="T1,T2", help="likewise")
+    add("--weights", type=numbers(8), metavar="W1,…,W8", help="likewise")
     add("--recipe", choices=RECIPES, default="best", help="hyperparameters (best)")
     add("--dataset", choices=DATASETS, default="auto", help="mnist, digits or auto (auto)")
     add("--data", type=Path, help="folder of MNIST ($S4_DATA, else ./data)")

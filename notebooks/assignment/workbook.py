@@ -1,52 +1,56 @@
 """Grade a student's workbook, whatever its layout.
 
-Every number that is asked for is looked for by its value, in all cells of all sheets. Then the
-inputs, targets and weights are changed, LibreOffice calculates both versions, and what does not
-follow was pasted. Without LibreOffice the values are those that the file keeps, and a number
-counts as calculated if its formula refers to another cell.
-
-Nothing in the file is executed, and no link is followed: LibreOffice sees a new workbook into
-which constants, formulas, names and tables have been copied, and nothing else.
+Every number that is asked for is looked for by its value, in all cells of all visible sheets. Then
+the inputs, targets and weights are changed, by amounts that are drawn each time, LibreOffice or
+Gnumeric calculates it all again, and what does not follow was pasted. Each result is judged by the
+student's own cells before it, so that a slip costs its own points and is named. Without a
+spreadsheet program the values are those that the file keeps, and the report says so.
 """
 
 import re
-import tempfile
-import warnings
-import zipfile
-from copy import copy
+from collections import defaultdict
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import openpyxl
-from openpyxl.formula.tokenizer import Tokenizer, TokenizerError
-from openpyxl.utils import get_column_letter, range_boundaries
 
-from backprop import network, office
-from backprop.formulas import label
+from backprop.formulas import HIDDEN_LAYER, OUTPUT_LAYER, label
 from backprop.network import ERRORS, GRADIENTS, RATES, UNITS
 from notebooks.assignment.personal import CLASS, Numbers, personal_numbers
-from notebooks.assignment.slips import GRADIENT_SLIPS, pass_back
+from notebooks.assignment.spreadsheet import Book, Place, WorkbookError, read
+from notebooks.assignment.workbook_cells import Cells
+from notebooks.assignment.workbook_slips import (
+    RIGHT,
+    SYMBOLS,
+    double_slips,
+    evaluate,
+    in_cells,
+    slips,
+)
+from notebooks.assignment.workbook_trainings import STEPS, Training, Trainings, lost_dollar
 
 POINTS = {"forward pass": 1.0, "errors": 0.5, "gradients": 2.0, "trainings": 1.5, "chart": 1.0}
-STEPS = 50  # of a training, at least
-LARGEST = 20e6  # bytes unpacked; six trainings of a hundred steps have about two million
-ROUNDED = 6e-7  # how far off a number may be: six decimals will do
-EXACT = 1e-10  # how far off a formula's value can be
-OUTSIDE = re.compile(  # formulas that reach out of the workbook
-    r"\[\d+\]|\[[^\]]*[./\\:]|\b(WEBSERVICE|DDE|RTD|CALL|REGISTER|SQL|IMPORT)[\w.]*\(", re.I
-)
-RIGHT, MISSING = "right", "missing"
-PASTED = "right, but does not follow when the inputs change: a number was pasted or typed"
+DRAWN = 20  # cells of a curve, at least
+PROJECT = Path(__file__).resolve().parents[2] / "backprop" / "backpropagation.xlsx"
 
 
-class WorkbookError(ValueError):
-    """Why a file can't be graded, in a line."""
+class Finding(NamedTuple):
+    """What there is of a number: how much it counts, where it stands and what is wrong with it."""
+
+    credit: float
+    fault: str = ""
+    index: int | None = None
+    formula: str | None = None  # the student's own; None if it isn't known
 
 
-def check_workbook(path: Path, student=None) -> float:
-    """Print what is right in the workbook at `path`, and return its points, of 6."""
+def check_workbook(path: Path, student=None, numbers: Numbers | None = None) -> float:
+    """Print what is right in the workbook at `path`, and return its points, of 6.
+
+    The `numbers` are those of the `student` unless others are given.
+    """
     try:
-        lines, points = grade(path, personal_numbers(student))
+        lines, points = grade(Path(path), numbers or personal_numbers(student))
     except WorkbookError as problem:
         lines, points = [f"✗ {problem}", "0 points"], 0.0
     print(*lines, sep="\n")
@@ -55,228 +59,342 @@ def check_workbook(path: Path, student=None) -> float:
 
 def grade(path: Path, numbers: Numbers) -> tuple[list[str], float]:
     """The report on a workbook and its points; raises a WorkbookError if it can't be read."""
-    cells, drawn = Cells(path, numbers), curves_drawn(path)
-    asked = {"forward pass": UNITS, "errors": ERRORS, "gradients": GRADIENTS}
-    states = {
-        part: {label(symbol): cells.state(symbol) for symbol in symbols}
-        for part, symbols in asked.items()
+    book = read(path)
+    copied = copied_sheets(book)
+    if copied and copied >= {place.sheet for place in book.formulas}:
+        raise WorkbookError(
+            f"{path.name}: this is the project's own workbook, {PROJECT.name}, with other numbers "
+            "or names at most. Build one of your own."
+        )
+    try:
+        cells = Cells(book, numbers, copied)
+    except WorkbookError as problem:
+        raise WorkbookError(f"{path.name}: {problem}") from None
+    notes = list(cells.notes)
+    if copied:
+        names = ", ".join(f"“{title}”" for title in sorted(copied))
+        notes.append(f"Copied from the project's own workbook, and worth no points: {names}.")
+    if hidden := [title for title, shown in book.visible.items() if not shown]:
+        notes.append(f"Hidden, and worth no points: {', '.join(hidden)}.")
+    if missing := cells.missing():
+        listed = ", ".join(missing.values())
+        notes.append(f"Asked for, and typed nowhere as numbers: {listed}.")
+        if len(missing) > 6:
+            whose = "a student's" if numbers == CLASS else "the class's, or somebody else's"
+            notes.append(f"Are they {whose}? --inputs, --targets and --weights grade by others.")
+
+    found, own = derivation(cells)
+    lines, points = [], 0.0
+    for part, symbols in (("forward pass", UNITS), ("errors", ERRORS), ("gradients", GRADIENTS)):
+        credit = sum(found[symbol].credit for symbol in symbols) / len(symbols)
+        points += POINTS[part] * credit
+        good = sum(found[symbol].credit == 1 for symbol in symbols)
+        lines.append(headline(part, credit, f"{good} of {len(symbols)} right"))
+        lines += faults(cells, found, symbols, own)
+
+    trained = trainings(cells, found, own)
+    share = sum(found[symbol].credit > 0 for symbol in GRADIENTS) / 8
+    share = 1.0 if share >= 0.75 else share  # up to two wrong gradients cost their own points alone
+    credits = {
+        rate: min(1.0, one.score) * (share if one.own else 1) for rate, one in trained.items()
     }
-    states["trainings"] = {f"η = {rate}": cells.training(rate) for rate in RATES}
-    states["chart"] = {f"curve {k}": RIGHT if k <= drawn else MISSING for k in range(1, 7)}
+    credit = sum(credits.values()) / len(RATES)
+    points += POINTS["trainings"] * credit
+    good = sum(one == 1 for one in credits.values())
+    lines.append(headline("trainings", credit, f"{good} of {len(RATES)} right"))
+    lines += training_faults(cells, trained, share)
 
-    lines, points = [*cells.notes], 0.0
-    for part, found in states.items():
-        good = [*found.values()].count(RIGHT)
-        half = [*found.values()].count(PASTED)
-        points += POINTS[part] * (good + half / 2) / len(found)
-        lines.append(f"{'✓' if good == len(found) else '✗'} {part}: {good} of {len(found)} right")
-        for state in sorted({*found.values()} - {RIGHT}):
-            names = [name for name in found if found[name] == state]
-            lines.append(f"    {', '.join(names)}: {state}")
-        if part == "gradients":
-            lines += cells.slips()
-    if {*states["forward pass"].values()} == {MISSING} and numbers != CLASS:
-        lines.append("None of your numbers is there: are these the class's, or somebody else's?")
-    points = round(points, 2)
-    return [*lines, f"{points:g} of {sum(POINTS.values()):g} points"], points
+    drawn = curves_drawn(cells, own, trained)
+    points += POINTS["chart"] * drawn / len(RATES)
+    lines.append(headline("chart", drawn / len(RATES), f"{drawn} of {len(RATES)} curves"))
+    points = round(float(points), 2)  # nbgrader takes a number of NumPy's for full points
+    return [*notes, *lines, f"{points:g} of {sum(POINTS.values()):g} points"], points
 
 
-class Cells:
-    """The numbers of a workbook, as they are and as they are when its inputs have changed."""
-
-    def __init__(self, path: Path, numbers: Numbers):
-        book = load(path)
-        typed = {number(cell.value) for cell in every_cell(book)}
-        change = {v: v + 0.013 for part in numbers for v in part if v in typed and v not in RATES}
-        self.numbers = numbers
-        self.changed = Numbers(*(tuple(change.get(v, v) for v in part) for part in numbers))
-        self.formulas = {place(cell): formula(cell) for cell in every_cell(book) if formula(cell)}
-        self.notes, before, after = [], {}, {}
-        if office.program():
-            try:
-                before, after = calculate(book, {}, change)
-            except Exception:  # whatever a strange file makes openpyxl or LibreOffice raise
-                self.notes.append("LibreOffice can't calculate it: the values in the file count.")
-        before = before or values(load(path, data_only=True))
-        if not before:
-            what = "no results are in it: open it in a spreadsheet program and save it."
-            raise WorkbookError(f"{path.name}: {what}")
-
-        self.places = sorted(before)
-        self.before = np.array([before[where] for where in self.places])
-        self.after = np.array([after.get(where, np.nan) for where in self.places])
-        self.recalculated = bool(after)
-        self.lines = {}  # rows and columns, as indices of their cells
-        for index, (sheet, row, column) in enumerate(self.places):
-            for line in (sheet, "row", row), (sheet, "column", column):
-                self.lines.setdefault(line, []).append(index)
-        self.start = network.train(1, 0, *numbers)[0]  # a row with every symbol's value
-        self.then = network.train(1, 0, *self.changed)[0]
-
-    def find(self, value: float, off: float = ROUNDED) -> np.ndarray:
-        """Indices of the cells with a value."""
-        return np.flatnonzero(np.abs(self.before - value) <= off)
-
-    def follows(self, index: int, now: float, then: float) -> bool:
-        """Whether a cell with the value `now` has the value `then` after the change."""
-        if self.recalculated and abs(then - now) > ROUNDED:
-            return abs(self.after[index] - then) <= ROUNDED
-        exact = abs(self.before[index] - now) <= EXACT
-        return exact and refers(self.formulas.get(self.places[index], ""))
-
-    def state(self, symbol: str) -> str:
-        """What there is of a number: `RIGHT`, `PASTED` or `MISSING`.
-
-        A formula whose value is only nearly right, and does not follow, is another number's.
-        """
-        now, then = self.start[symbol], self.then[symbol]
-        spots = self.find(now)
-        if any(self.follows(index, now, then) for index in spots):
-            return RIGHT
-        exact = {*self.find(now, EXACT)}
-        typed = (index in exact or self.places[index] not in self.formulas for index in spots)
-        return PASTED if any(typed) else MISSING
-
-    def training(self, rate: float) -> str:
-        """The same of a training's errors, in a row or a column, with or without gaps."""
-        now = network.train(rate, STEPS, *self.numbers)["E_total"]
-        then = network.train(rate, STEPS, *self.changed)["E_total"]
-        first = {*self.find(now[1])}
-        lines = (line for line in self.lines.values() if not first.isdisjoint(line))
-        best = max((self._along(line, now[1:]) for line in lines), key=len, default=[])
-        if len(best) < STEPS:
-            return f"right up to step {len(best)}, of {STEPS}" if best else MISSING
-        live = all(self.follows(*one) for one in zip(best, now[1:], then[1:], strict=True))
-        return RIGHT if live else PASTED
-
-    def _along(self, line: list[int], curve: np.ndarray) -> list[int]:
-        """The cells of a line that have the values of a curve, one after the other."""
-        found = []
-        for index in line:
-            if len(found) < len(curve) and abs(self.before[index] - curve[len(found)]) <= ROUNDED:
-                found.append(index)
-        return found
-
-    def slips(self) -> list[str]:
-        """For gradients that are missing, a cell with what comes of a usual slip."""
-        lines = []
-        missing = [k for k in range(8) if self.state(GRADIENTS[k]) == MISSING]
-        for hint, options in GRADIENT_SLIPS.items():
-            wrong = pass_back(*self.numbers, **options)
-            spots = {k: self.find(wrong[k], EXACT) for k in missing}
-            if spots := {k: where[0] for k, where in spots.items() if len(where)}:
-                names = ", ".join(label(GRADIENTS[k]) for k in spots)
-                sheet, row, column = self.places[next(iter(spots.values()))]
-                where = f"{sheet}!{get_column_letter(column)}{row}"
-                lines.append(f"    {where} looks like {names} with a slip: {hint}")
-                missing = [k for k in missing if k not in spots]
-        return lines
+def headline(part: str, credit: float, text: str) -> str:
+    """The line of a part of the report."""
+    points = f"{round(POINTS[part] * credit, 2):g} of {POINTS[part]:g}"
+    return f"{'✓' if credit == 1 else '✗'} {part}: {text} ({points})"
 
 
-# Reading a file that may be anything
+# The derivation
 
 
-def load(path: Path, data_only: bool = False) -> openpyxl.Workbook:
-    """A workbook's cells, or, with `data_only`, the values it keeps for them."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(part.file_size for part in archive.infolist())
-        if size < LARGEST:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return openpyxl.load_workbook(path, data_only=data_only, keep_links=False)
-        problem = f"unpacked it has {size / 1e6:,.0f} MB, more than {LARGEST / 1e6:g}."
-    except FileNotFoundError:
-        problem = "there is no such file. Save your workbook under this name."
-    except Exception as error:  # whatever a damaged or malicious file makes openpyxl raise
-        reason = str(error).splitlines() or [type(error).__name__]
-        problem = f"this is no workbook: {reason[0]}. Save it as .xlsx."
-    raise WorkbookError(f"{path.name}: {problem}")
+def derivation(cells: Cells) -> tuple[dict[str, Finding], dict[str, np.ndarray]]:
+    """What there is of every symbol, and its values, as the student has them.
+
+    Symbols come in the order of the derivation, and each is judged by the cells that the student
+    has for those before it.
+    """
+    truth = dict(cells.numbers)
+    for symbol in SYMBOLS:  # in the order of the derivation
+        truth[symbol] = evaluate(RIGHT[symbol], truth)
+    taken = claimed(cells, truth)
+    found, own, depends = {}, dict(cells.numbers), {name: {name} for name in cells.numbers}
+    leads, missing = dict(depends), {*cells.missing()}
+    for symbol in SYMBOLS:
+        wanted = [evaluate(RIGHT[symbol], own), truth[symbol]]
+        other = bool(missing & inputs(RIGHT[symbol], leads))
+        leads[symbol] = inputs(RIGHT[symbol], leads)
+        if other:  # by other numbers than asked nothing is right that depends on them
+            wanted = wanted[1:]
+        known = {*cells.numbers, *(s for s in found if found[s].index is not None)}
+        finding = (
+            right(cells, symbol, wanted, inputs(RIGHT[symbol], depends))
+            or (other and astray(cells, symbol))
+            or slipped(cells, symbol, own, taken, depends, known)
+            or Finding(0.0, "not found", None, None if symbol in GRADIENTS else RIGHT[symbol])
+        )
+        found[symbol] = finding
+        at = finding.index
+        typed = at is not None and not cells.formula[at]
+        depends[symbol] = {symbol} if typed else inputs(finding.formula or RIGHT[symbol], depends)
+        own[symbol] = wanted[0] if at is None or other else cells.values[:, at]
+        if at is not None and not np.isfinite(own[symbol]).all():
+            own[symbol] = np.where(np.isfinite(own[symbol]), own[symbol], wanted[0])
+    return found, own
 
 
-def every_cell(book) -> list:
-    """All cells with something in them; iter_rows would go through millions of empty ones."""
-    return [cell for sheet in book.worksheets for cell in sheet._cells.values()]
+def inputs(formula: str, depends: dict[str, set[str]]) -> set[str]:
+    """The typed numbers that a formula's value depends on."""
+    return set().union(*(depends.get(name, ()) for name in re.findall(r"{(\w+)}", formula)))
 
 
-def place(cell) -> tuple[str, int, int]:
-    """Sheet, row and column of a cell."""
-    return cell.parent.title, cell.row, cell.column
+def claimed(cells: Cells, truth: dict) -> set[int]:
+    """The cells that are right for some number, of a result or on the way to one."""
+    values = dict(truth)
+    for symbol, _, _, formula in (*OUTPUT_LAYER, *HIDDEN_LAYER):
+        values[symbol] = evaluate(formula, values)
+    return {
+        index
+        for symbol, want in values.items()
+        for index in cells.exact(want)
+        if cells.follow(np.array([index]), want)[0]
+    }
 
 
-def number(value) -> float | None:
-    """A cell's value as a number: also one that is text, also with a decimal comma."""
-    try:
-        value = float(str(value).replace(",", "."))
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
+def right(cells: Cells, symbol: str, wanted: list[np.ndarray], typed: set) -> Finding | None:
+    """A cell whose number is right, or was right before it was rounded or pasted, or None."""
+    formula = RIGHT[symbol]
+    for want in wanted:
+        exact = cells.exact(want)
+        live = exact[cells.follow(exact, want, depends=min(4, len(typed)))]
+        if len(live):
+            return Finding(1.0, "", live[0], formula)
+    for want in wanted:
+        rounded = cells.rounded(want)
+        if len(rounded):
+            best = min(rounded, key=lambda index: (cells.rounding[index], index))
+            digits = round(-np.log10(cells.rounding[best]))
+            fault = f"right, but rounded to {digits} digits by the formula"
+            rule = f"ROUND({formula},{digits})"
+            return Finding(1.0 if digits >= 6 else 0.5, fault, best, rule)
+    for want in wanted:
+        exact = cells.exact(want)
+        if len(exact):
+            fault = "right, but the formula does not follow when the inputs change"
+            return Finding(0.5, fault, exact[0], formula)
+        pasted = cells.typed(want[0])
+        if len(pasted):
+            fault = "right, but typed or pasted: a number in place of a formula"
+            return Finding(0.5, fault, pasted[0], formula)
+    return None
 
 
-def values(book) -> dict[tuple, float]:
-    """Every number of a workbook that holds values, by its place."""
-    return {place(c): v for c in every_cell(book) if (v := number(c.value)) is not None}
+def astray(cells: Cells, symbol: str) -> Finding:
+    """What there is of a number that depends on inputs other than asked."""
+    fault = "not right: it depends on numbers that are not there"
+    headed = [cells.index[place] for place in cells.headed(symbol)]
+    return Finding(0.0, fault, headed[0] if headed else None, None)
 
 
-def formula(cell) -> str:
-    """A cell's formula, also one of an array, or nothing."""
-    text = getattr(cell.value, "text", cell.value)
-    return text if cell.data_type == "f" and isinstance(text, str) else ""
+def slipped(cells, symbol, own, taken, depends, known) -> Finding | None:
+    """A cell with what comes of a slip, or one that is headed by the symbol, or None.
+
+    A gradient's cell is also known by the update that takes it. Where neither words nor an update
+    say which cell it is, one that is right for something else is not taken for it.
+    """
+    headed = [cells.index[place] for place in cells.headed(symbol)]
+    if symbol in GRADIENTS and not headed:
+        headed = cells.updated(symbol.removeprefix("dE_d"))
+    live = [index for index in headed if cells.formula[index]]
+    cases = [(formula, hint, own) for formula, hint in slips(symbol).items() if ready(formula, own)]
+    if symbol in GRADIENTS[:4]:
+        cases += [(RIGHT[symbol], hint, own | new) for hint, new in early_weights(own)]
+    unknown = [name for name in own if f"{{{name}}}" in RIGHT[symbol] and name not in known]
+    if live and not unknown:
+        twice = double_slips(symbol).items()
+        cases += [(formula, hint, own) for formula, hint in twice if ready(formula, own)]
+    for formula, hint, values in cases:
+        want = evaluate(formula, values) + 0 * own["w1"]
+        if not np.isfinite(want).all() or np.allclose(want, 0):
+            continue
+        spots = cells.exact(want)
+        spots = [k for k in spots if k in live] if live else [k for k in spots if k not in taken]
+        spots = np.array(spots, int)
+        needed = len(inputs(formula, depends))
+        spots = spots[cells.follow(spots, want, depends=min(4, needed))]
+        if len(spots):
+            return Finding(0.0, hint, spots[0], formula if values is own else None)
+    if live:
+        return Finding(0.0, "not right, and none of the usual slips", live[0], None)
+    if headed:
+        return Finding(0.0, "not right, and a number in place of a formula", headed[0], None)
+    return None
 
 
-def refers(formula: str) -> bool:
-    """Whether another cell, a range or a name occurs in a formula."""
-    try:
-        return any(part.subtype == "RANGE" for part in Tokenizer(formula).items)
-    except TokenizerError:
-        return False
+def ready(formula: str, own: dict) -> bool:
+    """Whether a formula takes nothing that comes only later in the derivation."""
+    return {*re.findall(r"{(\w+)}", formula)} <= own.keys()
 
 
-def stays_inside(formula: str) -> bool:
-    """Whether a formula, of the length that Excel allows, reaches nothing but the workbook."""
-    return len(formula) <= 8192 and not OUTSIDE.search(formula)
+def early_weights(own: dict):
+    """The output layer's weights after an update, as a hint and their values, for each rate."""
+    for rate in RATES:
+        new = {w: own[w] - rate * own[f"dE_d{w}"] for w in ("w5", "w6", "w7", "w8")}
+        yield "the new w5 … w8 are used too early: all gradients take the old weights", new
 
 
-def calculate(book, *changes: dict[float, float]) -> list[dict[tuple, float]]:
-    """All numbers as LibreOffice calculates them, with each of `changes` made to the constants."""
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder, f"{k}.xlsx") for k in range(len(changes))]
-        for path, change in zip(paths, changes, strict=True):
-            changed_copy(book, change).save(path)
-        made = office.convert("xlsx", paths, Path(folder, "calculated"), timeout=100)
-        return [values(load(path, data_only=True)) for path in made]
+def faults(cells: Cells, found: dict, symbols, own: dict) -> list[str]:
+    """A line for each fault: the cells, what is wrong, and the formula that was expected."""
+    lines, groups = [], defaultdict(list)
+    for symbol in symbols:
+        if found[symbol].fault:
+            groups[found[symbol].fault].append(symbol)
+    for fault, names in groups.items():
+        where = {s: cells.places[found[s].index] for s in names if found[s].index is not None}
+        which = ", ".join(map(label, names))
+        if where:
+            first, *rest = where.values()
+            rest = (p.address if p.sheet == first.sheet else str(p) for p in rest)
+            which += f" ({', '.join((str(first), *rest))})"
+        lines.append(f"    {which}: {fault}")
+        if where and found[names[0]].credit == 0 and not fault.endswith("not there"):
+            symbol, place = next(iter(where.items()))
+            expected = in_cells(RIGHT[symbol], addresses(cells, symbol, place, own))
+            lines.append(f"        {place} should be {expected}")
+    return lines
 
 
-def changed_copy(book, change: dict[float, float]) -> openpyxl.Workbook:
-    """A workbook with the same constants, but for `change`, and the same formulas."""
-    new = openpyxl.Workbook()
-    new.remove(new.active)
-    for name, defined in book.defined_names.items():
-        if stays_inside(defined.attr_text or ""):
-            new.defined_names[name] = copy(defined)
-    for sheet in book.worksheets:
-        page = new.create_sheet(sheet.title)
-        for cell in sheet._cells.values():
-            if stays_inside(formula(cell)):
-                value = change.get(number(cell.value), cell.value)
-                page.cell(cell.row, cell.column).value = value
-        for table in sheet.tables.values():
-            page.add_table(copy(table))
-    return new
+def addresses(cells: Cells, symbol: str, place: Place, own: dict) -> dict[str, str]:
+    """For each symbol of a formula the student's cell that is nearest to the formula's."""
+    known = {}
+    for name, values in own.items():
+        if "{" + name + "}" not in RIGHT[symbol]:
+            continue
+        spots = cells.near(values[0], 1e-9 * abs(values[0]))
+        headed = {cells.index[p] for p in cells.headed(name)}
+        spots = [k for k in spots if k in headed] or [*spots]
+        spots = [cells.places[k] for k in spots]
+        if spots:
+            far = min(
+                spots,
+                key=lambda p: (
+                    p.sheet != place.sheet,
+                    abs(p.row - place.row),
+                    abs(p.column - place.column),
+                ),
+            )
+            known[name] = far.address if far.sheet == place.sheet else str(far)
+    return known
 
 
-def curves_drawn(path: Path) -> int:
-    """How many columns or rows of at least 20 cells the workbook's charts draw."""
-    with zipfile.ZipFile(path) as archive:
-        charts = [one for one in archive.namelist() if re.match(r"xl/charts/chart\d*\.xml$", one)]
-        text = "".join(archive.read(chart).decode(errors="replace") for chart in charts)
-    drawn = {*re.findall(r"<(?:\w+:)?(?:val|yVal)>.{,200}?<(?:\w+:)?f>([^<]+)<", text, re.S)}
+# The trainings
 
-    def length(reference):
-        try:
-            left, top, right, bottom = range_boundaries(reference.rpartition("!")[2])
-            return max(right - left, bottom - top) + 1
-        except (ValueError, TypeError):
-            return 0
 
-    return sum(length(reference) >= 20 for reference in drawn)
+def trainings(cells: Cells, found: dict, own: dict) -> dict[float, Training]:
+    """What there is of the training of each rate, in ascending order."""
+    search = Trainings(cells, {symbol: found[symbol].formula for symbol in SYMBOLS}, own)
+    return search.find()
+
+
+def training_faults(cells: Cells, trained: dict[float, Training], share: float) -> list[str]:
+    """A line for what is wrong with the trainings, the same fault of several rates in one."""
+    groups = defaultdict(list)
+    for rate, one in trained.items():
+        groups[training_fault(one)].append(rate)
+    lines = [
+        f"    {', '.join(f'η = {rate:g}' for rate in rates)}: {fault}"
+        for fault, rates in groups.items()
+        if fault
+    ]
+    if any(one.own and one.credits for one in trained.values()):
+        counts = "" if share == 1 else f"; they count {share:.0%}, as many as are right of these"
+        lines.append(f"    judged by your own gradients{counts}")
+    wrong = any(one.score < 1 for one in trained.values())
+    if wrong and (lost := lost_dollar(cells)):
+        lines.append(f"    {lost}")
+    return lines
+
+
+def training_fault(one: Training) -> str:
+    """What is wrong with a training, or nothing."""
+    if one.score >= 1:
+        return ""
+    if one.slip:
+        return one.slip
+    if not one.credits:
+        return "not found"
+    count = len(one.credits)
+    fault = f"{count} of {STEPS} steps right" if count < STEPS else "all steps right"
+    if one.pasted:
+        which = f"step {one.pasted[0]}" if len(one.pasted) == 1 else f"{len(one.pasted)} steps"
+        fault += f", but {which} pasted, or not following when the inputs change"
+    return fault
+
+
+# The chart
+
+
+def curves_drawn(cells: Cells, own: dict, trained: dict[float, Training]) -> int:
+    """How many columns or rows of E_total the charts draw, one for each rate at most.
+
+    A curve is one if it has the cells of a training, or begins with E_total.
+    """
+    book, drawn = cells.book, set()
+    steps = {index for one in trained.values() for index in one.cells}
+    start = own["E_total"][0]  # by other numbers than asked, the right one
+    for chart in book.charts:
+        if not book.visible[chart.sheet]:
+            continue
+        for series in chart.series:
+            places = [p for p in book.cells(series, chart.sheet) if p in cells.index]
+            indices = [cells.index[p] for p in places]
+            indices = [k for k in indices if cells.earns[k]]
+            if len(indices) < DRAWN:
+                continue
+            values = cells.values[0][indices]
+            if len(steps.intersection(indices)) >= DRAWN or abs(values[0] - start) < 1e-5:
+                drawn.add(tuple(indices))
+    return min(len(drawn), len(RATES))
+
+
+# The project's own workbook
+
+
+@cache
+def project_formulas() -> tuple[set[str], ...]:
+    """The formulas of each sheet of the project's workbook, references as distances."""
+    return tuple(relative_formulas(read(PROJECT)).values())
+
+
+def relative_formulas(book: Book) -> dict[str, set[str]]:
+    """The formulas in the first rows of each sheet, told by their references' distances."""
+    found = {title: set() for title in book.visible}
+    for title, formulas in found.items():
+        rows = sorted({place.row for place in book.formulas if place.sheet == title})[:40]
+        last = rows[-1] if rows else 0  # the rest of a training repeats the same
+        formulas |= {book.relative(p) for p in book.formulas if p.sheet == title and p.row <= last}
+    return found
+
+
+def copied_sheets(book: Book) -> set[str]:
+    """The sheets that have the project's own formulas, at the same distances from each other."""
+    copied = set()
+    for title, formulas in relative_formulas(book).items():
+        steps = any("ROW()-ROW(" in formula for formula in formulas)
+        for k, project in enumerate(project_formulas()):
+            common = len(project & formulas) / len(project)
+            if common >= 0.6 and (steps or k == 0):
+                copied.add(title)
+    return copied

@@ -1,0 +1,299 @@
+"""A workbook's numbers as they are, and as they are when its inputs have changed."""
+
+import re
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from backprop import office
+from backprop.network import COLUMNS, RATES, train
+from notebooks.assignment.personal import Numbers
+from notebooks.assignment.spreadsheet import Book, Place, WorkbookError, read
+
+EXACT = 1e-9  # how far off a formula's number may be, in parts of it
+SHOWN = 6e-7  # how far off a typed number may be: six decimals will do
+COPIES = 2  # with changed inputs
+NAMES = ("i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9)))
+ROUNDS = re.compile(r"\bROUND(?:UP|DOWN)?\(.*,\s*(\d+)\s*\)", re.IGNORECASE)
+ANYWHERE = re.compile(r"\b(INDIRECT|OFFSET|INDEX|TABLE)\(", re.IGNORECASE)
+HEADINGS = (  # how people head a number, without blanks, underscores, brackets and capitals
+    (r"([iwth][1-8])(?:\(.*)?", r"\1"),
+    (r"x([12])|inp(?:ut)?([12])", r"i\1\2"),
+    (r"(?:target|y)([12])", r"t\1"),
+    (r"o([12])(?:\(.*)?|neto([12])", r"o\1\2"),
+    (r"(?:a|act|out|σ|sigma|sigmoid|s)\(?([ho][12]).*", r"a_\1"),
+    (r"e([12])|error([12])|e(?:rror)?o([12])", r"E\1\2\3"),
+    (r"e|et|etot|etotal|totalerror|error|loss|totalloss", "E_total"),
+    (r"[∂δd𝜕𝝏][el](?:t|tot|total)?/?[∂δd𝜕𝝏]w([1-8]).*|gradw([1-8])", r"dE_dw\1\2"),
+)
+
+
+class Cells:
+    """The numbers of a workbook, at first and with each change of its inputs.
+
+    `values` is (1 + COPIES, cells): NaN where a changed copy has no number. `numbers` is the
+    inputs, targets and weights that are asked for, {symbol: array of (1 + COPIES,)}.
+    """
+
+    def __init__(self, book: Book, numbers: Numbers, excluded: set[str]):
+        self.book, self.notes = book, []
+        asked = dict(zip(NAMES, sum(map(tuple, numbers), ()), strict=True))
+        self.inputs = self._inputs(asked)
+        self.sources = dict(self.inputs)  # and what was pasted: what a formula can depend on
+        changes = self._changes(asked)
+        runs = self._calculated(self._typed(numbers, changes))
+        base, *changed = runs or [{}]
+        self.places = sorted(base.keys() | book.numbers.keys())
+        first = [base.get(p, book.numbers.get(p, np.nan)) for p in self.places]
+        rest = [[run.get(p, np.nan) for p in self.places] for run in changed]
+        self.values = np.array([first, *rest])
+        if not runs:
+            self.values = np.repeat(self.values, 1 + COPIES, axis=0)
+        self.recalculated = np.full(len(self.places), bool(runs)) & np.isfinite(self.values).all(0)
+        self.index = {place: k for k, place in enumerate(self.places)}
+        self.formula = np.array([p in book.formulas for p in self.places], bool)
+        texts = (book.formulas.get(p, "") for p in self.places)
+        rounding = [ROUNDS.search(text) for text in texts]
+        digits = np.array([float(r[1]) if r and int(r[1]) > 2 else np.inf for r in rounding])
+        self.rounding = 10.0**-digits  # 0 where a cell does not round
+        earning = {title for title, shown in book.visible.items() if shown} - excluded
+        self.earns = np.array([place.sheet in earning for place in self.places], bool)
+        self.order = np.argsort(self.values[0])
+        self.sorted = self.values[0][self.order]
+        self.numbers = {
+            name: np.array([value, *(value + c.get(value, 0) for c in changes)])
+            for name, value in asked.items()
+        }
+        if not runs:
+            self.numbers = {name: np.full(1 + COPIES, v[0]) for name, v in self.numbers.items()}
+        self._precedents = {}
+
+    # The workbook's inputs, and what becomes of it when they change
+
+    def _inputs(self, asked: dict[str, float]) -> dict[Place, float]:
+        """Where the numbers that are asked for are typed: {place: number}.
+
+        A formula without references, such as =1/20, is taken for a typed number, and named.
+        """
+        wanted, found, written = set(asked.values()), {}, []
+        for place, value in self.book.numbers.items():
+            formula = self.book.formulas.get(place)
+            if formula is not None and self.book.areas(formula, place.sheet):
+                continue
+            near = min(wanted, key=lambda v: abs(v - value))
+            if abs(near - value) <= EXACT * abs(near):
+                found[place] = near
+                if formula is not None:
+                    written.append(f"{place} holds ={formula}")
+        if written:
+            self.notes.append(f"{', '.join(written[:3])}: an input is typed as a number, 0.05.")
+        return found
+
+    def _changes(self, asked: dict[str, float]) -> list[dict[float, float]]:
+        """For each copy what is added to every number that is typed and is no learning rate.
+
+        Drawn anew each time, so that no formula can know it.
+        """
+        draw = np.random.default_rng()
+        typed = {value for value in asked.values() if value in {*self.inputs.values()}}
+        typed = sorted(value for value in typed if value not in RATES)
+        return [
+            dict(zip(typed, draw.uniform(0.011, 0.037, len(typed)).tolist(), strict=True))
+            for _ in range(COPIES)
+        ]
+
+    def _typed(self, numbers: Numbers, changes: list) -> list[dict[Place, float]]:
+        """What is typed into each copy: changed inputs, and changed results where one was pasted.
+
+        So a formula that takes a pasted number has to follow it, too.
+        """
+        table = train(np.array(sorted(RATES)), 50, *numbers)
+        results = np.unique([table[name] for name in COLUMNS[5:]])
+        pasted = {}
+        for place, value in self.book.numbers.items():
+            if self.book.is_typed(place) and place not in self.inputs and round(value, 3) != value:
+                nearest = results[np.abs(results - value).argmin()]
+                if abs(nearest - value) <= min(SHOWN, 0.01 * abs(value)):
+                    pasted[place] = value
+        self.sources |= pasted
+        copies = [{}]
+        for change in changes:
+            copies.append({p: v + change.get(v, 0) for p, v in self.inputs.items()})
+            factors = np.random.default_rng().uniform(1.01, 1.03, len(pasted)).tolist()
+            copies[-1] |= {p: v * f for (p, v), f in zip(pasted.items(), factors, strict=True)}
+        return copies
+
+    def _calculated(self, typed: list[dict[Place, float]]) -> list[dict[Place, float]]:
+        """All numbers as an engine calculates them in each copy, or nothing."""
+        name = office.engine()
+        if not name or not self.book.formulas:
+            if self.book.formulas and not self._kept():
+                raise WorkbookError(
+                    "its formulas keep no results: open it in a spreadsheet program and save it."
+                )
+            if self.book.formulas:
+                self.notes.append(
+                    "Not recalculated: LibreOffice and Gnumeric are missing here. Whether the "
+                    "results follow other inputs is left open."
+                )
+            return []
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                paths = [Path(folder, f"{k}.xlsx") for k in range(len(typed))]
+                for path, one in zip(paths, typed, strict=True):
+                    self.book.write(path, one)
+                made = office.calculate(paths, Path(folder, "calculated"))
+                runs = [read(path).numbers for path in made]
+        except (RuntimeError, WorkbookError, OSError) as problem:
+            reason = "takes too long over it" if "longer" in str(problem) else "can't calculate it"
+            self.notes.append(
+                f"Not recalculated: {name} {reason}. The values in the file count, and whether "
+                "they follow other inputs is left open."
+            )
+            return []
+        self._name_failures(name, runs[0])
+        return runs
+
+    def _kept(self) -> bool:
+        """Whether the file keeps the results of most of its formulas."""
+        kept = sum(place in self.book.numbers for place in self.book.formulas)
+        return kept * 4 > len(self.book.formulas)
+
+    def _name_failures(self, name: str, run: dict[Place, float]) -> None:
+        """Say which cells the engine can't calculate although the file keeps a number for them."""
+        failed = sorted(p for p in self.book.formulas if p in self.book.numbers and p not in run)
+        if failed:
+            texts = " ".join(self.book.formulas[p] for p in failed)
+            unknown = sorted(set(re.findall(r"_xlfn\.(?:_xlws\.)?([\w.]+)", texts)))
+            what = ", ".join(unknown) or "them"
+            self.notes.append(
+                f"{name} can't calculate {what}: {len(failed):,} cells, {failed[0]} first, keep "
+                "the value in the file; whether they follow other inputs is left open."
+            )
+
+    def missing(self) -> dict[str, str]:
+        """The numbers that are asked for and typed nowhere, with what stands in their places."""
+        found = {*self.inputs.values()}
+        missing = {name: v[0] for name, v in self.numbers.items() if v[0] not in found}
+        places = {name: [p for p in self.headed(name) if self.book.is_typed(p)] for name in missing}
+        return {
+            name: f"{name} = {value:g}"
+            + (f" ({p[0]} has {self.book.numbers[p[0]]:g})" if (p := places[name]) else "")
+            for name, value in missing.items()
+        }
+
+    # Finding
+
+    def near(self, value: float, off: float) -> np.ndarray:
+        """The cells that earn and have nearly this value at first."""
+        low, high = np.searchsorted(self.sorted, (value - off, value + off), side="left")
+        found = np.sort(self.order[low : high + 1])
+        return found[(np.abs(self.values[0][found] - value) <= off) & self.earns[found]]
+
+    def exact(self, want: np.ndarray) -> np.ndarray:
+        """The cells with formulas that have this value at first."""
+        found = self.near(want[0], EXACT * abs(want[0]) + 1e-15)
+        return found[self.formula[found]]
+
+    def follow(self, found: np.ndarray, want: np.ndarray, off=0.0, depends=4) -> np.ndarray:
+        """Which of these cells have the wanted value in every copy.
+
+        Where nothing was recalculated, or the wanted value does not change: which have formulas
+        that depend on so many typed numbers. Four are enough to tell one from a pasted number
+        with a decoy.
+        """
+        close = np.abs(self.values[:, found] - want[:, None]) <= EXACT * np.abs(want[:, None]) + (
+            1e-15 + off
+        )
+        follows = self.formula[found] & close[0]
+        follows &= np.where(self.recalculated[found], close.all(axis=0), True)
+        apart = np.abs(np.subtract.outer(want, want)) > 1e-6 * np.abs(want).max()
+        shows = (apart | np.eye(len(want), dtype=bool)).all()  # each copy has another value
+        for k, index in enumerate(found):
+            if follows[k] and not (shows and self.recalculated[index]):
+                follows[k] = self.reaches(index, depends)
+        return follows
+
+    def reaches(self, index: int, most: int) -> bool:
+        """Whether a cell's formula depends on at least so many different typed numbers."""
+        most = max(1, min(most, len({*self.inputs.values()})))
+        seen, inputs, queue = set(), set(), [self.places[index]]
+        while queue and len(seen) < 5000:
+            place = queue.pop()
+            if place in self.sources:
+                inputs.add(self.sources[place])
+                if len(inputs) >= most:
+                    return True
+                continue
+            formula = self.book.formulas.get(place, "")
+            if ANYWHERE.search(formula):
+                return True
+            if place not in self._precedents:
+                self._precedents[place] = {*self.book.cells(formula, place.sheet)}
+            fresh = self._precedents[place] - seen
+            seen |= fresh
+            queue += fresh
+        return False
+
+    def rounded(self, want: np.ndarray) -> np.ndarray:
+        """The cells whose formula rounds, and has the wanted value but for that, in every copy."""
+        found = self.near(want[0], 1e-3)
+        found = found[self.rounding[found] > 0]
+        off = 1.01 * self.rounding[found]
+        close = np.abs(self.values[:, found] - want[:, None]) <= off
+        close = np.where(self.recalculated[found], close.all(axis=0), close[0])
+        return found[close & (off < 0.2 * abs(want[0]))]
+
+    def typed(self, want: float) -> np.ndarray:
+        """The cells with a typed number that is the wanted one, to the digits it shows."""
+        found = self.near(want, min(SHOWN, 0.01 * abs(want)))
+        return found[~self.formula[found]]
+
+    def headed(self, symbol: str) -> list[Place]:
+        """The cells with a number to the right of a heading, or below it."""
+        if not hasattr(self, "_headed"):
+            self._headed = defaultdict(list)
+            for place, text in sorted(self.book.words.items()):
+                if meaning := heading(text):
+                    for cell in (
+                        Place(place.sheet, place.row, place.column + 1),
+                        Place(place.sheet, place.row + 1, place.column),
+                    ):
+                        if cell in self.index and self.earns[self.index[cell]]:
+                            self._headed[meaning].append(cell)
+                            break
+        return self._headed[symbol]
+
+    def updated(self, weight: str) -> list[int]:
+        """The cells that a weight's update takes for its gradient: in w − η · g those with g."""
+        if not hasattr(self, "_updated"):
+            self._updated = defaultdict(list)
+            first, weights = self.values[0], {self.numbers[w][0]: w for w in NAMES[4:]}
+            for place, formula in self.book.formulas.items():
+                index = self.index.get(place)
+                if index is None or formula.count("(") > 3:
+                    continue
+                cells = self.book.cells(formula, place.sheet, 8)
+                cells = [self.index[p] for p in cells if p in self.index]
+                for k in cells:
+                    near = min(weights, key=lambda v: abs(v - first[k]))
+                    if abs(first[k] - near) > EXACT * abs(near):
+                        continue
+                    for g in cells:
+                        rate = (near - first[index]) / first[g] if first[g] else 0
+                        if self.formula[g] and any(abs(rate - r) < 1e-7 * r for r in RATES):
+                            self._updated[weights[near]].append(g)
+        return self._updated[weight]
+
+
+def heading(text: str) -> str:
+    """The symbol that a cell's words stand for, or nothing."""
+    plain = re.sub(r"[\s_=:*·²$\\{}]", "", text.casefold())
+    if len(plain) > 16:
+        return ""
+    for pattern, symbol in HEADINGS:
+        if match := re.fullmatch(pattern, plain):
+            return match.expand(symbol)
+    return ""

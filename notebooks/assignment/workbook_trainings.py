@@ -1,0 +1,319 @@
+"""The trainings in a workbook: where they stand, and which of their steps are right.
+
+A training is judged by its E_total: in one row or column, with or without gaps, there should be a
+cell for each step. Where the values are not those of a right training, they are compared with
+those of a training by the student's own gradients, and then step by step with the student's own
+cells: whether each weight is the one before it less the rate times the student's gradient, and
+whether the error is that of these weights.
+"""
+
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+
+from backprop.network import GRADIENTS, RATES
+from notebooks.assignment.spreadsheet import ONE_CELL, Place
+from notebooks.assignment.workbook_cells import EXACT, Cells
+from notebooks.assignment.workbook_slips import RIGHT, SYMBOLS, evaluate
+
+STEPS = 50  # of a training, at least
+WEIGHTS = tuple(f"w{k}" for k in range(1, 9))
+
+
+class Training(NamedTuple):
+    """What there is of a training: how much each of its steps counts, and its cells."""
+
+    credits: dict[int, float]  # {step: 1 for a right one, ½ for one that was pasted}
+    cells: list[int]  # indices, in the order of the steps
+    own: bool = False  # by the student's own gradients
+    slip: str = ""
+
+    @property
+    def score(self) -> float:
+        """The part of its steps that counts."""
+        return sum(self.credits.values()) / STEPS
+
+    @property
+    def pasted(self) -> list[int]:
+        return sorted(step for step, credit in self.credits.items() if credit < 1)
+
+
+def simulate(world, numbers, rate, steps, **options) -> np.ndarray:
+    """E_total of a training in which every symbol has the formula that `world` gives it.
+
+    `numbers` and the result, (copies, steps + 1), are for each changed copy of the workbook. Of
+    the `options`, `sign` multiplies the step, `uses` says which gradient each weight takes, `early`
+    lets the hidden gradients see the new output weights, `still` are weights that are never
+    updated, `once` stops after a step, and `lost` are symbols that are 0 from step 1 on.
+    """
+    values, curve = dict(numbers) | {"rate": rate}, []
+    sign, uses = options.get("sign", 1), options.get("uses", GRADIENTS)
+    for step in range(steps + 1):
+        if step and "lost" in options:
+            values |= {symbol: 0 * values[symbol] for symbol in options["lost"]}
+        for symbol in SYMBOLS:
+            if symbol == "dE_dw1" and options.get("early"):
+                new = {w: values[w] - rate * values["dE_d" + w] for w in WEIGHTS[4:]}
+                for late in GRADIENTS[:4]:
+                    values[late] = evaluate(world[late], values | new)
+                break
+            values[symbol] = evaluate(world[symbol], values)
+        curve.append(values["E_total"] + 0 * numbers["w1"])
+        if not (step and options.get("once")):
+            new = {
+                w: values[w] - sign * rate * values[gradient]
+                for w, gradient in zip(WEIGHTS, uses, strict=True)
+                if w not in options.get("still", ())
+            }
+            values |= {w: evaluate(world[w], {w: v}) if w in world else v for w, v in new.items()}
+    return np.array(curve).T
+
+
+def slips(rate: float):
+    """The usual slips of an update, as (hint, options of `simulate`)."""
+    yield "the sign of the update is wrong: w⁺ = w − η · ∂E/∂w", {"sign": -1}
+    if rate != 1:
+        yield "η is missing in the update: w⁺ = w − η · ∂E/∂w", {"sign": 1 / rate}
+    yield "the new w5 … w8 are used too early: all gradients take the old weights", {"early": True}
+    yield "the weights change only once: is a $ missing before η's cell?", {"once": True}
+    for lost in (("t1", "t2"), ("i1", "i2"), ("t1",), ("t2",), ("i1",), ("i2",)):
+        yield f"{' and '.join(lost)} are lost from step 1 on: is a $ missing?", {"lost": lost}
+    yield "the hidden layer's weights never change", {"still": WEIGHTS[:4]}
+    yield "the output layer's weights never change", {"still": WEIGHTS[4:]}
+    for k, weight in enumerate(WEIGHTS):
+        yield f"{weight} never changes", {"still": (weight,)}
+        for other in range(8):
+            if other != k:
+                uses = (*GRADIENTS[:k], GRADIENTS[other], *GRADIENTS[k + 1 :])
+                yield f"∂E/∂w{other + 1} stands in the update of {weight}", {"uses": uses}
+    yield "the weights never change", {"still": WEIGHTS}
+
+
+class Trainings:
+    """Find the trainings among the cells; `world` has the student's own formulas, or None."""
+
+    def __init__(self, cells: Cells, world: dict, own: dict):
+        self.cells, self.world, self.own = cells, world, own
+        self.known = None not in world.values()
+        self.differs = any(world[symbol] != RIGHT[symbol] for symbol in RIGHT)
+        self.lines = None
+
+    def find(self) -> dict[float, Training]:
+        """The best of what there is of each rate's training, in ascending order of the rates."""
+        found = {rate: self.best(rate) for rate in sorted(RATES)}
+        right = {index for one in found.values() if one.score > 0.9 for index in one.cells}
+        begun = self.known and np.isin(self.own["E_total"][0], self.cells.values[0])
+        for rate, one in found.items():
+            if begun and len(one.credits) < 3:
+                found[rate] = one._replace(slip=self.slip(rate, right))
+        return found
+
+    def best(self, rate: float) -> Training:
+        """The best of what there is of a rate's training."""
+        best = self.along(simulate(RIGHT, self.cells.numbers, rate, STEPS))
+        if best.score < 1 and self.known and self.differs:
+            own = self.along(simulate(self.world, self.cells.numbers, rate, STEPS))
+            best = max(best, own._replace(own=True), key=lambda found: found.score)
+        if best.score < 1:
+            best = max(best, self.step_by_step(rate), key=lambda found: found.score)
+        return best
+
+    def slip(self, rate: float, right: set[int]) -> str:
+        """The slip by which an update leads to some cells, none of which is right, or nothing."""
+        for hint, options in slips(rate):
+            constant = options.get("once") or options.get("still") == WEIGHTS
+            steps = STEPS if constant else min(STEPS, 8)  # six equal numbers may stand in a row
+            curve = simulate(self.world, self.cells.numbers, rate, steps, **options)
+            if len(self.along(curve, typed=False, without=right).credits) == steps:
+                return hint
+        return ""
+
+    def along(self, curve: np.ndarray, typed=True, without=frozenset()) -> Training:
+        """The row or column in which most steps of a curve, (copies, steps + 1), are found.
+
+        Cells `without` are passed over, and typed numbers unless they are asked for.
+        """
+        cells, lines = self.cells, defaultdict(list)
+        rounds = 20 * cells.rounding
+        for step in range(1, curve.shape[1]):
+            want = curve[:, step]
+            if not np.isfinite(want).all():
+                break
+            exact = cells.exact(want)
+            live = exact[cells.follow(exact, want)]
+            near = cells.near(want[0], 2e-4) if np.any(rounds) else exact[:0]
+            near = near[(rounds[near] > 0) & (abs(cells.values[0][near] - want[0]) < rounds[near])]
+            live = np.union1d(live, near[cells.follow(near, want, rounds[near])])
+            still = np.union1d(np.union1d(exact, near), cells.typed(want[0])) if typed else live
+            for index in {*still.astype(int)} - without:
+                sheet, row, column = cells.places[index]
+                credit = 1.0 if index in live else 0.5
+                lines[sheet, "row", row].append((column, step, index, credit))
+                lines[sheet, "column", column].append((row, step, index, credit))
+        found = [_rising(line) for line in lines.values() if len(line) > 1 or curve.shape[1] < 4]
+        credits, indices = max(found, key=lambda one: sum(one[0].values()), default=({}, []))
+        if len(credits) < 3 and not (1 in credits and credits[1] == 1):
+            return Training({}, [])  # a few equal numbers are no training
+        return Training(credits, indices)
+
+    def step_by_step(self, rate: float) -> Training:
+        """The best training of a rate whose steps follow from each other in the student's cells."""
+        start = self.cells.near(self.own["E_total"][0], EXACT * self.own["E_total"][0])
+        found = [Training({}, [])]
+        for index in start[:40]:
+            for line in self.filled(index):
+                if (steps := self._steps(line, rate)) is not None:
+                    found.append(Training(steps, line[1:], own=self.differs))
+        return max(found, key=lambda one: one.score)
+
+    def filled(self, index: int):
+        """The lines of cells below, or to the right of, a cell, at equal distances.
+
+        The distance is that to the next cell with the same formula, told by its references.
+        """
+        cells, place = self.cells, self.cells.places[index]
+        formula = cells.book.formulas.get(place)
+        if formula is None:
+            return
+        own = cells.book.relative(place)
+        for down, right in ((1, 0), (0, 1)):
+            for distance in range(1, 80):
+                following = place._replace(
+                    row=place.row + distance * down, column=place.column + distance * right
+                )
+                if following in cells.book.formulas and cells.book.relative(following) == own:
+                    line, k = [index], 1
+                    while (
+                        k <= STEPS
+                        and (
+                            spot := place._replace(
+                                row=place.row + k * distance * down,
+                                column=place.column + k * distance * right,
+                            )
+                        )
+                        in cells.index
+                    ):
+                        line.append(cells.index[spot])
+                        k += 1
+                    if len(line) > 3:
+                        yield line
+                    break
+
+    def _steps(self, line: list[int], rate: float) -> dict[int, float] | None:
+        """The right steps of a line of E_total, or None if no weights lead to it by this rate."""
+        cells, world = self.cells, self.world
+        known = [symbol for symbol in SYMBOLS if world[symbol] is not None]
+        if {*SYMBOLS[:11]} - {*known}:  # the units and errors
+            return None
+        places = [cells.places[index] for index in line]
+        nearby = self._precedents(places[1], 400)
+        found = {weight: self._update(weight, rate, places, nearby) for weight in WEIGHTS}
+        for weight in WEIGHTS:
+            if not found[weight]:
+                if any("{" + weight + "}" in world[symbol] for symbol in known):
+                    return None
+                del found[weight]
+
+        values = {n: cells.numbers[n][:, None] for n in ("i1", "i2", "t1", "t2")}
+        values |= {w: cells.values[:, column] for w, (column, _) in found.items()} | {"rate": rate}
+        for symbol in known:
+            values[symbol] = evaluate(world[symbol], values)
+        errors = cells.values[:, line]
+        good = _close(errors, values["E_total"], cells.rounding[line])
+        rough = 1e-5 if np.any(cells.rounding[line]) else 0.0
+        for weight, (column, gradient) in found.items():
+            slope = cells.values[:, gradient]
+            step = values[weight][:, :-1] - rate * slope[:, :-1]
+            good[1:] &= _close(values[weight][:, 1:], step, cells.rounding[column][1:])
+            if "dE_d" + weight in known:
+                good &= _close(slope, values["dE_d" + weight], rough)
+        good &= cells.formula[line]
+        if cells.recalculated[line].all():  # numbers that never change prove nothing
+            good &= np.ptp(errors[1:], axis=0) > 1e-6 * np.abs(errors[0])
+        return {int(step): 1.0 for step in np.flatnonzero(good) if step}
+
+    def _update(self, weight: str, rate: float, places, nearby):
+        """A weight's cells and its gradient's, step by step along a line, or None."""
+        cells, start = self.cells, self.cells.numbers[weight][0]
+        columns = [self._column(p, places, back) for p in nearby for back in (-1, 0)]
+        for column in filter(None, columns):
+            if abs(cells.values[0][column[0]] - start) > EXACT * abs(start):
+                continue
+            change = (cells.values[:, column[0]] - cells.values[:, column[1]]) / rate
+            after = cells.places[column[1]]
+            for place in cells.book.cells(cells.book.formulas.get(after, ""), after.sheet):
+                gradient = self._column(place, places, 0)
+                if gradient is not None:
+                    first = cells.values[:, gradient[0]]
+                    if np.allclose(first, change, rtol=1e-7, atol=1e-13):
+                        return column, gradient
+        return None
+
+    def _precedents(self, place: Place, most: int) -> list[Place]:
+        """The cells that a cell's formula needs, the nearest first."""
+        book, found, queue = self.cells.book, {}, [place]
+        while queue and len(found) < most:
+            one = queue.pop(0)
+            for p in book.cells(book.formulas.get(one, ""), one.sheet, most):
+                if p not in found:
+                    found[p] = None
+                    queue.append(p)
+        return [*found]
+
+    def _column(self, place: Place, places: list[Place], start: int) -> list[int] | None:
+        """The cells that are as far from each step of a line as a cell is from step −`start`."""
+        down, right = places[1].row - places[0].row, places[1].column - places[0].column
+        if place.sheet != places[0].sheet:
+            return None
+        column = [
+            self.cells.index.get(
+                place._replace(row=place.row + k * down, column=place.column + k * right)
+            )
+            for k in range(start, start + len(places))
+        ]
+        if column[-1] is None:  # what comes after the last error may not be there
+            column[-1] = column[-2]
+        return None if None in column else column
+
+
+def _close(got: np.ndarray, want: np.ndarray, rounding=0.0) -> np.ndarray:
+    """For which steps, (copies, steps), all copies agree, but for what a formula rounds."""
+    return (np.abs(got - want) <= 1e-8 * np.abs(want) + 1e-12 + 1.01 * rounding).all(axis=0)
+
+
+def _rising(line: list[tuple]) -> tuple[dict[int, float], list[int]]:
+    """Of the cells of a row or column the most valuable whose steps rise along it."""
+    best = {0: (0.0, None)}  # the last step: (value, the chain that leads there)
+    for position in sorted({entry[0] for entry in line}):
+        fresh = {}
+        for _, step, index, credit in (entry for entry in line if entry[0] == position):
+            value, chain = max(
+                ((v, c) for last, (v, c) in best.items() if last < step), key=lambda one: one[0]
+            )
+            if value + credit > fresh.get(step, (0.0,))[0]:
+                fresh[step] = value + credit, (chain, step, index, credit)
+        for step, found in fresh.items():
+            if found[0] > best.get(step, (0.0,))[0]:
+                best[step] = found
+    chain, credits, indices = max(best.values(), key=lambda one: one[0])[1], {}, []
+    while chain:
+        chain, step, index, credit = chain
+        credits[step] = credit
+        indices.append(index)
+    return credits, indices[::-1]
+
+
+def lost_dollar(cells: Cells) -> str:
+    """A formula that refers to an empty cell although the one before it does not, or nothing."""
+    book = cells.book
+    for place in sorted(book.formulas):
+        formula = book.formulas[place]
+        for token in ONE_CELL.finditer(formula):
+            if "$" in (token[1], token[3]) and token[1] and token[3]:
+                continue
+            area = book.areas(token[0], place.sheet)
+            spot = Place(place.sheet, area[0][1], area[0][2]) if area else place
+            if not (spot in book.numbers or spot in book.words or spot in book.formulas):
+                return f"{place} refers to {spot.address}, which is empty: is a $ missing?"
+    return ""
