@@ -26,6 +26,7 @@ LONGEST = [
     "playground",
     "notebooks",
     "student_workbook",
+    "zoo_networks",
     "hostile",
     "processes",
     "cli",

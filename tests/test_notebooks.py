@@ -348,8 +348,8 @@ MUTATIONS = {  # file, what is there, what is put there, notebook, the cell that
     ),
     "receptive field": (
         "s4lib/receptive_field.py",
-        "field = last.receptive_field + spread * last.jump",
-        "field = last.receptive_field + kernel * last.jump",
+        "field = both(last.receptive_field)[axis] + spread * jump",
+        "field = both(last.receptive_field)[axis] + kernels[axis] * jump",
         TWO,
         "print(table(rows))",
     ),
