@@ -67,9 +67,17 @@ def grade(path: Path, numbers: Numbers) -> tuple[list[str], float]:
             "or names at most. Build one of your own."
         )
     try:
-        cells = Cells(book, numbers, copied)
+        return judged(book, numbers, copied)
     except WorkbookError as problem:
         raise WorkbookError(f"{path.name}: {problem}") from None
+    except (ArithmeticError, LookupError, RecursionError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"  # a formula that nobody thought of
+        raise WorkbookError(f"{path.name}: it can't be checked ({reason}).") from error
+
+
+def judged(book: Book, numbers: Numbers, copied: set[str]) -> tuple[list[str], float]:
+    """The report and the points of what has been read; `copied` sheets earn nothing."""
+    cells = Cells(book, numbers, copied)
     notes = list(cells.notes)
     if copied:
         names = ", ".join(f"“{title}”" for title in sorted(copied))
