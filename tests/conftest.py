@@ -25,6 +25,7 @@ LONGEST = [
     "assignment",
     "playground",
     "notebooks",
+    "workbook_zoo",
     "student_workbook",
     "zoo_networks",
     "hostile",
