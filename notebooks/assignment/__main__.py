@@ -1,7 +1,13 @@
-"""`python -m notebooks.assignment`: check a workbook or a network."""
+"""`python -m notebooks.assignment`: check a workbook or a network; grade, report on a course."""
+
+import sys
+
+if __name__ == "__main__" and sys.argv[1:2] in (["grade"], ["report"]):
+    from notebooks.assignment import report  # which brings PyTorch only when it grades a network
+
+    sys.exit(report.main())
 
 import math
-import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
 
@@ -15,6 +21,8 @@ from s4lib.data import DATASETS, SHORT_NAMES, load
 from s4lib.recipes import RECIPES
 from s4lib.runs import finished_run, seeds_and_folders
 from s4lib.runtime import INTERRUPTED, Parser, UsageError, run_command
+
+ABOUT = "Check an assignment's files. Teachers have the commands `grade` and `report`, too."
 
 
 def check(args) -> int:
@@ -67,7 +75,7 @@ def numbers(count: int):
 
 
 def parser() -> Parser:
-    main = Parser(prog="python -m notebooks.assignment", description="Check an assignment's files.")
+    main = Parser(prog="python -m notebooks.assignment", description=ABOUT)
     commands = main.add_subparsers(required=True, metavar="command")
     text = "check a workbook, or whether a network meets the assignment"
     command = commands.add_parser("check", help=text, description=text)

@@ -4,11 +4,17 @@ import os
 import sys
 from pathlib import Path
 
+# Until when students may hand in, in local time: `report` names whoever was later.
+due = ""  # as in "2026-12-01 23:59"
+
 # nbgrader calls `alembic` as a program, which an environment that is not activated would not find.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
-c = get_config()  # noqa: F821, which nbgrader puts there
+course = Path(__file__).parent
+home = next(p for p in course.parents if (p / "notebooks/assignment/submission.py").exists())
+sys.path.insert(0, str(home))
 
+c = get_config()  # noqa: F821, which nbgrader puts there
 
 # Of what students hand in, nothing may take the place of the course's own code.
 c.CourseDirectory.ignore = [
@@ -16,5 +22,27 @@ c.CourseDirectory.ignore = [
     *("s4lib", "backprop", "notebooks"),
 ]
 
-c.Execute.timeout = 240  # seconds a cell: recalculating a workbook takes some
-c.OverwriteCells.add_missing_cells = True  # a check that was deleted is put back
+# `zip_collect` takes the archive that Moodle or Canvas makes of all submissions. Moodle calls files
+# "Jane Doe_4711_assignsubmission_file_/part1.ipynb", Canvas "doejane_LATE_4711_815_part1.ipynb".
+c.FileNameCollectorPlugin.named_regexp = (
+    r".*[/\\]extracted[/\\](?:[^/\\]+[/\\])??(?P<student_id>[^/\\]+?_\d+)_"
+    r"(?:assignsubmission_file_?[/\\]?|\d+_)(?P<file_id>.+)"
+)
+c.FileNameCollectorPlugin.valid_ext = [".ipynb", ".xlsx", ".json", ".pt", ".py", ".txt", ".csv"]
+
+if "autograde" in sys.argv:  # nbgrader has no other place for what comes before it looks
+    from nbgrader.preprocessors import (
+        AssignLatePenalties,
+        CheckCellMetadata,
+        LimitOutput,
+        OverwriteCells,
+        OverwriteKernelspec,
+    )
+
+    from notebooks.assignment.nbgrader_steps import Grade, SaveGrades, prepare
+
+    c.CourseDirectory.submitted_directory = prepare(course)
+    c.Autograde.sanitize_preprocessors = [OverwriteKernelspec, OverwriteCells, CheckCellMetadata]
+    c.Autograde.autograde_preprocessors = [
+        *(Grade, LimitOutput, SaveGrades, AssignLatePenalties, CheckCellMetadata)
+    ]

@@ -1,0 +1,118 @@
+"""How nbgrader's `autograde` grades here: from submissions put in order, by checks out of reach.
+
+`nbgrader_config.py` puts these steps in the place of nbgrader's own, which would run a student's
+notebook beside the gradebook.
+"""
+
+import atexit
+import functools
+import os
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from nbformat.notebooknode import from_dict
+from nbgrader.preprocessors import NbGraderPreprocessor, SaveAutoGrades
+from traitlets import Float, Integer
+
+from notebooks.assignment import grade, submission
+from notebooks.assignment.sandbox import SECONDS
+
+NOT_GRADED = "NotGraded"  # the name of the error in the output of such a check
+unsettled: list[str] = []  # what is told at the end
+prepared: list[str] = []  # the folder with the submissions put in order, once there is one
+
+
+@functools.cache
+def prepare(course: Path, assignment: str = "session4") -> str:
+    """A folder like `submitted`, in which every submission has been put in order.
+
+    nbgrader skips what does not lie where it looks, so this comes before it looks. The folder is
+    deleted in the end, and what could not be graded is told.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="s4-")
+    atexit.register(folder.cleanup)
+    prepared.append(folder.name)
+    atexit.register(tell)
+    submitted = course / "submitted"
+    for path in sorted(submitted.iterdir()) if submitted.is_dir() else []:
+        if path.is_dir() and not path.name.startswith("."):
+            own = path / assignment
+            source = own if own.is_dir() and any(own.rglob("*.ipynb")) else path
+            target = Path(folder.name, path.name, assignment)
+            for stem, notebook in submission.collect(source, target).items():
+                if notebook.problem not in ("", submission.NOTHING):
+                    unsettled.append(f"{path.name}, {stem}: {notebook.problem}")
+            if not any(target.glob("*.ipynb")):
+                unsettled.append(f"{path.name}: no notebook of this assignment")
+    return folder.name
+
+
+def tell() -> None:
+    """Say at the very end what no number stands for."""
+    if unsettled:
+        print(
+            "\nNot graded, look at these:", *dict.fromkeys(unsettled), sep="\n  ", file=sys.stderr
+        )
+    if grade.warning():
+        print(grade.warning(), file=sys.stderr)
+
+
+def grade_file(path: Path, seconds: float) -> dict:
+    """`grade_cells` of a notebook that has been put in order."""
+    return grade.grade_cells(submission.cells_of(path), path.parent, seconds)
+
+
+class Grade(NbGraderPreprocessor):
+    """In place of nbgrader's Execute: outputs of answers and checks, several notebooks ahead."""
+
+    seconds = Float(SECONDS, help="that a cell or a call of an answer may take").tag(config=True)
+    jobs = Integer(os.cpu_count(), help="notebooks that are graded at a time").tag(config=True)
+    pool, ahead, queue = None, {}, None  # notebooks to come, and those that have begun
+
+    def preprocess(self, nb, resources):
+        path = Path(resources["metadata"]["path"], f"{resources['nbgrader']['notebook']}.ipynb")
+        made = self.graded(path, resources["nbgrader"]["student"])
+        if len(made["outputs"]) != len(nb.cells):  # not prepared: as when Formgrader grades
+            cells = [submission.tidy(cell) for cell in nb.cells]
+            made = grade.grade_cells(cells, path.parent, self.seconds)
+        for cell, outputs in zip(nb.cells, made["outputs"], strict=True):
+            if cell.cell_type == "code":
+                cell.outputs = [from_dict(one) for one in outputs]
+        for check in made["checks"]:
+            if check["points"] is None:
+                where = f"{resources['nbgrader']['student']}, {path.stem}, {check['name']}"
+                unsettled.append(f"{where}: {check['output'].splitlines()[-1]}")
+        return nb, resources
+
+    def graded(self, path: Path, student: str) -> dict:
+        """What `grade_file` makes of a notebook; those that come next begin meanwhile."""
+        cls, again = type(self), {"--force", "-f"} & {*sys.argv}
+        if cls.pool is None:
+            cls.pool = ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"))
+            atexit.register(cls.pool.shutdown, wait=True, cancel_futures=True)
+            everything = [one for place in prepared for one in Path(place).glob("*/*/*.ipynb")]
+            done = {p.name for p in path.parents[2].iterdir() if p.name != student and not again}
+            cls.queue = [one for one in sorted(everything) if one.parts[-3] not in done]
+        places = [Path(place, student, *path.parts[-2:]) for place in prepared]
+        own = next((place for place in places if place.exists()), path)
+        for one in [own, *cls.queue[cls.queue.index(own) + 1 if own in cls.queue else 0 :]]:
+            if one not in cls.ahead and len(cls.ahead) < max(self.jobs, 1):
+                cls.ahead[one] = cls.pool.submit(grade_file, one, self.seconds)
+        return cls.ahead.pop(own).result()
+
+
+class SaveGrades(SaveAutoGrades):
+    """As nbgrader's, but what was not graded has no points and waits for people."""
+
+    def _add_score(self, cell, resources) -> None:
+        super()._add_score(cell, resources)
+        outputs = cell.get("outputs", [])
+        if any(one.get("ename") == NOT_GRADED for one in outputs):
+            name = cell.metadata["nbgrader"]["grade_id"]
+            where = self.notebook_id, self.assignment_id, self.student_id
+            found = self.gradebook.find_grade(name, *where)
+            found.auto_score, found.needs_manual_grade = None, True
+            self.gradebook.db.commit()

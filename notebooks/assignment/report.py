@@ -1,0 +1,411 @@
+"""One overview of a course: points, what was not graded, and what a teacher should look at."""
+
+import argparse
+import ast
+import csv
+import datetime
+import hashlib
+import io
+import json
+import re
+import sqlite3
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from notebooks.assignment import submission
+from notebooks.assignment.grade import FORMATS, grade_all, warning
+from notebooks.assignment.sandbox import SECONDS
+
+SOLVED = {  # names of the course's code that are answers, by the module that has them
+    "backprop.network": {"forward", "errors", "gradients", "train"},
+    "backprop.layers": None,
+    "backprop.tape": None,
+    "notebooks.assignment.slips": None,
+    "notebooks.assignment.model_answer": None,
+    "notebooks.assignment.part1": None,
+    "notebooks.assignment.part2": None,
+    "notebooks.assignment.part3": None,
+    "notebooks.assignment.compare": None,
+    "notebooks.assignment.workbook": None,
+    "s4lib": {"receptive_fields", "MNISTNet"},
+    "s4lib.receptive_field": None,
+    "s4lib.model": None,
+    "s4lib.train": {"train_epoch", "evaluate"},
+}
+METHODS = {"hold_out"}  # that answer an exercise, of whatever object
+DEVICES = {  # by which code reaches into other code
+    *("_getframe", "setattr", "f_locals", "f_back", "__code__", "__globals__", "modules", "gc"),
+    *("builtins", "exec", "run_cell", "set_custom_exc", "input_transformers_cleanup", "sqlite3"),
+    *("_exit", "fork"),
+}
+PATCHED = {"np", "numpy", "torch", "sys", "builtins", "network", "compare", "part1", "wire"}
+SHIPPED = ("backprop/backpropagation.xlsx", "s4lib/weights.pt")
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def overview(folder: Path, jobs: int = 0, students: Iterable[str] = ()) -> list[dict]:
+    """A row for every student in `folder`: points by part, and remarks.
+
+    With `jobs` they are graded now, that many at a time; with `students` only these. What comes
+    of it is kept in `grades.json` beside the folder; the gradebook of nbgrader, if there is one,
+    has the last word on points.
+    """
+    sources = [p for p in sorted(folder.iterdir()) if p.is_dir() or p.suffix == ".zip"]
+    sources = [path for path in sources if not path.name.startswith(".")]
+    kept = folder.parent / "grades.json"
+    results = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
+    anew = [path for path in sources if path.stem in {*students}] or (sources if jobs else [])
+    for result in grade_all(anew, jobs):
+        results[result["student"]] = result
+    if anew:
+        kept.write_text(json.dumps(results, ensure_ascii=False, indent=1), "utf-8")
+
+    facts = {student_of(path): facts_of(path) for path in sources}
+    books = gradebook(folder.parent / "gradebook.db")
+    due = due_date(folder.parent / "nbgrader_config.py")
+    rows = [row(name, facts[name], results.get(name), books.get(name), due) for name in facts]
+    for name, remark in [*doubles(facts), *numbers(facts)]:
+        next(one for one in rows if one["student"] == name)["remarks"].append(remark)
+    return rows
+
+
+def student_of(path: Path) -> str:
+    return path.name.removesuffix(".zip")
+
+
+def row(name: str, facts: dict, result: dict | None, book: dict | None, due) -> dict:
+    """What there is to say of one student."""
+    made = {"student": name, "number": facts["number"], "parts": {}, "remarks": []}
+    for stem in submission.parts():
+        part = result["parts"][stem] if result else {}
+        points = {"automatic": part.get("points"), "people": None}
+        points |= (book or {}).get(stem, {})
+        why = facts["problems"].get(stem) or part.get("not_graded", "")
+        if not why and points["automatic"] is None:
+            why = "has not been graded yet"
+        made["parts"][stem] = {**points, "not_graded": why}
+        made["remarks"] += [f"{stem}: {note}" for note in facts["notes"].get(stem, [])]
+        for check in part.get("checks", []):
+            if check["name"] == "check-run" and "history says" in check["output"]:
+                line = next(x for x in check["output"].splitlines() if "history says" in x)
+                made["remarks"] += [f"{stem}: {line.lstrip('✗ ')}"] * line.startswith("✗")
+    made["remarks"] += facts["remarks"]
+    if due and facts["time"] and facts["time"] > due:
+        made["remarks"].append(f"late: {facts['time']:%Y-%m-%d %H:%M}, due {due:%Y-%m-%d %H:%M}")
+    return made
+
+
+def facts_of(path: Path) -> dict:
+    """What a submission shows without being run."""
+    made = {"number": None, "problems": {}, "notes": {}, "remarks": [], "files": {}, "time": None}
+    made["time"] = handed_in(path)
+    with tempfile.TemporaryDirectory(prefix="s4-") as folder:
+        folder = Path(folder, "session4")
+        for stem, notebook in submission.collect(path, folder).items():
+            if notebook.problem:
+                made["problems"][stem] = notebook.problem
+                continue
+            made["notes"][stem] = notebook.notes
+            code = own_code(notebook.cells, stem)
+            made["remarks"] += [f"{stem}: {text}" for text in suspicious(code)]
+            if answered := submission.answered(notebook.cells, released(stem)):
+                text = "\n".join(re.sub(r"#.*", "", part).strip() for part in code.values())
+                made["files"][f"{stem}'s code"] = digest(text.encode()) if answered > 1 else None
+            for cell in notebook.cells:
+                found = re.match(r"student = ['\"]?([^'\"#]*)", cell["source"])
+                if "parameters" in cell["metadata"].get("tags", []) and found:
+                    made["number"] = found[1].strip()
+        for name in ("workbook.xlsx", "run/weights.pt", "experiment.json"):
+            if (folder / name).exists():
+                made["files"][name] = digest((folder / name).read_bytes())
+    shipped = {digest((PROJECT / name).read_bytes()): name for name in SHIPPED}
+    for name, mark in made["files"].items():
+        if mark in shipped:
+            made["remarks"].append(f"{name} is the course's own {shipped[mark]}")
+    return made
+
+
+def released(stem: str) -> list[dict]:
+    return submission.cells_of(submission.RELEASE / f"{stem}.ipynb")
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def handed_in(path: Path) -> datetime.datetime | None:
+    """When, in UTC: what `timestamp.txt` says, else the newest file."""
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    for stamp in [p for p in files if p.name == "timestamp.txt"]:
+        try:
+            text = stamp.read_text("utf-8").strip().removesuffix(" UTC")
+            when = datetime.datetime.fromisoformat(text)
+            return when.astimezone(datetime.timezone.utc) if when.tzinfo else in_utc(when)
+        except ValueError:
+            continue
+    newest = max((p.stat().st_mtime for p in files), default=None)
+    return newest and datetime.datetime.fromtimestamp(newest, datetime.timezone.utc)
+
+
+def in_utc(when: datetime.datetime) -> datetime.datetime:
+    return when.replace(tzinfo=datetime.timezone.utc)
+
+
+def due_date(config: Path) -> datetime.datetime | None:
+    """The line `due = "2026-12-01 23:59"` of nbgrader's configuration, in local time."""
+    found = re.search(
+        r"^due = [\"']([^\"']+)[\"']", config.read_text("utf-8") if config.exists() else "", re.M
+    )
+    try:
+        return datetime.datetime.fromisoformat(found[1]).astimezone() if found else None
+    except ValueError as error:
+        raise CommandError(f"due is no date in {config}: write it as 2026-12-01 23:59") from error
+
+
+def own_code(cells: list[dict], stem: str) -> dict[str, str]:
+    """The code that is the student's, by cell."""
+    given = {submission.squeezed(one) for one in released(stem)}
+    return {
+        submission.name_of(cell) or f"cell {k}": cell["source"]
+        for k, cell in enumerate(cells)
+        if cell["cell_type"] == "code" and submission.squeezed(cell) not in given
+        if "parameters" not in cell["metadata"].get("tags", [])
+    }
+
+
+def suspicious(code: dict[str, str]) -> list[str]:
+    """Imports of what is asked for, and ways to reach the checks, by cell."""
+    remarks = []
+    for where, source in code.items():
+        source = re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.M)
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        found = dict.fromkeys([*imports(tree), *devices(tree)])
+        remarks += [f"{where} uses {', '.join(found)}"] if found else []
+    return remarks
+
+
+def imports(tree: ast.AST) -> list[str]:
+    """The course's answers that a cell imports, or reaches by an attribute."""
+    found, modules = [], {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for one in node.names:
+                inner = f"{node.module}.{one.name}"
+                if inner in SOLVED:
+                    modules[one.asname or one.name] = inner
+                wanted = SOLVED.get(node.module, set())
+                if inner in SOLVED or wanted is None or one.name in wanted:
+                    found.append(inner)
+        elif isinstance(node, ast.Import):
+            found += [one.name for one in node.names if SOLVED.get(one.name, ()) != ()]
+        elif isinstance(node, ast.Attribute) and node.attr in METHODS:
+            found.append(f".{node.attr}")
+        elif (
+            isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in SOLVED
+        ):
+            found.append(f'"{node.value}"')
+    return found
+
+
+def devices(tree: ast.AST) -> list[str]:
+    """What in a cell reaches into other code: names, open files by number, and patches."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in DEVICES:
+            found.append(node.attr)
+        elif isinstance(node, ast.Name) and node.id in DEVICES:
+            found.append(node.id)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.write", "sys.exit"):
+            found.append(ast.unparse(node))
+        elif isinstance(node, ast.Assign):
+            targets = [one for one in node.targets if isinstance(one, ast.Attribute)]
+            found += [ast.unparse(one) for one in targets if ast.unparse(one.value) in PATCHED]
+    return found
+
+
+def doubles(facts: dict[str, dict]) -> list[tuple[str, str]]:
+    """Whoever has handed in the same as another."""
+    owners = {}
+    for name, one in facts.items():
+        for file, mark in one["files"].items():
+            if mark:
+                owners.setdefault((file, mark), []).append(name)
+    found = []
+    for (file, _), names in owners.items():
+        for name in names if len(names) > 1 else []:
+            others = ", ".join(other for other in names if other != name)
+            found.append((name, f"{file} is also that of {others}"))
+    return found
+
+
+def numbers(facts: dict[str, dict]) -> list[tuple[str, str]]:
+    """Student numbers that are empty, another's, or not that of the folder."""
+    keys = {name: key(one["number"]) for name, one in facts.items()}
+    counts = Counter(filter(None, keys.values()))
+    folders = {name: key(name) for name in facts}
+    strange = [n for n, k in keys.items() if k and k not in folders[n]]
+    by_name = len(strange) <= len(facts) / 2  # else the folders are not named by numbers
+    found = []
+    for name, one in facts.items():
+        if one["number"] == "":
+            found.append((name, "no student number: these are the class's numbers"))
+        elif keys[name] and counts[keys[name]] > 1:
+            others = ", ".join(n for n in keys if keys[n] == keys[name] and n != name)
+            found.append((name, f"the number {one['number']} is also that of {others}"))
+        if name in strange and by_name:
+            found.append((name, f"the number in the notebook is {one['number']}"))
+    return found
+
+
+def key(number: str | None) -> str:
+    """What of a student number counts, as `personal_numbers` has it."""
+    return "".join(filter(str.isalnum, (number or "").casefold())).lstrip("0")
+
+
+def gradebook(path: Path) -> dict[str, dict[str, dict]]:
+    """{student: {notebook: {"automatic": points, "people": points}}} of nbgrader's gradebook."""
+    if not path.exists():
+        return {}
+    query = """
+        select assignment.student_id, base.name, grade.auto_score, grade.manual_score,
+               cell.max_score, grade.needs_manual_grade
+        from grade
+        join submitted_notebook as notebook on grade.notebook_id = notebook.id
+        join submitted_assignment as assignment on notebook.assignment_id = assignment.id
+        join notebook as base on notebook.notebook_id = base.id
+        join grade_cells as cell on grade.cell_id = cell.id
+    """
+    made = {}
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as book:
+        for student, stem, automatic, manual, *_ in book.execute(query):
+            part = made.setdefault(student, {}).setdefault(stem, {"automatic": 0.0, "people": None})
+            if manual is not None:
+                part["people"] = (part["people"] or 0) + manual
+            elif automatic is not None:
+                part["automatic"] += automatic
+    return made
+
+
+def as_text(rows: list[dict]) -> str:
+    """The overview as aligned text, remarks below each student."""
+    stems = submission.parts()
+    heads = ["student", "number", *(stem.partition("_")[0] for stem in stems), "remarks"]
+    lines = [heads]
+    for one in rows:
+        cells = [points_of(one["parts"][stem]) for stem in stems]
+        lines.append([one["student"], one["number"] or "", *cells, str(len(one["remarks"]) or "")])
+    widths = [max(len(line[k]) for line in lines) for k in range(len(heads))]
+    made = []
+    for index, line in enumerate(lines):
+        made.append(
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
+        if index:
+            one = rows[index - 1]
+            made += [f"    {stem} not graded: {part['not_graded']}"
+                     for stem, part in one["parts"].items() if part["not_graded"]]  # fmt: skip
+            made += [f"    {text}" for text in one["remarks"]]
+    return "\n".join(made)
+
+
+def points_of(part: dict) -> str:
+    """Automatic points, and those of people if there are any."""
+    if part["automatic"] is None or (part["not_graded"] and not part["automatic"]):
+        return "not graded"
+    people = f" + {part['people']:g}" if part["people"] is not None else ""
+    return f"{part['automatic']:g}{people}" + " (?)" * bool(part["not_graded"])
+
+
+def as_csv(rows: list[dict]) -> str:
+    """The overview as a table of comma-separated values."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    stems = submission.parts()
+    heads = [f"{stem} {kind}" for stem in stems for kind in ("automatic", "people", "not graded")]
+    writer.writerow(["student", "number", *heads, "remarks"])
+    for one in rows:
+        cells = []
+        for stem in stems:
+            part = one["parts"][stem]
+            blank = part["not_graded"] and not part["automatic"]
+            cells += ["" if blank else part["automatic"], part["people"], part["not_graded"]]
+        writer.writerow([one["student"], one["number"], *cells, "; ".join(one["remarks"])])
+    return buffer.getvalue().rstrip("\n")
+
+
+# Commands
+
+
+class CommandError(ValueError):
+    """A command's mistake, in a line. (`UsageError` would bring PyTorch.)"""
+
+
+def grade_command(args) -> int:
+    """Print or write the automatic points; 1 if something could not be graded."""
+    for path in args.folders:
+        if not path.exists():
+            raise CommandError(f"There is no folder {path}. Give the folder of a submission.")
+    if args.format == "gradescope" and len(args.folders) > 1:
+        raise CommandError("Gradescope asks for one submission at a time: give one folder.")
+    if note := warning():
+        print(note, file=sys.stderr)
+    results = [*grade_all(args.folders, args.jobs, args.seconds)]
+    text = FORMATS[args.format](results)
+    if args.out:
+        args.out.write_text(text + "\n", "utf-8")
+    else:
+        print(text)
+    return int(any(part["not_graded"] for one in results for part in one["parts"].values()))
+
+
+def report_command(args) -> int:
+    if not args.folder.is_dir():
+        raise CommandError(
+            f"There is no folder {args.folder}: it holds a folder for every student."
+        )
+    rows = overview(args.folder, args.jobs, args.student)
+    if not rows:
+        raise CommandError(f"{args.folder} is empty: it holds a folder for every student.")
+    print(as_csv(rows) if args.csv else as_text(rows))
+    return 0
+
+
+def add_commands(commands) -> None:
+    """Add `grade` and `report` to the commands of a parser."""
+    text = "a student's automatic points, from the notebooks alone"
+    command = commands.add_parser("grade", help=text, description=text)
+    command.set_defaults(run=grade_command)
+    add = command.add_argument
+    add("folders", nargs="+", type=Path, metavar="FOLDER", help="what a student handed in")
+    add("--format", choices=FORMATS, default="json", help="what is to read it (json)")
+    add("--out", type=Path, metavar="FILE", help="where it is written (printed)")
+    add("--jobs", type=int, default=1, help="students at a time (1)")
+    add("--seconds", type=float, default=SECONDS, help=f"for a cell or a call ({SECONDS})")
+
+    text = "one overview of a course: points, and what to look at"
+    command = commands.add_parser("report", help=text, description=text)
+    command.set_defaults(run=report_command)
+    add = command.add_argument
+    text = "it holds a folder for every student (submitted)"
+    add("folder", nargs="?", type=Path, default=Path("submitted"), help=text)
+    add("--csv", action="store_true", help="as a table for a spreadsheet")
+    add("--jobs", type=int, default=0, help="grade all now, so many at a time (what was graded)")
+    add("--student", action="append", default=[], metavar="NAME", help="grade this one again")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit status: 1 if something could not be graded, 2 for a mistake in the command."""
+    parser = argparse.ArgumentParser(prog="python -m notebooks.assignment")
+    add_commands(parser.add_subparsers(required=True, metavar="command"))
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except (CommandError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
