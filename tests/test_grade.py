@@ -201,6 +201,15 @@ def test_a_deleted_question_leaves_the_others(tmp_path):
     assert points(tmp_path / "4711")[0] == 3
 
 
+def test_a_check_whose_output_is_no_check_s_is_named():
+    release = submission.cells_of(submission.RELEASE / f"{PART}.ipynb")
+    for text, named in (("passed!", True), ("✓ right", False), ("✗ h1: wrong", False)):
+        cells = solved()
+        stream = {"output_type": "stream", "name": "stdout", "text": text}
+        cells[index(cells, "check-forward")]["outputs"] = [stream]
+        assert bool(submission.restore(cells, release).notes) == named
+
+
 def renamed(folder):
     write(folder, solved(), f"{PART} (1).ipynb")
 
