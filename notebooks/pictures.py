@@ -1,7 +1,7 @@
 """`python -m notebooks.pictures`: Part 2's pictures, and the tables of the runs that are kept.
 
-The pictures are made from results, weights and MNIST; the tables, in README.md and s4lib/README.md,
-from results alone.
+The pictures are made from results, weights and MNIST, and the drawings from nothing; the tables,
+in README.md and s4lib/README.md, from results alone.
 """
 
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from notebooks.drawings import DRAWINGS
 from s4lib import CLASSIC, MNISTNet, history, load, plots, predict
 from s4lib.plots import save_figure
 from s4lib.recipes import RECIPES
@@ -59,6 +60,8 @@ def main(out: Path = ROOT / "images") -> None:
         "mistakes": plots.mistakes(images, labels, log_probs, digits.name),
     }.items():
         save_figure(figure, out / f"{name}.png")
+    for name, draw in DRAWINGS.items():
+        save_figure(draw(), out / f"drawing_{name}.png")
     for page in (ROOT / "README.md", ROOT / "s4lib" / "README.md"):
         atomic_write(page, filled(page.read_text("utf-8")).encode())
 
