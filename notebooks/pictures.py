@@ -1,7 +1,7 @@
 """`python -m notebooks.pictures`: Part 2's pictures, and the tables of the runs that are kept.
 
-The pictures are made from results, weights and MNIST, and the drawings from nothing; the tables,
-in README.md and s4lib/README.md, from results alone.
+The pictures are made from results and MNIST, and the drawings from nothing; the tables, in
+README.md and s4lib/README.md, from results alone.
 """
 
 import re
@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from notebooks.drawings import DRAWINGS
-from s4lib import CLASSIC, MNISTNet, history, load, plots, predict
+from s4lib import BEST, history, load, plots
 from s4lib.plots import save_figure
 from s4lib.recipes import RECIPES
-from s4lib.runtime.checkpoint import atomic_write, load_weights
+from s4lib.runtime.checkpoint import atomic_write
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "notebooks" / "results"
@@ -31,9 +31,6 @@ def tables() -> dict[str, str]:
     train = "python -m s4lib train --recipe"
     return {
         f"{train} NAME --seeds N": "\n".join([header[0], rest[0][0], *rest[1]]),
-        f"{train} classic --seeds N": history.table(
-            runs("classic"), history.read_original(RESULTS / "original.csv")
-        ),
         f"{train} best --seeds N": history.table(runs("best")),
         "python -m tests.benchmarks.records open": history.summary(runs("open")),
     }
@@ -49,15 +46,11 @@ def filled(page: str) -> str:
 
 def main(out: Path = ROOT / "images") -> None:
     digits = load("mnist")
-    images, labels = digits.test
-    log_probs = predict(load_weights(MNISTNet()), digits.normalise(images))
-    augment = CLASSIC.augmentation(torch.Generator().manual_seed(0))
+    augment = BEST.augmentation(torch.Generator().manual_seed(0))
     for name, figure in {
         "samples": plots.samples(digits),
         "augmented": plots.augmented(digits, augment),
         "modelloss": plots.model_loss(runs("classic")),
-        "confusion_matrix": plots.confusion_matrix(labels, log_probs.argmax(1), digits.name),
-        "mistakes": plots.mistakes(images, labels, log_probs, digits.name),
     }.items():
         save_figure(figure, out / f"{name}.png")
     for name, draw in DRAWINGS.items():
