@@ -51,7 +51,9 @@ def error_surface():
 
 
 PICTURES = {
+    "images/backprop_smallest.png": plots.smallest_example,
     DIAGRAM: plots.network_diagram,
+    "images/backprop_gradients.png": plots.gradients_diagram,
     "images/backprop_error_curves.png": error_curves,
     "images/backprop_error_surface.png": error_surface,
     "images/backprop_larger_rates.png": plots.larger_rates,
@@ -61,10 +63,10 @@ PICTURES = {
 }
 
 # Picture: the workbook, the page of it when printed, and which parts of this, one below the other:
-# left, top, right and bottom as fractions. The sheet Training is too wide to be read whole.
+# left, top, right and bottom as fractions. Two sheets are too wide to be read whole.
 WHOLE = [(0, 0, 1, 0.93)]
 SHEETS = {
-    "images/backprop_sheet_by_hand.png": (WORKBOOK, 0, WHOLE),
+    "images/backprop_sheet_by_hand.png": (WORKBOOK, 0, [(0.5, 0, 1, 0.537)]),
     "images/backprop_sheet_training.png": (
         WORKBOOK,
         1,

@@ -1,4 +1,4 @@
-"""The figures of backprop/README.md's second half.
+"""The figures of backprop/LAYERS.md.
 
 The numbers in them are computed by the functions that they explain.
 """
@@ -21,13 +21,13 @@ def matrix(ax, values, left, top, title, shaded=(), faint=(), framed=()):
         ax.add_patch(Rectangle((x, y), 1, 1, facecolor=fill, edgecolor=GREY, linewidth=0.8))
         text = f"{values[cell]:g}".replace("-", "−")
         colour = "#999999" if cell in faint else "black"
-        ax.text(x + 0.5, y + 0.53, text, ha="center", va="center", color=colour)
+        ax.text(x + 0.5, y + 0.53, text, ha="center", va="center", color=colour, fontsize=16)
     if framed:
         (y0, x0), (y1, x1) = framed
         size = x1 - x0 + 1, y1 - y0 + 1
         style = {"fill": False, "edgecolor": ORANGE, "linewidth": 2.8, "zorder": 3}
         ax.add_patch(Rectangle((left + x0, top + y0), *size, **style))
-    ax.text(left + values.shape[1] / 2, top - 0.35, title, ha="center")
+    ax.text(left + values.shape[1] / 2, top - 0.35, title, ha="center", fontsize=14)
 
 
 def canvas(width, height):
@@ -52,11 +52,11 @@ def convolution() -> Figure:
     inside = [(2, 2), (2, 3), (3, 2), (3, 3)]
     border = set(np.ndindex(6, 6)) - set(inside)
     figure, ax = canvas(15.4, 13.5)
-    ax.text(0, 0.4, "forward", weight="bold")
+    ax.text(0, 0.4, "forward", weight="bold", fontsize=14)
     matrix(ax, x, 1, 1.6, "x", shaded=[(1, 2)])
     matrix(ax, kernel, 7.2, 2.1, "kernel", shaded=[(0, 1), (0, 2), (1, 1), (1, 2)])
     matrix(ax, y, 12.4, 2.6, "y", shaded=set(np.ndindex(2, 2)))
-    ax.text(0, 6.5, "backward", weight="bold")
+    ax.text(0, 6.5, "backward", weight="bold", fontsize=14)
     matrix(ax, np.pad(dy, 2), 0, 7.5, "dy, padded by 2", inside, border, framed=[(1, 2), (3, 4)])
     flipped = kernel[::-1, ::-1]
     matrix(ax, flipped, 7.2, 9, "kernel, flipped", shaded=[(1, 0), (1, 1), (2, 0), (2, 1)])
@@ -91,9 +91,9 @@ def pooling() -> Figure:
 
 @styled
 def batch_norm() -> Figure:
-    """Left, the three paths from x to y; right, what each brings back to four values of x."""
-    figure = Figure(figsize=(8.3, 3.7))
-    graph, bars = figure.subplots(1, 2, width_ratios=[1.15, 1])
+    """Above, the three paths from x to y; below, what each brings back to four values of x."""
+    figure = Figure(figsize=(5.6, 6.6))
+    graph, bars = figure.subplots(2, 1, height_ratios=[1, 1.15])
 
     places = {"x": (0, 1), "μ": (1.1, 2), "σ": (1.1, 0), "x̂": (2.4, 1), "y": (3.5, 1)}
     arrows = [("x", "x̂", BLUE, "-"), ("x̂", "y", "black", "-")]
@@ -106,8 +106,8 @@ def batch_norm() -> Figure:
     for name, place in places.items():
         graph.text(*place, name, ha="center", va="center", fontsize=14, bbox=NODE)
     graph.text(1.15, 1.12, "itself", color=BLUE, ha="center")
-    graph.text(1.1, 2.42, "by way of the mean", color=ORANGE, ha="center")
-    graph.text(1.1, -0.58, "by way of the standard deviation", color=GREEN, ha="center")
+    graph.text(1.1, 2.42, "through the mean", color=ORANGE, ha="center")
+    graph.text(1.1, -0.58, "through the standard deviation", color=GREEN, ha="center")
     graph.text(2.95, 1.2, "γ, β", ha="center")
     graph.set(xlim=(-0.4, 3.9), ylim=(-0.8, 2.8))
     graph.axis("off")
@@ -118,15 +118,15 @@ def batch_norm() -> Figure:
     x_hat = (x - x.mean()) / std
     parts = {
         "itself: dy": (dy, BLUE, None),
-        "by μ: −mean(dy)": (np.full(4, -dy.mean()), ORANGE, "//"),
-        "by σ: −x̂ · mean(dy · x̂)": (-x_hat * (dy * x_hat).mean(), GREEN, ".."),
+        "through μ: −mean(dy)": (np.full(4, -dy.mean()), ORANGE, "//"),
+        "through σ: −x̂ · mean(dy · x̂)": (-x_hat * (dy * x_hat).mean(), GREEN, ".."),
     }
     place = np.arange(4)
     for shift, (label, (part, colour, hatch)) in zip((-0.22, 0, 0.22), parts.items(), strict=True):
         style = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": label}
         bars.bar(place + shift, part, width=0.22, **style)
     dx = layers.batch_norm_backward(dy4, x4, np.ones(1), np.zeros(1))[0].ravel()
-    bars.plot(place, dx * std, "kD", markersize=7, label="their sum, dx")
+    bars.plot(place, dx * std, "kD", markersize=7, label="their sum")
     bars.axhline(0, color="black", linewidth=0.8)
     bars.set_xticks(place, [f"x = {value:g}" for value in x])
     bars.set_ylim(-2.3, 5)

@@ -47,7 +47,7 @@ LINES = {
     "softmax": ("Log-softmax and negative log-likelihood", "log-softmax makes them log-prob"),
     "logits": ("Log-softmax and negative log-likelihood", "Differentiate the right-hand side"),
     # eight weights
-    "hidden": ("1. Forward pass", "Each hidden unit adds up its inputs"),
+    "hidden": ("1. Forward pass", "Each hidden unit computes the weighted sum"),
     "sigmoid": ("1. Forward pass", "The sigmoid squashes the sum"),
     "output": ("1. Forward pass", "The output units do the same"),
     "error": ("2. Loss", "half its squared distance from the target"),
@@ -55,7 +55,7 @@ LINES = {
     "second": ("3. Chain rule, output layer", "The second factor is the"),
     "last": ("3. Chain rule, output layer", "The last factor is what the weight multiplies"),
     "paths": ("4. Chain rule, hidden layer", "A hidden unit feeds both outputs"),
-    "again": ("4. Chain rule, hidden layer", "From there on all is as in the output layer"),
+    "again": ("4. Chain rule, hidden layer", "From here on everything works as in the output"),
     "update": ("5. Update", "Every weight takes a step"),
     "curves": ("Six learning rates", "All six descend at every step"),
     "surface": ("Six learning rates", "The paths are those of the whole training"),

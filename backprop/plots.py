@@ -3,7 +3,8 @@
 import numpy as np
 from matplotlib.patches import Circle
 
-from backprop.network import RATES, train
+from backprop.network import COLUMNS as SYMBOLS
+from backprop.network import RATES, slope, train
 from s4lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, Figure, styled
 
 # One colour for each kind of number, in the pictures and in the workbook.
@@ -25,54 +26,177 @@ def tint(colour: str, share: float = 0.2) -> str:
     return "#" + "".join(f"{round(255 - share * (255 - part)):02X}" for part in parts)
 
 
+# The class network's drawing: where its units stand, and how far along an arrow its label is.
+COLUMNS = {"i": 0.5, "h": 2.0, "o": 3.6, "E": 5.0}
+HEIGHTS = {"1": 3.15, "2": 0.75}
+RADIUS = 0.37
+SMALL = 10.5  # points, where a unit or an arrow holds two numbers
+ARROWS = {
+    **{"w1": ("i1", "h1", 0.5), "w2": ("i2", "h1", 0.36)},
+    **{"w3": ("i1", "h2", 0.36), "w4": ("i2", "h2", 0.5)},
+    **{"w5": ("h1", "o1", 0.5), "w6": ("h2", "o1", 0.36)},
+    **{"w7": ("h1", "o2", 0.36), "w8": ("h2", "o2", 0.5)},
+    **{"E1": ("o1", "E1", 0.36), "E2": ("o2", "E2", 0.36)},
+}
+
+
+def write(axes, across, up, text, **style) -> None:
+    """Write `text` centred at (across, up)."""
+    axes.text(across, up, text, **{"ha": "center", "va": "center", "fontsize": 14, **style})
+
+
+def place(symbol: str) -> np.ndarray:
+    """The centre of a unit such as `h1`."""
+    return np.array((COLUMNS[symbol[0]], HEIGHTS[symbol[1]]))
+
+
+def drawing_area(width: float, height: float, top: float = 4.1, bottom: float = 0.1):
+    """A figure of this size in inches, and axes without ticks in the drawing's coordinates."""
+    figure = Figure(figsize=(width, height), layout="none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 5.6), ylim=(bottom, top))
+    axes.axis("off")
+    return figure, axes
+
+
+def unit(axes, symbol: str, label: str) -> None:
+    """Draw a unit as a circle in the colour of its kind of number, with `label` inside."""
+    colour = FAMILIES[family(symbol)]
+    circle = Circle(place(symbol), RADIUS, facecolor=tint(colour), edgecolor=colour, lw=2)
+    axes.add_patch(circle)
+    write(axes, *place(symbol), label)
+
+
+def arrow(axes, start: str, end: str, **style) -> None:
+    """Draw an arrow from the rim of one unit to the rim of another."""
+    tail, head = place(start), place(end)
+    share = (RADIUS + 0.06) / np.hypot(*(head - tail))
+    tail, head = tail + share * (head - tail), head - share * (head - tail)
+    style = {"arrowstyle": "-|>", "color": GREY, "lw": 1.6, **style}
+    axes.annotate("", head, tail, arrowprops=style)
+
+
+def along(name: str) -> np.ndarray:
+    """Where the label of a weight's arrow is."""
+    start, end, where = ARROWS[name]
+    return place(start) + where * (place(end) - place(start))
+
+
 @styled
 def network_diagram() -> Figure:
     """The class network: units as circles, weights on the arrows, errors at the right."""
-    figure = Figure(figsize=(5.6, 4), layout="none")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, 5.6), ylim=(0.1, 4.1))
-    axes.axis("off")
-
-    x, top, bottom, radius = {"i": 0.5, "h": 2.0, "o": 3.6, "E": 5.0}, 3.15, 0.75, 0.37
-    height = {"1": top, "2": bottom}
-
-    def write(across, up, text, **style):
-        axes.text(across, up, text, **{"ha": "center", "va": "center", "fontsize": 14, **style})
-
-    def unit(symbol, label):
-        colour = FAMILIES[family(symbol)]
-        centre = (x[symbol[0]], height[symbol[1]])
-        axes.add_patch(Circle(centre, radius, facecolor=tint(colour), edgecolor=colour, lw=2))
-        write(*centre, label)
-
-    def arrow(start, end, label="", where=0.36):
-        (x0, y0), (x1, y1) = ((x[s[0]], height[s[1]]) for s in (start, end))
-        share = (radius + 0.06) / np.hypot(x1 - x0, y1 - y0)
-        dx, dy = x1 - x0, y1 - y0
-        tail, head = (x0 + share * dx, y0 + share * dy), (x1 - share * dx, y1 - share * dy)
-        axes.annotate("", head, tail, arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 1.6})
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        write(x0 + where * dx, y0 + where * dy, label, bbox=box)
-
-    arrow("i1", "h1", "$w_1$", 0.5)
-    arrow("i2", "h1", "$w_2$")
-    arrow("i1", "h2", "$w_3$")
-    arrow("i2", "h2", "$w_4$", 0.5)
-    arrow("h1", "o1", "$w_5$", 0.5)
-    arrow("h2", "o1", "$w_6$")
-    arrow("h1", "o2", "$w_7$")
-    arrow("h2", "o2", "$w_8$", 0.5)
-    arrow("o1", "E1")
-    arrow("o2", "E2")
+    figure, axes = drawing_area(5.6, 4)
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    for name, (start, end, _) in ARROWS.items():
+        arrow(axes, start, end)
+        write(axes, *along(name), f"$w_{name[1]}$" if name[0] == "w" else "", bbox=box)
     for k in "12":
-        unit(f"i{k}", f"$i_{k}$")
-        unit(f"h{k}", f"$h_{k}$\n$a_{{h{k}}}$")
-        unit(f"o{k}", f"$o_{k}$\n$a_{{o{k}}}$")
-        unit(f"E{k}", f"$E_{k}$")
-        write((x["o"] + x["E"]) / 2, height[k] + 0.2, f"$t_{k}$")
-    write(4.9, 1.95, "$E_{total} =$\n$E_1 + E_2$")
+        unit(axes, f"i{k}", f"$i_{k}$")
+        unit(axes, f"h{k}", f"$h_{k}$\n$a_{{h{k}}}$")
+        unit(axes, f"o{k}", f"$o_{k}$\n$a_{{o{k}}}$")
+        unit(axes, f"E{k}", f"$E_{k}$")
+        write(axes, (COLUMNS["o"] + COLUMNS["E"]) / 2, HEIGHTS[k] + 0.2, f"$t_{k}$")
+    write(axes, 4.9, 1.95, "$E_{total} =$\n$E_1 + E_2$")
     for name, column in (("inputs", "i"), ("hidden", "h"), ("output", "o"), ("errors", "E")):
-        write(x[column], 3.85, name, color=GREY, fontsize=13)
+        write(axes, COLUMNS[column], 3.85, name, color=GREY, fontsize=13)
+    return figure
+
+
+def short(number: float, digits: int = 3) -> str:
+    """A number as a drawing shows it: to three digits, with a real minus sign."""
+    text = np.format_float_positional(number, digits, unique=False, fractional=False)
+    return text.replace("-", "−")
+
+
+def sign_colour(number: float) -> str:
+    """Vermilion for positive and blue for negative numbers, as in every picture."""
+    return ORANGE if number > 0 else BLUE
+
+
+def values_and_slopes() -> tuple[dict[str, float], dict[str, float]]:
+    """The class network's numbers by symbol, and ∂E_total/∂ of its weights and of h1 … o2."""
+    values = {symbol: train(0.5, 0)[symbol][0] for symbol in SYMBOLS}
+    slopes = {f"w{k}": values[f"dE_dw{k}"] for k in range(1, 9)}
+    for k in "12":
+        slopes[f"o{k}"] = (values[f"a_o{k}"] - values[f"t{k}"]) * slope(values[f"o{k}"])
+    for k, to_o1, to_o2 in (("1", "w5", "w7"), ("2", "w6", "w8")):
+        from_above = slopes["o1"] * values[to_o1] + slopes["o2"] * values[to_o2]
+        slopes[f"h{k}"] = from_above * slope(values[f"h{k}"])
+    return values, slopes
+
+
+@styled
+def gradients_diagram() -> Figure:
+    """The class network with values in black, gradients by sign, and h1's two paths as arrows."""
+    values, slopes = values_and_slopes()
+    parts = {"w5": slopes["o1"] * values["w5"], "w7": slopes["o2"] * values["w7"]}
+    figure, axes = drawing_area(6.4, 5.2, bottom=-0.45)
+
+    def two_lines(where, upper: str, lower: float, **style) -> None:
+        """A value and, below it, its gradient."""
+        (across, up), gap = where, 0.12
+        write(axes, across, up + gap, upper, fontsize=SMALL, **style)
+        style |= {"color": sign_colour(lower), "fontsize": SMALL}
+        write(axes, across, up - gap, short(lower), **style)
+
+    followed = parts | {"w1": slopes["h1"], "w2": slopes["h1"]}
+    for name, (start, end, _) in ARROWS.items():
+        if name in followed:
+            colour = tint(sign_colour(followed[name]), 0.5)
+            arrow(axes, end, start, lw=4, color=colour, mutation_scale=18)
+        else:
+            arrow(axes, start, end, lw=1.2, color="#BBBBBB")
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    for name in (f"w{k}" for k in range(1, 9)):
+        two_lines(along(name), f"$w_{name[1]}$ {values[name]:.2f}", slopes[name], bbox=box)
+    for symbol in ("i1", "i2", "h1", "h2", "o1", "o2", "E1", "E2"):
+        unit(axes, symbol, "")
+        if symbol in slopes:
+            two_lines(place(symbol), short(values[f"a_{symbol}"]), slopes[symbol])
+        else:
+            text = f"{values[symbol]:.2f}" if symbol[0] == "i" else short(values[symbol])
+            write(axes, *place(symbol), text, fontsize=SMALL)
+    for name, column in (("inputs", "i"), ("hidden", "h"), ("output", "o"), ("errors", "E")):
+        write(axes, COLUMNS[column], 3.85, name, color=GREY, fontsize=13)
+
+    for up, (name, part) in zip((0.05, -0.22), parts.items(), strict=True):
+        output = ARROWS[name][1]
+        text = f"path through ${output[0]}_{output[1]}$:  {short(slopes[output])} × "
+        text += f"{values[name]:.2f} = {short(part)}"
+        write(axes, 0.1, up, text, ha="left", fontsize=11, color=sign_colour(part))
+    total, hidden = sum(parts.values()), slopes["h1"]
+    text = f"sum: {short(total)},\ntimes slope {hidden / total:.2f}: {short(hidden)}"
+    write(axes, 3.6, -0.085, text, ha="left", fontsize=11, color=sign_colour(total))
+    return figure
+
+
+@styled
+def smallest_example() -> Figure:
+    """The graph of (x + y) · z for x, y, z = 2, 1, −4: values above the wires, slopes below."""
+    x, y, z = 2, 1, -4
+    q = x + y
+    f = q * z
+    figure, axes = drawing_area(5.6, 3.4, top=3.4, bottom=0)
+    add, multiply = (2.1, 2.4), (3.8, 1.4)
+    # name, value, slope of f along it, and where its wire begins, ends and has its numbers
+    wires = (
+        ("x", x, z, (0.3, 3.1), add, 0.3),
+        ("y", y, z, (0.3, 1.7), add, 0.3),
+        ("q", q, z, add, multiply, 0.5),
+        ("z", z, q, (0.3, 0.6), multiply, 0.3),
+        ("f", f, 1, multiply, (5.5, 1.4), 0.55),
+    )
+    for name, value, slope_of_f, start, end, where in wires:
+        start, end = np.array(start), np.array(end)
+        style = {"arrowstyle": "-|>", "color": GREY, "lw": 1.6, "shrinkA": 0}
+        axes.annotate("", end, start, arrowprops={**style, "shrinkB": 0 if name == "f" else 19})
+        across, up = start + where * (end - start)
+        write(axes, across, up + 0.25, f"${name}$ = {value}".replace("-", "−"))
+        text = str(slope_of_f).replace("-", "−")
+        write(axes, across, up - 0.25, text, color=sign_colour(slope_of_f))
+    for centre, sign in ((add, "+"), (multiply, "×")):
+        axes.add_patch(Circle(centre, 0.24, facecolor="white", edgecolor=GREY, lw=2, zorder=3))
+        write(axes, *centre, sign, zorder=4)
     return figure
 
 

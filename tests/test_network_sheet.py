@@ -204,7 +204,7 @@ def test_what_may_be_typed_is_validated(text):
 
 def test_the_page_quotes_formulas_of_the_workbook(text):
     """Its cells are there and, with names for the cells of the weights, hold what it says."""
-    page = (WORKBOOK.parent / "README.md").read_text("utf-8")
+    page = (WORKBOOK.parent / "LAYERS.md").read_text("utf-8")
     rows = re.findall(r"^\| `(.+?)` \| ([A-Z]+\d+) \| `(.+?)` \|$", page, re.M)
     quoted = re.findall(r"^- `(d .+?)`, ([A-Z]+\d+): `(.+?)`", page, re.M)
     assert len(rows) > 10

@@ -129,15 +129,6 @@ def test_libreoffice_agrees_on_the_class_values(recalculated, book, built):
     assert len(found[COMPARISON]._charts[0].series) == 6
 
 
-def test_the_readme_quotes_the_spreadsheet(recalculated):
-    """The column "by spreadsheet" of the table of gradients is what LibreOffice calculated."""
-    found = recalculated["committed"]
-    readme = (PROJECT / "backprop/README.md").read_text(encoding="utf-8")
-    for k in range(1, 9):
-        quoted = re.search(rf"^\| ∂E/∂w{k} \|.+?\| (.+?) \|", readme, re.M)[1]
-        assert quoted == f"{named(found, f'dE_dw{k}').value:.12f}"
-
-
 @pytest.mark.parametrize(("name", "numbers"), [("other", OTHER), ("extreme", EXTREME)])
 def test_libreoffice_agrees_on_other_numbers(name, numbers, recalculated, book, tmp_path):
     workbook.build(tmp_path / "expected.xlsx", DIAGRAM, **numbers)
