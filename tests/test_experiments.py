@@ -1,23 +1,29 @@
 """Experiments run once, keep what they measure, and are what the page says."""
 
+import itertools
 import json
 import math
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import mean
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from scipy import stats
 
 from notebooks.experiments import __main__ as cli
-from notebooks.experiments import measures, plots, report, runner
-from notebooks.experiments.catalogue import EXPERIMENTS, Experiment, Variant
+from notebooks.experiments import channels, measures, plots, report, runner
+from notebooks.experiments.catalogue import BASE, EXPERIMENTS, OLD, Experiment, Variant
 from notebooks.experiments.variants import build, count
-from s4lib import UsageError
+from s4lib import MNISTNet, UsageError
 from s4lib.optim import make_schedule
+from s4lib.plots import activations
 from s4lib.recipes import CLASSIC
+from s4lib.runtime.checkpoint import load_weights
 
 RESULTS = Path(__file__).parents[1] / "notebooks/results"
 PAGE = RESULTS.parent / "README.md"
@@ -165,6 +171,29 @@ def test_the_range_test_raises_the_learning_rate_from_the_first_batch_to_the_las
     assert result["losses"] == [2.0] * 8
 
 
+def test_a_larger_batch_may_adapt_the_rest_of_adam_too(digits, monkeypatch):
+    """Four times as large: 1 - β₁ and 1 - β₂ are four times, ε is half; lr falls as elsewhere."""
+    seen = []
+
+    def train_epoch(model, batches, optimizer, schedule, amp, on_batch):
+        seen.append(optimizer.defaults)
+        for step, (_, labels) in enumerate(batches):
+            seen.append((schedule.get_last_lr()[0], len(labels)))
+            optimizer.step()
+            schedule.step()
+            on_batch(step, torch.tensor(2.0))
+
+    monkeypatch.setattr(runner, "train_epoch", train_epoch)
+    runner.run(replace(TINY, lr=0.02, updates=19, batch_factor=4), digits, 0, "cpu")
+    defaults, *steps = seen
+    assert defaults["betas"] == pytest.approx((0.6, 0.996))
+    assert defaults["eps"] == pytest.approx(5e-9)
+    first, second = CLASSIC.milestones
+    expected = [0.02] * first + [0.002] * (second - first) + [0.0002] * (19 - second)
+    assert [lr for lr, _ in steps] == pytest.approx(expected)
+    assert {size for _, size in steps} == {TINY.batch_size}
+
+
 def test_a_run_is_tested_in_fp32_whatever_it_is_trained_in(digits, monkeypatch):
     evaluate, tested = runner.evaluate, []
 
@@ -305,7 +334,8 @@ def test_the_command_draws_prints_and_fills_the_page(tmp_path, digits, tables, c
     assert table in capsys.readouterr().out
     assert page.read_text() == f"Before.\n\n<!-- table: baseline -->\n{table}\n\nAfter.\n"
     drawn = {path.stem.removeprefix("experiment_") for path in out.glob("experiment_*.png")}
-    assert drawn == {"width", "lr", "softmax"}
+    assert drawn == {"width", "lr", "softmax", "channels"}
+    assert (folder / channels.FILE).exists()
 
 
 # What is measured
@@ -424,7 +454,7 @@ def test_kept_runs_are_those_of_the_experiments(kept):
 def test_the_pages_tables_are_what_the_runs_gave(tables):
     page = PAGE.read_text(encoding="utf-8")
     named = re.findall(r"<!-- table: (.+) -->", page)
-    assert {*named} == {*EXPERIMENTS, "no digits", "early"} - {"lr_range"}
+    assert {*named} == {*EXPERIMENTS, "no digits", "early", "channels"} - {"lr_range"}
     assert len({*named}) == len(named)
     assert report.filled(page, RESULTS) == page
     for name in named:
@@ -494,7 +524,7 @@ def test_a_table_has_a_row_for_every_variant_with_enough_seeds(
     monkeypatch.setattr(report, "FAILED", 0)
     runner.run_missing(["one"], digits, tmp_path, "cpu")
     lines = report.tables(tmp_path)["one"].splitlines()
-    assert lines[0] == "| | parameters | held-out accuracy | than the first row |"
+    assert lines[0] == "| | parameters | held-out accuracy | minus row 1 (95 % interval) |"
     a, b = report.accuracies(runner.read(tmp_path)[TINY])
     spread = abs(a - b) / math.sqrt(2)
     assert lines[2] == f"| tiny | {count(TINY.network)} | {(a + b) / 2:.2f} ± {spread:.2f} | |"
@@ -509,23 +539,89 @@ def test_failed_runs_are_counted_and_not_averaged():
     assert report.COLUMNS["training accuracy"](odd(97.0, 11.0, 96.0)) == "100.00"
 
 
-def test_a_difference_counts_only_after_the_correction_for_all_comparisons(monkeypatch):
-    """By itself the last variant differs (p = 4 in 286); among twelve comparisons it does not."""
-    runs = {"first": odd(*(97.9 + 0.02 * k for k in range(10))), "clear": odd(98.5, 98.6, 98.7)}
-    runs |= {f"same {k}": odd(97.91, 98.01, 98.05) for k in range(9)}
-    runs |= {"failed": odd(96.0, 11.0, 95.0), "close": odd(98.2, 98.3, 98.07)}
-    kept = {Variant(name): ones for name, ones in runs.items()}
+@pytest.mark.parametrize("sizes", [(3, 10), (4, 4), (10, 10)])
+def test_the_rank_test_is_mann_and_whitneys_exact_one(sizes):
+    ours, theirs = np.split(np.random.default_rng(sum(sizes)).normal(size=sum(sizes)), sizes[:1])
+    expected = stats.mannwhitneyu(ours + 0.5, theirs, method="exact").pvalue
+    assert report.rank_test([*(ours + 0.5)], [*theirs]) == pytest.approx(expected)
 
-    def found(*names):
-        variants = {name: Variant(name) for name in names}
-        monkeypatch.setattr(report, "EXPERIMENTS", {"one": Experiment("Which?", variants)})
-        compared = report.verdicts(kept)
-        rows = report.table("one", {name: runs[name] for name in names}, compared).splitlines()
-        assert rows[0].endswith("| held-out accuracy | than the first row |")
-        return [row.split("|")[-2].strip() for row in rows[2:]]
 
-    assert found(*runs) == ["", "better", *["not told apart"] * 9, "worse", "not told apart"]
-    assert found("first", "close") == ["", "better"]
+def test_the_rank_test_is_exact_with_equal_accuracies():
+    """Against every way to deal the seven accuracies to a group of three and one of four."""
+    both = [98.1, 98.3, 98.3, 98.0, 98.1, 98.1, 97.9]
+    ranks = stats.rankdata(both)
+    far = [abs(sum(ones) - 3 * ranks.mean()) for ones in itertools.combinations(ranks, 3)]
+    found = abs(sum(ranks[:3]) - 3 * ranks.mean())
+    expected = sum(one >= found for one in far) / len(far)
+    assert report.rank_test(both[:3], both[3:]) == pytest.approx(expected)
+    assert report.rank_test([98.0] * 3, [98.0] * 4) == 1
+
+
+def compared(monkeypatch, runs):
+    """The last column of a table of these runs, the first of them the reference."""
+    variants = {name: Variant(name) for name in runs}
+    monkeypatch.setattr(report, "EXPERIMENTS", {"one": Experiment("Which?", variants)})
+    found = report.differences({Variant(name): ones for name, ones in runs.items()})
+    rows = report.table("one", runs, found).splitlines()
+    assert rows[0].endswith("| held-out accuracy | minus row 1 (95 % interval) |")
+    return [row.split("|")[-2].strip() for row in rows[2:]]
+
+
+FIRST = odd(*(97.9 + 0.02 * k for k in range(10)))
+
+
+def test_a_difference_is_shown_with_its_interval_and_a_word(monkeypatch):
+    runs = {"first": FIRST, "clear": odd(98.5, 98.6, 98.7), "low": odd(97.4, 97.5, 97.6)}
+    runs |= {"same": odd(97.91, 98.01, 98.05), "failed": odd(96.0, 11.0, 95.0)}
+    found = compared(monkeypatch, runs)
+    interval = stats.ttest_ind([98.5, 98.6, 98.7], report.accuracies(FIRST), equal_var=False)
+    low, high = interval.confidence_interval()
+    assert found[:2] == ["", f"+0.61 (+{low:.2f} to +{high:.2f}), better"]
+    assert re.fullmatch(r"−0\.49 \(−0\.\d\d to −0\.\d\d\), worse", found[2])
+    assert re.fullmatch(r"[+−]0\.00 \(−0\.\d\d to \+0\.\d\d\), no clear difference", found[3])
+    assert found[4] == ""  # the table counts its failed runs
+
+
+def test_a_difference_is_claimed_only_after_the_correction_for_all_comparisons(monkeypatch):
+    """By itself "close" is better (p = 4 in 286); beside nine without a difference it's borderline.
+
+    Large differences are a pool of their own: they don't make small ones look surer.
+    """
+    close = {"first": FIRST, "close": odd(98.13, 98.12, 98.07)}
+    same = {f"same {k}": odd(97.91, 98.01, 98.05) for k in range(9)}
+    large = {f"large {k}": odd(91.0, 91.1, 91.2) for k in range(20)}
+    words = [cell.split(", ")[-1] for cell in compared(monkeypatch, close | same)]
+    assert words == ["", "borderline", *["no clear difference"] * 9]
+    words = [cell.split(", ")[-1] for cell in compared(monkeypatch, close | same | large)]
+    assert words == ["", "borderline", *["no clear difference"] * 9, *["worse"] * 20]
+    assert compared(monkeypatch, close)[1].endswith(", better")
+
+
+def test_just_under_the_limit_is_borderline_too():
+    assert report.word((0.3, 0.1, 0.5), 0.039) == "better"
+    assert report.word((0.3, 0.1, 0.5), 0.041) == "borderline"
+    assert report.word((-0.3, -0.5, 0.0), 0.001) == "no clear difference"
+
+
+SIGNED = r"([+−]\d+\.\d\d)"
+
+
+def test_no_clear_difference_is_said_only_beside_an_interval_that_holds_0():
+    """In every table, and in the prose: there the interval follows, and a table has it."""
+    page = PAGE.read_text(encoding="utf-8")
+    rows = re.findall(rf"\| {SIGNED} \({SIGNED} to {SIGNED}\), ([a-z ]+) \|$", page, re.M)
+    assert len(rows) == len(re.findall(r"^\|.* to .*\), [a-z ]+ \|$", page, re.M)) > 20
+    for points, low, high, word in rows:
+        holds_0 = low.startswith("−") and high.startswith("+")
+        assert holds_0 == (word == "no clear difference"), (points, low, high, word)
+        assert word != "better" or low.startswith("+")
+        assert word != "worse" or high.startswith("−")
+    prose = " ".join(re.sub(r"^\|.*$", "", page, flags=re.M).split())
+    said = re.findall(r"no clear difference:? \(([^)]*)\)", prose)
+    assert len(said) >= 5
+    for interval in said:
+        assert re.fullmatch(r"−\d\.\d\d to \+\d\.\d\d", interval), interval
+        assert f"({interval}), no clear difference |" in page, interval
 
 
 def test_rank_correlation_of_early_accuracy():
@@ -535,11 +631,90 @@ def test_rank_correlation_of_early_accuracy():
         | {mark: [early] * 3 for mark, early in ((100, end), (200, end % 4), (468, end**3))}
         for end in range(8)
     ]
-    rows = [line.split("|")[1:-1] for line in report.early_table(curves).splitlines()]
+    rows = [line.split("|")[1:-1] for line in report.early_table(curves, 50).splitlines()]
     assert [cell.strip() for cell in rows[0]] == ["updates", "all 8", "best 4"]
-    assert [[cell.strip() for cell in row] for row in rows[2:]] == [
+    assert [[cell.split("(")[0].strip() for cell in row] for row in rows[2:]] == [
         ["50", "0.33", "0.33"],
         ["100", "1.00", "1.00"],
         ["200", "0.49", "1.00"],
         ["468", "1.00", "1.00"],
+        ["the end, of another seed", "1.00", "1.00"],
     ]
+    low, high = map(float, re.search(r"\((-?[\d.]+) to ([\d.]+)\)", rows[4][1]).groups())
+    assert low < 0.49 < high
+
+
+# What excites a channel
+
+
+def test_what_a_channel_sees_is_framed_where_it_is_most_excited():
+    """A spot in the corners of the frame changes the activation; just outside it does not."""
+    model = load_weights(MNISTNet())
+    torch.manual_seed(0)
+    images = torch.randn(30, 1, 28, 28)
+
+    def changed(layer, position, x, y):
+        maps = []
+        for spot in (0, 50):
+            drawn = images.clone()
+            drawn[:, 0, y, x] += spot
+            maps.append(activations(model, drawn, [layer])[layer].flatten(2)[..., position])
+        return not maps[0].equal(maps[1])
+
+    for layer, position in (("block1.relu2", 300), ("block2.relu2", 90), ("block3.relu2", 8)):
+        left, top, side = map(int, channels.square(layer, position))
+        assert changed(layer, position, left, top)
+        assert not changed(layer, position, left - 1, top)
+        assert not changed(layer, position, left, top - 1)
+        right, bottom = left + side, top + side
+        if max(right, bottom) < 28:
+            assert changed(layer, position, right - 1, bottom - 1)
+            assert not changed(layer, position, right, bottom - 1)
+            assert not changed(layer, position, right - 1, bottom)
+
+
+def test_the_images_that_excite_a_channel_most_and_least():
+    highest = torch.arange(40.0).remainder(23)
+    most, least = channels.extremes(highest)
+    assert highest[most].tolist() == [22, 21, 20, 19, 18, 17, 16, 16, 15]
+    assert sorted(highest[least].tolist()) == sorted(highest.tolist())[:9]
+    assert channels.agreement(torch.tensor([3, 1, 3, 3, 9])) == 3
+
+
+def test_the_table_of_channels_is_what_the_weights_give(mnist):
+    found = channels.excitement(load_weights(MNISTNet()), mnist)
+    kept = json.loads((RESULTS / channels.FILE).read_text())
+    assert channels.measured(found, mnist) == kept, "run python -m notebooks.experiments"
+
+
+# What the page says besides
+
+
+def test_what_the_page_says_of_chance(kept):
+    """What other images, three seeds against ten, one failed run and four seeds can show."""
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
+    right = mean(report.accuracies(kept[BASE])) / 100
+    half = 100 * stats.norm.ppf(0.975) * (right * (1 - right) / 10_000) ** 0.5
+    assert f"of {100 * right:.2f}% on 10,000 images is known to ±{half:.2f} points" in page
+    assert stats.fisher_exact([[1, 2], [0, 10]]).pvalue == pytest.approx(1 / 4, abs=0.05)
+
+    def found(points, ours, theirs, spread):
+        """How often Welch's interval misses 0, with normal seeds."""
+        draws = np.random.default_rng(0).normal(0, spread, (2_000, ours + theirs))
+        pair = points + draws[:, :ours], draws[:, ours:]
+        return (stats.ttest_ind(*pair, axis=1, equal_var=False).pvalue < 0.05).mean()
+
+    assert found(0.4, 3, 10, 0.14) == pytest.approx(4 / 5, abs=0.05)
+    assert found(0.2, 3, 10, 0.14) == pytest.approx(2 / 5, abs=0.05)
+    assert found(0.12, 4, 4, 0.08) == pytest.approx(0.4, abs=0.05)
+
+
+def test_dead_channels_explain_at_most_about_half(kept):
+    """By the intervals: what the leaky ReLU gains, of what batch normalisation gains."""
+    compared = report.differences(kept)
+    leaky = compared[next(iter(EXPERIMENTS["dead"].variants.values())), OLD]
+    norm = compared[BASE, OLD]
+    page = PAGE.read_text(encoding="utf-8")
+    assert f"gains {max(0, -leaky.high):.2f} to {-leaky.low:.2f} points over" in page
+    assert f"batch normalisation {-norm.high:.2f} to {-norm.low:.2f}" in page
+    assert 0.5 < leaky.low / norm.points < 0.6

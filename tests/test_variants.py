@@ -5,14 +5,15 @@ import re
 import pytest
 import torch
 
-from notebooks.experiments.catalogue import EXPERIMENTS, FIVES, deep, dropped, normed, pooled
+from notebooks.experiments.catalogue import EXPERIMENTS, FIVES, deep, dropped, pooled
 from notebooks.experiments.variants import (
-    BLOCK3,
+    BASELINE,
     MNISTNET,
     build,
     count,
     matched,
     multiplications,
+    normed,
     widened,
 )
 from s4lib import UsageError
@@ -26,8 +27,9 @@ def by_hand(words: str) -> tuple[int, int]:
     """Parameters and multiplications, by arithmetic alone."""
     channels, size, parameters, products = 1, 28, 0, 0
     for word in words.split():
-        if match := re.fullmatch(r"(conv|valid|stride)(\d)-(\d+)", word):
+        if match := re.fullmatch(r"(conv|valid|stride|dilated)(\d)-(\d+)", word):
             kernel, out = int(match[2]), int(match[3])
+            kernel = 3 if match[1] == "dilated" else kernel
             size -= kernel - 1 if match[1] == "valid" else 0
             size = (size + 1) // 2 if match[1] == "stride" else size
             parameters += kernel**2 * channels * out + out
@@ -101,11 +103,19 @@ def test_matching_finds_the_nearest_width():
 def test_networks_said_to_be_as_large_are():
     alike = []
     for name, one in EXPERIMENTS.items():
-        whole = name.startswith(("depth", "kernels", "head", "field"))
+        whole = name in ("depth", "kernels", "head", "field_kernels")
         alike += [v.network for label, v in one.variants.items() if whole or "same" in label]
-    assert len(alike) > 20
+    assert len(alike) > 10
     for words in alike:
         assert abs(count(words) / 17_498 - 1) < 0.04
+
+
+def test_only_the_receptive_field_differs_between_the_networks_that_ask_for_it():
+    """As many convolutions, channels, parameters and multiplications, on maps of one size."""
+    networks = [variant.network for variant in EXPERIMENTS["field"].variants.values()]
+    assert len({re.sub(r"dilated\d|conv3", "", words) for words in networks}) == 1
+    assert len({(count(words), multiplications(words)) for words in networks}) == 1
+    assert len({last_convolution(words) for words in networks}) == len(networks)
 
 
 def test_batch_normalisation_comes_before_every_relu_once():
@@ -122,20 +132,21 @@ def last_convolution(words: str) -> int:
 
 
 def test_receptive_fields_are_those_that_the_names_say():
-    for name, variant in EXPERIMENTS["field"].variants.items():
-        assert name == f"{last_convolution(variant.network)} pixels"
+    for experiment in ("field", "field_kernels"):
+        for name, variant in EXPERIMENTS[experiment].variants.items():
+            assert name == f"{last_convolution(variant.network)} pixels"
     assert last_convolution(FIVES) == last_convolution(MNISTNET) == 32
     assert [last_convolution(deep(n)) for n in (1, 2, 3, 4)] == [18, 32, 46, 60]
 
 
 def test_poolings_come_where_they_are_asked_for():
-    assert pooled(2, 4) == MNISTNET
+    assert pooled(2, 4) == BASELINE
     assert "pool" not in pooled()
     for places in ((2,), (1, 2), (2, 3), (2, 5), (2, 6), (4, 6), (2, 4, 6)):
         before = pooled(*places).split("maxpool")[:-1]
         passed = [" ".join(before[: k + 1]).count("3-") for k in range(len(before))]
         assert passed == list(places)
-        assert pooled(*places).replace("maxpool ", "") == MNISTNET.replace("maxpool ", "")
+        assert pooled(*places).replace("maxpool ", "") == BASELINE.replace("maxpool ", "")
 
 
 def test_dropout_comes_where_it_is_asked_for():
@@ -144,4 +155,24 @@ def test_dropout_comes_where_it_is_asked_for():
     assert early[early.index("drop25") - 1] == "maxpool"
     assert late[-2:] == ["drop25", "fc"]
     assert dropped(25, early=True, late=True).split().count("drop25") == 2
-    assert BLOCK3.replace("drop10 ", "") in dropped(25, early=True, late=False)
+    plain = [word for word in MNISTNET.split() if not word.startswith("drop")]
+    assert [word for word in early if word != "drop25"] == plain
+
+
+OF_TRAINING = """lr lr_range norm scale scale_no_norm dropout overfitting batch batch_updates
+softmax transition_position"""  # compared with MNISTNet itself
+
+
+def test_the_baseline_has_batch_normalisation_in_all_blocks():
+    assert normed(MNISTNET) == BASELINE
+    assert BASELINE.replace("norm ", "") == MNISTNET.replace("norm ", "")
+    for name, one in EXPERIMENTS.items():
+        for label, variant in one.variants.items():
+            old = name in OF_TRAINING.split() or name in (
+                "baseline",
+                "norm_distance",
+                "dead",
+                "all_images",
+            )
+            bare = re.search(r"(?<!norm) (relu|leaky)", variant.network)
+            assert not bare or old or "without batch norm" in label, (name, label)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from notebooks.experiments import report, runner
+from notebooks.experiments import channels, report, runner
 from notebooks.experiments.plots import figures
 from s4lib.data import load
 from s4lib.plots import save_figure
@@ -25,7 +25,8 @@ def make(args) -> None:
             runner.run_missing(names, dataset, args.results, args.device)
     except Timeout as error:
         raise UsageError(f"Another process is at work in {args.results}.") from error
-    for name, figure in figures(args.results).items():
+    drawn = figures(args.results) | {"channels": channels.make(dataset, args.results)}
+    for name, figure in drawn.items():
         save_figure(figure, args.out / f"experiment_{name}.png")
     for name, text in report.tables(args.results).items():
         print(f"\n{name}\n\n{text}")

@@ -1,13 +1,17 @@
 """What the experiments have shown, as the Markdown tables of `notebooks/README.md`."""
 
 import re
+from collections import Counter
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from statistics import mean, median
+from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import false_discovery_control, mannwhitneyu, spearmanr
+from scipy.stats import false_discovery_control, rankdata, ttest_ind
 
+from notebooks.experiments import channels
 from notebooks.experiments.catalogue import BASE, EXPERIMENTS, FEWEST_SEEDS, Variant
 from notebooks.experiments.runner import MARKS, read
 from notebooks.experiments.variants import build, multiplications
@@ -17,7 +21,18 @@ from s4lib.receptive_field import receptive_fields
 Runs = list[dict]  # of one variant, a run for each seed
 
 FAILED = 50  # per cent: a run that ends below has failed
-FALSE_DISCOVERIES = 0.05  # at most so many of the differences found are expected to be chance
+FALSE_DISCOVERIES = 0.05  # at most this share of the differences claimed is expected to be chance
+JUST_UNDER = 0.04  # from here to the limit a difference is called borderline
+LARGE = 1  # point: differences from here on are corrected by themselves
+
+
+class Difference(NamedTuple):
+    """Mean accuracy of a variant minus that of its experiment's first, in points."""
+
+    points: float
+    low: float  # the 95 % interval over seeds
+    high: float
+    word: str  # better, worse, borderline or no clear difference
 
 
 def accuracies(runs: Runs) -> list[float]:
@@ -39,26 +54,72 @@ def accuracy_cell(runs: Runs) -> str:
     return spread(accuracies(runs))
 
 
-def verdicts(kept: dict[Variant, Runs]) -> dict[tuple[Variant, Variant], str]:
-    """How the variants compare with the first of their experiment: {(first, variant): verdict}.
+def rank_test(ours: list[float], theirs: list[float]) -> float:
+    """The two-sided p-value of Mann and Whitney's test, exact also where accuracies are equal.
 
-    The exact test of Mann and Whitney, no matter which is higher, which asks nothing but how often
-    a run of the one is above a run of the other; then the correction of Benjamini and Hochberg
-    (1995) over all comparisons of all experiments.
+    Of all ways to deal the ranks to two groups of these sizes, the share in which the sum of the
+    first group's is at least as far from its mean as here. Equal accuracies share their ranks.
     """
-    differences = {}
+    ranks = (2 * rankdata([*ours, *theirs])).astype(int).tolist()
+    ways = Counter({(0, 0): 1})  # {(how many ranks are dealt, their sum): in how many ways}
+    for rank in ranks:
+        ways += Counter({(n + 1, total + rank): count for (n, total), count in ways.items()})
+    sums = {total: count for (n, total), count in ways.items() if n == len(ours)}
+    centre = len(ours) * sum(ranks) / len(ranks)
+    found = abs(sum(ranks[: len(ours)]) - centre)
+    return sum(count for total, count in sums.items() if abs(total - centre) >= found) / sum(
+        sums.values()
+    )
+
+
+def differences(kept: dict[Variant, Runs]) -> dict[tuple[Variant, Variant], Difference]:
+    """How the variants differ from the first of their experiment: {(first, variant): difference}.
+
+    The interval is Welch's, over seeds. Better and worse are claimed where it doesn't hold 0 and
+    the exact rank test, corrected for many comparisons (Benjamini and Hochberg 1995), agrees. All
+    comparisons of all experiments are corrected together, but those of a point and more apart
+    from the smaller ones, which they would make look surer. Variants of which a run has failed
+    are not compared.
+    """
+    tested = {}
     for experiment in EXPERIMENTS.values():
         first, *others = experiment.variants.values()
         for variant in others if experiment.compared else ():
-            ours, theirs = (accuracies(kept.get(one, [])) for one in (variant, first))
-            if min(len(ours), len(theirs)) >= FEWEST_SEEDS:
-                p = mannwhitneyu(ours, theirs, method="exact").pvalue
-                differences[first, variant] = (median(ours) - median(theirs), p)
-    chance = false_discovery_control([p for _, p in differences.values()]) if differences else []
-    return {
-        pair: "not told apart" if q > FALSE_DISCOVERIES else "better" if difference > 0 else "worse"
-        for (pair, (difference, _)), q in zip(differences.items(), chance, strict=True)
-    }
+            groups = [kept.get(one, []) for one in (variant, first)]
+            if min(map(len, groups)) >= FEWEST_SEEDS and not any(map(failures, groups)):
+                ours, theirs = map(accuracies, groups)
+                interval = ttest_ind(ours, theirs, equal_var=False).confidence_interval()
+                found = mean(ours) - mean(theirs), *map(float, interval)
+                tested[first, variant] = found, rank_test(ours, theirs)
+    compared = {}
+    for large in (False, True):
+        pool = {k: v for k, v in tested.items() if (abs(v[0][0]) >= LARGE) == large}
+        corrected = false_discovery_control([p for _, p in pool.values()]) if pool else []
+        compared |= {
+            pair: Difference(*found, word(found, q))
+            for (pair, (found, _)), q in zip(pool.items(), corrected, strict=True)
+        }
+    return compared
+
+
+def word(found: tuple[float, float, float], corrected: float) -> str:
+    """What the difference, its interval and its corrected p-value are called together."""
+    points, low, high = found
+    if low <= 0 <= high:
+        return "no clear difference"
+    if corrected > JUST_UNDER:
+        return "borderline"
+    return "better" if points > 0 else "worse"
+
+
+def signed(points: float) -> str:
+    return f"{points:+.2f}".replace("-", "−")
+
+
+def difference_cell(found: Difference | None) -> str:
+    if found is None:
+        return ""
+    return f"{signed(found.points)} ({signed(found.low)} to {signed(found.high)}), {found.word}"
 
 
 @cache
@@ -97,14 +158,14 @@ def measured(name: str, kept: dict[Variant, Runs]) -> dict[str, Runs]:
 
 
 def table(name: str, results: dict[str, Runs], compared: dict | None = None) -> str:
-    """An experiment's runs in Markdown, a row for every variant; `compared` are the verdicts."""
+    """An experiment's runs in Markdown, a row for every variant; `compared` are the differences."""
     _, variants, columns, is_compared = EXPERIMENTS[name]
     rows = [[label, *(COLUMNS[one](runs) for one in columns)] for label, runs in results.items()]
     header = ["", *columns]
     if compared and is_compared and len(rows) > 1:
         first, *_ = variants.values()
-        header.append("than the first row")
-        rows = [[*row, compared.get((first, variants[row[0]]), "")] for row in rows]
+        header.append("minus row 1 (95 % interval)")
+        rows = [[*row, difference_cell(compared.get((first, variants[row[0]])))] for row in rows]
     return markdown(header, rows)
 
 
@@ -148,28 +209,44 @@ def early_and_late(kept: dict[Variant, Runs]) -> list[dict]:
         {mark: [run["early"][str(mark)] for run in runs[:FEWEST_SEEDS]] for mark in MARKS}
         | {"end": accuracies(runs[:FEWEST_SEEDS])}
         for variant, runs in kept.items()
-        if (variant.images, variant.epochs, variant.batch_size) == as_base
+        if len(runs) >= FEWEST_SEEDS
+        and (variant.images, variant.epochs, variant.batch_size) == as_base
         and not variant.updates
         and not variant.measure
-        and len(runs) >= FEWEST_SEEDS
         and not any(run["diverged"] for run in runs)
     ]
 
 
-def early_table(curves: list[dict]) -> str:
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Spearman's, along the last axis."""
+    x, y = (rankdata(one, axis=-1) for one in (x, y))
+    x, y = (one - one.mean(-1, keepdims=True) for one in (x, y))
+    return (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+
+
+def early_table(curves: list[dict], resamples: int = 1000) -> str:
     """Spearman's rank correlation of accuracy so early with the final one, within a seed and
-    averaged over the seeds: of all variants, and of the half that ends best.
+    averaged over the seeds: of all variants, and of the half that ends best. The last row is that
+    of two seeds' final accuracies, averaged over the pairs of seeds: more can't be expected.
+
+    The 95 % intervals are over variants: the table again, of variants drawn with replacement.
     """
     by_end = sorted(curves, key=lambda curve: -mean(curve["end"]))
     groups = {f"all {len(by_end)}": by_end, f"best {len(by_end) // 2}": by_end[: len(by_end) // 2]}
-    rows = []
-    for mark in MARKS:
-        rows.append([str(mark)])
-        for group in groups.values():
-            # (seeds, variants)
-            early, end = (np.transpose([curve[at] for curve in group]) for at in (mark, "end"))
-            seeds = [spearmanr(*pair).statistic for pair in zip(early, end, strict=True)]
-            rows[-1].append(f"{mean(seeds):.2f}")
+    rows = [[str(mark)] for mark in MARKS] + [["the end, of another seed"]]
+    for group in groups.values():
+        drawn = np.random.default_rng(0).integers(len(group), size=(resamples, len(group)))
+        drawn = np.concatenate([np.arange(len(group))[None], drawn])  # first the table itself
+        at = {  # (draws, seeds, variants)
+            mark: np.array([curve[mark] for curve in group])[drawn].swapaxes(1, 2)
+            for mark in (*MARKS, "end")
+        }
+        found = [rank_correlation(at[mark], at["end"]).mean(1) for mark in MARKS]
+        pairs = combinations(range(at["end"].shape[1]), 2)
+        again = [rank_correlation(at["end"][:, one], at["end"][:, two]) for one, two in pairs]
+        for row, draws in zip(rows, [*found, np.mean(again, axis=0)], strict=True):
+            low, high = np.nanquantile(draws[1:], (0.025, 0.975))
+            row.append(f"{draws[0]:.2f} ({low:.2f} to {high:.2f})")
     return markdown(["updates", *groups], rows)
 
 
@@ -177,7 +254,7 @@ def tables(folder: Path) -> dict[str, str]:
     """Every table of `notebooks/README.md` for which there are runs, by its comment's name."""
     kept = read(folder)
     results = {name: measured(name, kept) for name in EXPERIMENTS}
-    compared = verdicts(kept)
+    compared = differences(kept)
     found = {
         name: table(name, runs, compared)
         for name, runs in results.items()
@@ -187,6 +264,8 @@ def tables(folder: Path) -> dict[str, str]:
         found |= {"softmax": softmax_table(runs), "no digits": no_digits_table(runs)}
     if len(curves := early_and_late(kept)) >= 6:
         found["early"] = early_table(curves)
+    if text := channels.table(folder):
+        found["channels"] = text
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, MultiStepLR
 
 from notebooks.experiments.catalogue import EXPERIMENTS, FEWEST_SEEDS, SEEDS, Variant
 from notebooks.experiments.measures import dead_channels, softmax
@@ -59,7 +59,8 @@ def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> 
         if len(losses) == updates:
             raise Enough
 
-    train, diverged = (range_test if variant.ramp else train_by_fit), False
+    by_fit = not variant.ramp and variant.batch_factor == 1
+    train, diverged = (train_by_fit if by_fit else train_without_fit), False
     try:
         train(make, variant, data, updates, seed, device, on_batch)
     except Enough:
@@ -114,15 +115,27 @@ def train_by_fit(make, variant, data, updates, seed, device, on_batch) -> None:
         fit(make, handful, recipe, seed, str(device), on_batch=on_batch)
 
 
-def range_test(make, variant, data, updates, seed, device, on_batch) -> None:
-    """As `fit` begins, but lr grows geometrically after every update, up to `variant.ramp`."""
+def train_without_fit(make, variant, data, updates, seed, device, on_batch) -> None:
+    """As `fit` does, where `fit` can't: lr grows geometrically up to `variant.ramp`, or Adam's
+    other numbers change, too.
+
+    κ times as large a batch has √κ times the learning rate, and 1 - β₁, 1 - β₂ and 1/ε² are κ
+    times as large. Source: Malladi et al., 2022, "On the SDEs and Scaling Rules for Adaptive
+    Gradient Algorithms", definition 5.3.
+    """
     torch.manual_seed(seed)
     generator = torch.Generator(device).manual_seed(seed)
     model = make().to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), variant.lr, fused=True)
-    growth = variant.ramp / variant.lr
-    schedule = LambdaLR(optimizer, lambda update: growth ** (update / updates))
-    augment = CLASSIC.augmentation(generator)
+    factor = variant.batch_factor
+    betas, eps = (1 - 0.1 * factor, 1 - 0.001 * factor), 1e-8 / math.sqrt(factor)
+    optimizer = torch.optim.Adam(model.parameters(), variant.lr, betas, eps, fused=True)
+    if variant.ramp:
+        growth = variant.ramp / variant.lr
+        schedule = LambdaLR(optimizer, lambda update: growth ** (update / updates))
+    else:
+        falls = [round(m / CLASSIC.epochs * updates) for m in CLASSIC.milestones]
+        schedule = MultiStepLR(optimizer, falls, CLASSIC.gamma)
+    augment = replace(CLASSIC, rotation=variant.rotation).augmentation(generator)
     passes = repeat(Batches(data, variant.batch_size, generator, augment))
     batches = islice(chain.from_iterable(passes), updates)
     amp = MixedPrecision(device, choose_precision(device))

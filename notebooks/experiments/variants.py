@@ -2,6 +2,7 @@
 
 conv3-16    3×3 convolution to 16 channels, padded so that the map keeps its size
 valid3-16   the same without padding
+dilated2-16   3×3, padded, its taps 2 pixels apart
 stride3-16  padded, with a stride of 2: half the size
 maxpool, avgpool   2×2, stride 2
 norm, relu  batch normalisation, ReLU
@@ -28,6 +29,14 @@ HEAD = "gap drop15 fc"
 MNISTNET = BLOCK + TRANSITION + BLOCK + TRANSITION + BLOCK3 + HEAD  # `MNISTNet` in words
 
 
+def normed(words: str) -> str:
+    """The same network with batch normalisation before every ReLU."""
+    return re.sub(r"(?<!norm) relu", " norm relu", words)
+
+
+BASELINE = normed(MNISTNET)  # with which the experiments compare
+
+
 def layer(word: str, x: Tensor) -> nn.Module:
     """The layer that `word` means for a map x (N, channels, size, size).
 
@@ -39,6 +48,8 @@ def layer(word: str, x: Tensor) -> nn.Module:
             padding = 0 if kind == "valid" else int(kernel) // 2
             stride = 2 if kind == "stride" else 1
             return nn.Conv2d(x.shape[1], int(out), int(kernel), stride, padding)
+        case ("dilated", str(apart), str(out)):
+            return nn.Conv2d(x.shape[1], int(out), 3, padding=int(apart), dilation=int(apart))
         case ("maxpool", None, None):
             return nn.MaxPool2d(2)
         case ("avgpool", None, None):
