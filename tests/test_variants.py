@@ -160,7 +160,7 @@ def test_dropout_comes_where_it_is_asked_for():
 
 
 OF_TRAINING = """lr lr_range norm scale scale_no_norm dropout overfitting batch batch_updates
-softmax transition_position"""  # compared with MNISTNet itself
+softmax transition_position transitions_old"""  # compared with MNISTNet itself
 
 
 def test_the_baseline_has_batch_normalisation_in_all_blocks():

@@ -152,6 +152,11 @@ EXPERIMENTS = {
         "none": NO_TRANSITION,
         "none, same number of parameters": matched(NO_TRANSITION),
     }), SIZES),
+    "transitions_old": Experiment("And in MNISTNet, whose block 3 is not normed?", networks({
+        "1×1 to 8 channels (MNISTNet)": MNISTNET,
+        "none": MNISTNET.replace(TRANSITION, "maxpool "),
+        "none, same number of parameters": matched(MNISTNET.replace(TRANSITION, "maxpool ")),
+    }), SIZES),
     "kernels": Experiment("Two 3×3 kernels, or one 5×5?",
         networks({"two 3×3": BASELINE, "one 5×5": matched(FIVES)}), SIZES),
     "field": Experiment("How large a receptive field?", networks({
