@@ -12,6 +12,7 @@ from matplotlib import style
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from s4lib.receptive_field import both
 from s4lib.recipes import GOAL
@@ -47,8 +48,11 @@ class Figure(matplotlib.figure.Figure):
     """
 
     def _repr_png_(self):
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=120)  # half as fine again as it is shown
+        drawn, buffer = io.BytesIO(), io.BytesIO()
+        self.savefig(drawn, format="png", dpi=120)  # half as fine again as it is shown
+        Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+            buffer, format="png", optimize=True
+        )  # a notebook of a third of the size
         width, height = (round(80 * inches) for inches in self.get_size_inches())
         return buffer.getvalue(), {"width": width, "height": height, "alt": repr(self)}
 

@@ -280,7 +280,7 @@ def test_on_kaggle_outputs_go_where_writing_is_allowed(tmp_path):
     working = tmp_path / "kaggle/working"
     working.mkdir()
     notebook = until(TWO, "plots.against_original(")
-    shows = ("samples(", "counts(", "augment", "summary(", "parameters(", "range(50)")
+    shows = ("samples(", "counts(", "augment", "summary(", "parameters(", "range(50)", "drawings.")
     notebook.cells = [c for c in notebook.cells if not any(word in c.source for word in shows)]
     notebook = with_parameters(notebook, "epochs = 1\ndataset = 'digits'\nseed = 3")
     env = {"PYTHONPATH": "", "S4_EPOCHS": "", "S4_DATASET": "", "S4_SEED": ""}
