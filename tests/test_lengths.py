@@ -19,6 +19,8 @@ LIMITS = {  # words: tables and code among them, folded parts and comments not a
 }
 PAGES = [name for name in LIMITS if name.endswith(".md") and (ROOT / name).exists()]
 
+NOTEBOOKS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("notebooks/*.ipynb"))
+
 
 def read(path: Path) -> str:
     """The text of a page, or of a notebook's cells that are not code."""
@@ -57,7 +59,7 @@ def test_no_page_is_longer_than_agreed(pattern):
     assert sum(counts.values()) <= TOLERANCE * LIMITS[pattern], counts
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES + NOTEBOOKS)
 def test_links_lead_to_headings_that_exist(page):
     for target, anchor in re.findall(r"\]\(([^)#:\s]*)#([^)\s]+)\)", read(ROOT / page)):
         aim = (ROOT / page).parent / target if target else ROOT / page

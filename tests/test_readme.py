@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 import shlex
 import statistics
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from scipy import stats
+from torch import nn
 
 from notebooks import pictures
 from s4lib import __main__ as cli
@@ -26,9 +28,9 @@ README, LIBRARY_PAGE = (page.read_text(encoding="utf-8") for page in (FRONT, LIB
 BOTH = README + LIBRARY_PAGE
 
 
-def rows_after(header: str) -> list[list[str]]:
+def rows_after(header: str, page: str = README) -> list[list[str]]:
     """The cells of the Markdown table whose header begins so."""
-    lines = README[README.index(header) :].split("\n\n")[0].splitlines()[2:]
+    lines = page[page.index(header) :].split("\n\n")[0].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
@@ -133,6 +135,36 @@ def test_the_network_table_is_the_network():
         assert last.receptive_field == int(sees)
         if "×" in output:
             assert output.endswith(f"× {last.size} × {last.size}")
+
+
+def test_the_table_of_recipes_is_the_recipes():
+    rows = {row[0]: row[1:] for row in rows_after("| | `CLASSIC` | `FAST`", LIBRARY_PAGE)}
+    columns = [recipes.RECIPES[name] for name in ("classic", "fast", "best")]
+    assert rows["epochs, batch size"] == [f"{r.epochs}, {r.batch_size}" for r in columns]
+    assert rows["highest learning rate"] == [f"{r.lr:g}" for r in columns]
+    assert rows["label smoothing"] == [f"{r.label_smoothing or 'none'}" for r in columns]
+    moves = [f"{r.rotation:g}°, " for r in columns]
+    assert all(map(str.startswith, rows["rotation, translation, scale up to"], moves))
+    networks = [recipes.NETWORKS[r.name]() for r in columns]
+    rates = [[m.p for m in net.modules() if isinstance(m, nn.Dropout)] for net in networks]
+    said = [", ".join(f"{p:.2f}" for p in rate) if any(rate) else "none" for rate in rates]
+    assert rows["dropout in block 3, before the last layer"] == said
+
+
+def test_why_the_loss_of_the_stored_run_stops_is_right():
+    """Notebook 2's answer, from the run and the smoothed target."""
+    cells = json.loads((ROOT / "notebooks/2_architectural_basics.ipynb").read_text("utf-8"))[
+        "cells"
+    ]
+    text = " ".join(" ".join("".join(cell["source"]) for cell in cells).split())
+    epochs = pictures.runs("best")[0].epochs[2:]
+    assert all(0.109 < epoch.test_loss < 0.115 for epoch in epochs)
+    first, last = epochs[0].test_accuracy, epochs[-1].test_accuracy
+    assert f"rises from {first:.2f}% to {last:.2f}%, but the test loss stays between 0.109" in text
+    share = recipes.BEST.label_smoothing
+    target = 1 - share + share / 10
+    assert f"{target:.2f}" == "0.91"
+    assert f"$-\\ln 0.91 = {-math.log(target):.3f}$" in text
 
 
 def test_the_log_in_notebook_2_is_that_of_the_run_that_is_kept():
