@@ -62,25 +62,13 @@ PICTURES = {
     "images/byhand_batch_norm.png": layer_plots.batch_norm,
 }
 
-# Picture: the workbook, the page of it when printed, and which parts of this, one below the other:
-# left, top, right and bottom as fractions. Two sheets are too wide to be read whole.
-WHOLE = [(0, 0, 1, 0.93)]
+# Picture: the workbook, the page of it when printed, and which part of this: left, top, right and
+# bottom as fractions. The first sheet is too wide to be read whole.
+WHOLE = (0, 0, 1, 0.93)
 SHEETS = {
-    "images/backprop_sheet_by_hand.png": (WORKBOOK, 0, [(0.5, 0, 1, 0.537)]),
-    "images/backprop_sheet_training.png": (
-        WORKBOOK,
-        1,
-        [
-            (0.018, 0, 0.361, 0.31),
-            *((0.361, 0.058, 0.6985, 0.0823), (0.361, 0.2257, 0.6985, 0.31)),
-            *((0.6985, 0.058, 1, 0.0823), (0.6985, 0.2257, 1, 0.31)),
-        ],
-    ),
-    "images/backprop_sheet_learning_rates.png": (WORKBOOK, 3, WHOLE),
+    "images/backprop_sheet_by_hand.png": (WORKBOOK, 0, (0.5, 0, 1, 0.537)),
     "images/network_sheet.png": (NETWORK, 0, WHOLE),
-    "images/network_sheet_activation.png": (NETWORK, 1, WHOLE),
     "images/network_sheet_forward.png": (NETWORK, 7, WHOLE),
-    "images/network_sheet_backward.png": (NETWORK, 20, WHOLE),
 }
 
 
@@ -200,13 +188,9 @@ def take_screenshots(root: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         books = [root / WORKBOOK, root / NETWORK]
         printed = dict(zip(books, office.convert("pdf", books, Path(folder)), strict=True))
-        for name, (book, number, boxes) in SHEETS.items():
+        for name, (book, number, box) in SHEETS.items():
             page = photograph(printed[root / book], number)
-            picture, down = Image.new("RGB", page.size, "white"), 0
-            for box in np.array(boxes):
-                part = page.crop(tuple((box * [*page.size, *page.size]).round()))
-                picture.paste(part, (0, down))
-                down += part.height
+            picture = page.crop(tuple(np.multiply(box, [*page.size, *page.size]).round()))
             picture = picture.crop(ImageChops.invert(picture).getbbox())
             picture = ImageOps.expand(picture, border=8, fill="white")
             notes = PngImagePlugin.PngInfo()

@@ -44,7 +44,7 @@ LINES = {
     "gap": ("Global average pooling, dropout, ReLU", "These three layers only multiply"),
     "pool": ("Max pooling", "Only the largest of four values reaches"),
     "linear": ("Fully connected", "is a sum of products, and a product"),
-    "softmax": ("Log-softmax and negative log-likelihood", "log-softmax makes them log-prob"),
+    "softmax": ("Log-softmax and negative log-likelihood", "Log-softmax turns the logits into"),
     "logits": ("Log-softmax and negative log-likelihood", "Differentiate the right-hand side"),
     # eight weights
     "hidden": ("1. Forward pass", "Each hidden unit computes the weighted sum"),

@@ -155,7 +155,7 @@ def test_the_nudge_that_checks_the_gradient():
         itertools.islice(central_differences(INPUTS, TARGETS, WEIGHTS, NO_BIASES), 5),
         gradients()[4],
     )
-    assert f"gives {difference:.12f}, the formula {formula:.12f}." in plain(TEXT)
+    assert f"gives {difference:.12f}, and the formula gives {formula:.12f}." in plain(TEXT)
 
 
 def test_the_table_of_learning_rates():
