@@ -1,9 +1,9 @@
-"""Build the workbooks and the pictures, or tell whether the ones there are current.
+"""Build the workbooks and the pictures, or report whether the existing ones are current.
 
 All files are made in a temporary folder and then moved into place one by one, so that a failure
 leaves the old ones whole.
 
-A picture carries, in its PNG metadata, a fingerprint of what it was told to show: every artist's
+A picture carries, in its PNG metadata, a fingerprint of what it shows: every artist's
 words, numbers, colours and lines, or the workbook's formulas and styles. Comparing fingerprints
 rather than pixels keeps other versions of matplotlib, LibreOffice and fonts from mattering.
 """
@@ -86,7 +86,7 @@ def make(root: Path) -> list[str]:
 
 
 def build(root: Path) -> None:
-    """Make every file anew below `root` and print a line for each.
+    """Make every file below `root` again and print a line for each.
 
     Raises OSError if a folder cannot be written to.
     """
@@ -160,9 +160,9 @@ def digits(item) -> str:
 
 
 def stamp(path: Path) -> str | None:
-    """The fingerprint that a picture carries, or that of a workbook; a page is its own.
+    """The fingerprint of a picture or a workbook; a page is its own fingerprint.
 
-    A workbook's is of all that is in it, short of the values that follow from its formulas.
+    A workbook's fingerprint covers all that is in it except values that its formulas give.
     """
     try:
         if path.suffix == ".html":

@@ -1,16 +1,16 @@
 """The layers of `MNISTNet`, forward and backward, by hand in NumPy.
 
-A layer is a pair of plain functions that remember nothing:
+A layer is a pair of plain functions that keep no state:
 
     y = forward(x, …)           what the layer does
     dx, … = backward(dy, x, …)  its derivative, by the chain rule
 
-`backward` is handed dy, which is ∂L/∂y, the slope of the loss L along each output, and then
-exactly what `forward` was handed. It returns ∂L/∂x and, if the layer has them, ∂L/∂weight and
-∂L/∂bias; like dy, each has the shape of what it is the slope along. Results have the dtype of
-their inputs: float64 in, float64 out.
+`backward` takes dy, which is ∂L/∂y, the gradient of the loss L along each output, and then
+the same arguments as `forward`. It returns ∂L/∂x and, if the layer has them, ∂L/∂weight and
+∂L/∂bias. A gradient has the shape of what it belongs to. Results have the dtype of their
+inputs: float64 in, float64 out. `LAYERS.md` derives every `backward` here.
 
-Layers that `MNISTNet` does without, but other networks have, are in `more_layers.py`.
+Layers that other networks have, but `MNISTNet` has not, are in `more_layers.py`.
 
 In the formulas n counts images, c and o channels (in and out), i and j rows and columns of a
 map, a and b rows and columns of a kernel.
@@ -48,7 +48,7 @@ def windows(x, size, padding=0, stride=1, dilation=1, fill=0):
 
 
 def both(value):
-    """A size as (height, width): one number stands for both."""
+    """A size as (height, width); a single number means both."""
     return value if isinstance(value, tuple) else (value, value)
 
 
@@ -115,7 +115,7 @@ def conv_backward(dy, x, weight, bias, padding=0, stride=1, dilation=1, groups=1
 
 
 def in_groups(groups, *arrays):
-    """Each array, cut into as many equal parts along its first axis."""
+    """Each array, cut into `groups` equal parts along its first axis."""
     return [np.split(array, groups) for array in arrays]
 
 
@@ -129,7 +129,7 @@ def batch_statistics(x):
 
 
 def on_channels(vector, x):
-    """A vector with a value for each channel, (C,), in the shape in which it meets x."""
+    """A vector with a value for each channel, (C,), in a shape that broadcasts against x."""
     return vector.reshape(-1, *[1] * (x.ndim - 2))  # (C, 1, 1) for maps, (C,) for (N, C)
 
 
@@ -148,13 +148,13 @@ def batch_norm_forward(x, weight, bias, mean=None, var=None, eps=EPS):
 
 
 def batch_norm_backward(dy, x, weight, bias, mean=None, var=None, eps=EPS):
-    """x reaches y by three paths: itself, the mean of its channel, and the variance.
+    """x reaches y along three paths: itself, its channel's mean and its standard deviation.
 
     dβ = Σ dy    dγ = Σ dy · x̂                                     (sums over n, i, j)
     dx = γ/σ · (dy  −  mean(dy)  −  x̂ · mean(dy · x̂))
-                itself   by way of μ   by way of σ
+                itself   through μ     through σ
 
-    Running statistics do not depend on x: with them only the first path is left.
+    Running statistics do not depend on x, so with them only the first path is left.
     """
     running = mean is not None
     if not running:
@@ -183,20 +183,20 @@ def relu_forward(x):
 
 
 def relu_backward(dy, x):
-    """dx = dy where x > 0, else 0. At the kink itself, x = 0, PyTorch too chooses 0."""
+    """dx = dy where x > 0, else 0. At the kink, x = 0, PyTorch also uses 0."""
     return dy * (x > 0)
 
 
 def dropout_forward(x, mask):
     """y = x · mask. A mask is 0 where a value is dropped and 1/(1 − p) where it is kept.
 
-    The factor is in the mask, so that the mean of y is that of x, and to evaluate the mask is 1.
+    The mask holds the factor that keeps the mean of y equal to the mean of x. In testing it is 1.
     """
     return x * mask
 
 
 def dropout_backward(dy, x, mask):
-    """dx = dy · mask: what did not pass forward does not pass back."""
+    """dx = dy · mask: a value that was dropped gets no gradient."""
     return dy * mask
 
 
@@ -206,8 +206,8 @@ def dropout_backward(dy, x, mask):
 def pooled(x, kernel_size, stride, padding, dilation):
     """The values of every window in reading order: (N, C, H, W) to (N, C, H', W', K · K).
 
-    Of 2×2 windows, H' = H // 2 and W' = W // 2: a last odd row or column belongs to none, as in
-    PyTorch. What lies outside the map is −∞, which is never the largest.
+    For 2×2 windows, H' = H // 2 and W' = W // 2. As in PyTorch, a last odd row or column belongs
+    to no window. Values outside the map are −∞, which is never the largest.
     """
     patches = windows(x, kernel_size, padding, stride, dilation, fill=-np.inf)
     n, h, w, *_, c = patches.shape
@@ -220,7 +220,7 @@ def max_pool_forward(x, kernel_size=2, stride=2, padding=0, dilation=1):
 
 
 def max_pool_backward(dy, x, kernel_size=2, stride=2, padding=0, dilation=1):
-    """All of dy goes to the window's largest value; among equals to the first, as in PyTorch.
+    """All of dy goes to the window's largest value, of several to the first, as in PyTorch.
 
     dx = Σ dy of those windows that x wins
     """
@@ -293,14 +293,14 @@ def linear_backward(dy, x, weight, bias):
 def log_softmax_forward(logits, dim=1):
     """log p_k = z_k − log Σ_j exp z_j for each row z of (N, 10), or along another axis.
 
-    Taking the row's maximum off z first changes nothing in the formula, and keeps exp finite.
+    Subtracting the row's maximum from z first changes no result, and keeps exp finite.
     """
     z = logits - logits.max(dim, keepdims=True)
     return z - np.log(np.exp(z).sum(dim, keepdims=True))
 
 
 def nll_forward(log_probs, labels):
-    """The negative log-likelihood, mean over the batch: L = −(1/N) Σ_n log p[n, label[n]]."""
+    """The negative log-likelihood, averaged over the batch: L = −(1/N) Σ_n log p[n, label[n]]."""
     return -log_probs[np.arange(len(labels)), labels].mean()
 
 
@@ -309,7 +309,7 @@ def log_softmax_nll_backward(log_probs, labels):
 
     For an image with label t,  L = −log p_t = −z_t + log Σ_j exp z_j, hence
     ∂L/∂z_k = −[k = t] + exp z_k / Σ_j exp z_j = p_k − [k = t]
-    so dlogits = (p − y) / N, where y has a one at each label and the batch's mean gives the N.
+    so dlogits = (p − y) / N, where y is 1 at each label, and N comes from the batch's mean.
     """
     dlogits = np.exp(log_probs)
     dlogits[np.arange(len(labels)), labels] -= 1

@@ -179,7 +179,7 @@ def read_digits() -> tuple[np.ndarray, dict]:
 
 
 def choose_digits() -> None:
-    """Choose test digits anew by the shipped weights, and save them as page/digits.png and .json.
+    """Choose test digits again with the shipped weights; save them as page/digits.png and .json.
 
     To draw with: the first of each class that is read right, and the mistakes with the largest
     loss. To see what a step does to others: of each class the first, and those with the largest

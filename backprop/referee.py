@@ -1,8 +1,8 @@
 """Autograd as the referee: one batch through a network by hand and by PyTorch.
 
-Same weights, same images, same dropout masks: `compare` differentiates both ways any network made
-of the layers in `layers.py`, and `table` shows every tensor on one line. `python -m
-backprop.referee` prints it for `MNISTNet` and a batch of real digits.
+With the same weights, images and dropout masks, `compare` differentiates a network made of the
+layers in `layers.py` both ways, and `table` has a line for every tensor. `python -m
+backprop.referee` prints the table for `MNISTNet` and a batch of real digits.
 """
 
 import copy
@@ -100,16 +100,16 @@ def by_autograd(net, images, labels, seed=0):
 
 
 def compare(net, images, labels, seed=0):
-    """One `Row` each for the loss, the gradient along the images and along every parameter.
+    """One `Row` each for the loss, the images' gradient and the gradient of every parameter.
 
-    `net` is any network of the layers in `layers.py` and `more_layers.py`, ending in log-softmax; a
-    copy of it is compared, in float64 and in training mode. `images` are (N, C, H, W) and `labels`
-    (N,).
+    `net` is any network that ends in log-softmax and whose layers `layers.py` or `more_layers.py`
+    has. A copy of it is compared, in float64 and in training mode. `images` are (N, C, H, W) and
+    `labels` (N,).
 
     A gradient is approximately equal if the largest difference is at most 1e-10 of the gradient's
-    largest value, or what rounding may do where sums cancel. A bias before a batch norm changes
-    nothing: its gradient is zero, and what either side finds is rounding, of which no fraction
-    makes sense. So it is measured by the largest gradient in the network.
+    largest value, or as large as rounding can make it where sums cancel. A bias before a batch
+    norm has a gradient of zero, and both sides return rounding errors, whose relative difference
+    is meaningless. So it is divided by the largest gradient in the network.
 
     Raises UsageError if a layer has no derivative by hand.
     """

@@ -1,7 +1,7 @@
 """A network as a tape of layers, run forward and backward in NumPy alone.
 
-Going forward, the tape keeps what every layer gave. Going backward, it hands each layer its dy and
-what it saw on the way there; the dx that comes back is the dy of whatever gave x. That loop is
+Going forward, the tape keeps every layer's output. Going backward, it hands each layer its dy and
+the inputs that it had; the layer's dx is the dy of the layer that computed x. That loop is
 backpropagation, for eight weights and for any number.
 """
 
@@ -16,19 +16,19 @@ class Step(NamedTuple):
     output: str
     kind: str
     inputs: tuple[str, ...]
-    options: dict[str, Any]  # those that are not what layers.py takes for granted
+    options: dict[str, Any]  # those that differ from the defaults in layers.py
 
 
 def pair(kind):
-    """The functions `<kind>_forward` and `<kind>_backward`, or None for one that nobody wrote."""
+    """The functions `<kind>_forward` and `<kind>_backward`, or None for a missing one."""
     names = f"{kind}_forward", f"{kind}_backward"
     return [getattr(layers, name, getattr(more_layers, name, None)) for name in names]
 
 
 def forward(steps, values):
-    """`values` and with them every step's output, as arrays by name.
+    """A copy of `values` with every step's output added, as arrays by name.
 
-    `values` holds what the steps start from: "images", (N, C, H, W), the weights, dropout's masks.
+    `values` holds what the steps start from: "images", (N, C, H, W), weights and dropout masks.
     """
     values = dict(values)
     for step in steps:
@@ -38,11 +38,11 @@ def forward(steps, values):
 
 
 def backward(steps, values, labels, nudge=lambda gradient: gradient):
-    """The gradient of the loss along each of the `values`, which `forward` returned, by name.
+    """The gradient of the loss along each of the `values` that `forward` returned, by name.
 
-    The loss is the negative log-likelihood of `labels`, (N,), whose log-probabilities the last step
-    gives. A weight or an output that is used more than once gets a gradient from each use, and they
-    add. Each gradient is handed on as `nudge` makes it.
+    The loss is the negative log-likelihood of `labels`, (N,); the last step's output is the
+    log-probabilities. The gradients of a weight or an output that is used more than once add up.
+    `nudge` may change each gradient before it is handed on.
     """
     *before, last = steps
     log_probs = values[last.output]

@@ -1,4 +1,4 @@
-"""Train `MNISTNet` by the hand-written gradients alone: `python -m backprop.train`."""
+"""Train `MNISTNet` with the hand-written gradients alone: `python -m backprop.train`."""
 
 import sys
 import time
@@ -38,7 +38,7 @@ def sgd_step(weights, grads, velocity, lr):
 def update_running_statistics(weights, steps, values):
     """Move every batch norm's running mean and variance a tenth of the way to this batch's.
 
-    As in PyTorch the running variance is the unbiased one, the estimate for digits not seen yet.
+    As in PyTorch, the running variance is the unbiased estimate for unseen digits.
     """
     for step in steps:
         if step.kind == "batch_norm":
@@ -59,14 +59,14 @@ def training_batches(dataset, epochs, seed):
 
 
 def falling_lr(step, steps):
-    """The learning rate falls in a straight line, to reach zero when the run ends."""
+    """The learning rate, which falls linearly to zero at the end of the run."""
     return LR * (1 - step / steps)
 
 
 def train_by_hand(net, batches):
-    """The weights after one step for each batch, starting from `net`'s, and the losses.
+    """Train with one step for each batch, starting from `net`'s weights; return weights and losses.
 
-    PyTorch says which layers there are and what dropout drops; NumPy does all that is computed.
+    PyTorch only provides the order of the layers and dropout's masks; NumPy does the computing.
     """
     weights, velocity, losses = to_numpy(net.state_dict()), {}, []
     net.train()
@@ -98,7 +98,7 @@ def train_by_autograd(net, batches):
 
 
 def accuracy(net, weights, dataset):
-    """Per cent of the held-out digits that `net`, with `weights`, gets right by hand."""
+    """The percentage of the test digits that `net`, run by hand with `weights`, reads correctly."""
     images, labels = dataset.test
     digits = dataset.normalise(images.float()).double()
     steps, values = record(net.eval(), digits[:1])
@@ -110,11 +110,11 @@ def accuracy(net, weights, dataset):
 
 
 def main(argv=None):
-    """Train, test, say how it went; with --plot, let autograd do the same and draw both."""
-    parser = DigitsParser("train", "Train by hand-written gradients, then read held-out digits.")
+    """Train, test and print the result; with --plot, train with autograd as well and draw both."""
+    parser = DigitsParser("train", "Train with hand-written gradients, then read test digits.")
     add = parser.add_argument
     add("--epochs", type=int, default=EPOCHS, help=f"passes over the images ({EPOCHS})")
-    add("--plot", metavar="PNG", type=Path, help="train by autograd too, and draw both here")
+    add("--plot", metavar="PNG", type=Path, help="train with autograd as well, and draw both here")
     options = parser.parse_args(argv)
     if options.epochs < 1:
         parser.error(f"--epochs must be 1 or more, not {options.epochs}.")

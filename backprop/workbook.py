@@ -152,7 +152,7 @@ class Page:
 
 
 def colour_of(symbol: str) -> str:
-    """The colour of a symbol's cells, which is that of its place in the drawing."""
+    """The colour of a symbol's cells: the colour of its place in the drawing."""
     return GREY if symbol == "step" else FAMILIES[family(symbol)]
 
 
