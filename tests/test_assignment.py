@@ -285,15 +285,18 @@ def course(tmp_path_factory):
     archive = course / "downloaded/session4/archive"
     archive.mkdir(parents=True)
     with zipfile.ZipFile(archive / "CS101-Session 4-815.zip", "w") as delivered:
-        moodle = {"solution": "file_", "untouched": "file_", "broken": "file"}
-        for number, (student, plugin) in enumerate(moodle.items()):
+        moodle = {"untouched": "file_", "broken": "file"}
+        for number, (student, plugin) in enumerate(moodle.items(), 1):
             for path in (everything / student).rglob("*"):
                 where = f"{student.title()} Doe_{number}_assignsubmission_{plugin}"
                 delivered.write(path, f"{where}/{path.relative_to(everything / student)}")
+    with zipfile.ZipFile(archive / "submissions.zip", "w") as delivered:  # Canvas has no folders
+        for number, path in enumerate(p for p in (everything / "solution").rglob("*.*")):
+            delivered.write(path, f"doesolution_12345_{67890 + number}_{path.stem}-1{path.suffix}")
     return course
 
 
-SOLUTION, UNTOUCHED, BROKEN = "Solution Doe_0", "Untouched Doe_1", "Broken Doe_2"
+SOLUTION, UNTOUCHED, BROKEN = "doesolution_12345", "Untouched Doe_1", "Broken Doe_2"
 
 
 @pytest.fixture(scope="module")

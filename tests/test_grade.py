@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from notebooks.assignment import grade, report, sandbox, submission, wire
+from notebooks.assignment.compare import NotGradedError
 
-PART = "part1_backpropagation"
+PART, RELEASED = "part1_backpropagation", submission.RELEASE
 RIGHT = """def forward(inputs, weights, biases=(0, 0)):
     i1, i2 = inputs
     w1, w2, w3, w4, w5, w6, w7, w8 = weights
@@ -246,6 +247,11 @@ def with_the_course_inside(folder):
         (folder / name / "__init__.py").write_text("raise SystemExit")
 
 
+def from_canvas(folder):
+    """As the archive of all submissions names files, when somebody else has unpacked it."""
+    write(folder, solved(), f"doejane_LATE_4711_815_{PART}-1.ipynb")
+
+
 def nested(folder):
     write(folder / "session4/session4/my work", solved())
 
@@ -261,7 +267,7 @@ def widgets_without_state(folder):
 
 
 LAID_OUT = [renamed, copy_beside_untouched, byte_order_mark, zip_in_zip, with_the_course_inside]
-LAID_OUT += [nested, old_format, widgets_without_state]
+LAID_OUT += [nested, from_canvas, old_format, widgets_without_state]
 
 
 @pytest.mark.parametrize("lay_out", LAID_OUT)
@@ -292,6 +298,22 @@ def test_what_is_no_notebook_is_not_graded_and_says_so(content, reason, tmp_path
     (row,) = report.overview(folder.parent)
     assert f"{PART} not graded: " in report.as_text([row])
     assert report.as_csv([row]).splitlines()[1].startswith("4711,,,,")  # and no 0
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["{}", "{}-1", "{} (1)", "doejane_4711_815_{}-2", "{} copy", "Kopie_{}"],
+)
+def test_the_files_beside_a_notebook_have_the_names_that_platforms_give(changed, tmp_path):
+    names = "workbook.xlsx", "experiment.json", "weights.pt", "history.json"
+    (tmp_path / "4711").mkdir()
+    for name in names:
+        stem, suffix = name.split(".")
+        (tmp_path / f"4711/{changed.format(stem)}.{suffix}").write_text(name)
+    (tmp_path / "4711/my_weights_old.pt.txt").write_text("other")
+    submission.collect(tmp_path / "4711", tmp_path / "into")
+    for name in (*names[:2], *(f"run/{one}" for one in names[2:])):
+        assert (tmp_path / "into" / name).read_text() == Path(name).name
 
 
 def test_an_archive_can_not_write_elsewhere(tmp_path):
@@ -617,6 +639,59 @@ def test_a_network_is_the_same_here_and_there_or_is_not_graded(tmp_path):
 # The overview, and what other programs read
 
 
+def answer_one(stem: str, table="") -> list[dict]:
+    """A released part with two answers begun, whose table printed `table`."""
+    cells = submission.cells_of(RELEASED / f"{stem}.ipynb")
+    for cell in [c for c in cells if submission.mark(c).get("solution")][:2]:
+        cell["source"] += "  # begun"
+    if table:
+        output = {"output_type": "stream", "name": "stdout", "text": table}
+        cells[index(cells, "table")]["outputs"] = [output]
+    return cells
+
+
+def test_the_overview_holds_experiments_against_their_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr(submission, "RELEASE", RELEASED)
+    name, results = "part3_experiment", {"a": [97.0, 97.5, 98.0], "b": [96.0, 96.5, 97.0]}
+    tables = {
+        "fits": "a: 97.50 ± 0.50 %\nb: 96.50 ± 0.50 %\n",
+        "other": "a: 97.50 ± 0.50 %\nb: 98.50 ± 0.10 %\n",
+        "cleared": "",
+    }
+    for student, table in tables.items():
+        write(tmp_path / "submitted" / student, answer_one(name, table), f"{name}.ipynb")
+        (tmp_path / "submitted" / student / "experiment-1.json").write_text(json.dumps(results))
+    said = {
+        row["student"]: "\n".join(row["remarks"]) for row in report.overview(tmp_path / "submitted")
+    }
+    differs = f"{name}: b: the table says 98.50 ± 0.10 %, experiment.json gives 96.50 ± 0.50 %"
+    assert "the table says" not in said["fits"]
+    assert differs in said["other"]
+    assert "the notebook shows no table" in said["cleared"]
+    assert "handed in without outputs" in said["cleared"]
+    assert "experiment.json is also that of cleared, other" in said["fits"]
+    assert f"{name}'s code is also that of cleared, fits" in said["other"]
+
+
+def test_the_overview_says_when_a_history_does_not_fit_its_weights(tmp_path):
+    (tmp_path / "submitted/4711").mkdir(parents=True)
+    said = "✓ log\n✗ weights: predict 78 of 10,000 test images, history says 9,960"
+    checks = [{"name": "check-run", "points": 5.0, "max": 5.0, "output": said}]
+    part = {"points": 5.0, "not_graded": "", "notes": [], "checks": checks, "number": None}
+    kept = {"4711": {"student": "4711", "parts": {stem: part for stem in submission.parts()}}}
+    (tmp_path / "grades.json").write_text(json.dumps(kept))
+    (row,) = report.overview(tmp_path / "submitted")
+    assert (
+        f"{PART}: weights: predict 78 of 10,000 test images, history says 9,960" in row["remarks"]
+    )
+
+
+def test_what_cannot_be_checked_here_has_no_points_rather_than_none():
+    points, (output,) = grade.told(NotGradedError("MNIST is not at hand"))
+    assert points is None
+    assert output["evalue"] == "Not graded: MNIST is not at hand"
+
+
 @pytest.fixture
 def course(tmp_path):
     """Four students: two with one notebook, one who is somebody else, one who is late."""
@@ -629,8 +704,13 @@ def course(tmp_path):
                 cell["source"] = f'student = "{number}"  # @param'
         write(submitted / name / "session4", cells)
         (submitted / name / "session4/timestamp.txt").write_text("2026-12-01 12:00:00 UTC")
+        for file in ("workbook.xlsx", "run/weights.pt", "run/history.json"):
+            (submitted / name / "session4" / file).parent.mkdir(exist_ok=True)
+            (submitted / name / "session4" / file).write_text(f"of {min(name, '310002')}")
     book = sandbox.PROJECT / "backprop/backpropagation.xlsx"
     shutil.copy(book, submitted / "310003/session4/workbook.xlsx")
+    cells = solved("from backprop.network import forward as f\nforward = f")
+    write(submitted / "310004/session4", cells)
     (submitted / "310004/session4/timestamp.txt").write_text("2026-12-09 12:00:00")
     (tmp_path / "nbgrader_config.py").write_text('due = "2026-12-05 23:59"  # Sunday\n')
     return submitted
@@ -643,6 +723,11 @@ def test_the_overview_names_what_to_look_at(course):
     assert "the number in the notebook is 310001" in remarks["310002"]
     assert "no student number" in remarks["310003"]
     assert "workbook.xlsx is the course's own backprop/backpropagation.xlsx" in remarks["310003"]
+    for name in ("workbook.xlsx", "run/weights.pt"):
+        assert f"{name} is also that of " in remarks["310004"]
+        assert f"{name} is also that of " not in remarks["310001"]
+    assert f"{PART}'s code is also that of 310002" in remarks["310001"]
+    assert f"{PART}: forward uses backprop.network.forward" in remarks["310004"]
     assert "late: 2026-12-09" in remarks["310004"]
     assert "late" not in remarks["310001"]
     assert {row["parts"][PART]["not_graded"] for row in rows.values()} == {
@@ -709,6 +794,8 @@ def test_the_commands(tmp_path, capsys):
     assert main(["report", str(tmp_path / "submitted")]) == 0
     assert "4711" in capsys.readouterr().out
     assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert main(["report", str(tmp_path / "submitted"), "--student", "4712"]) == 2
+    assert capsys.readouterr().err.endswith("submitted holds nothing of 4712.\n")
 
 
 def test_the_overview_needs_no_torch(tmp_path):

@@ -114,7 +114,8 @@ def check(cell: dict, session: Session) -> tuple[float | None, list[dict]]:
 def told(error: Exception) -> tuple[float | None, list[dict]]:
     """Points and output for an error: 0 if the answer is at fault, None if the check is."""
     if isinstance(error, NotGradedError):
-        return None, [failed("NotGraded", str(error).capitalize())]
+        text = str(error)
+        return None, [failed("NotGraded", text[:1].upper() + text[1:])]
     if isinstance(error, AnswerError) or hasattr(error, "_render_traceback_"):
         return 0.0, [failed(type(error).__name__, str(error))]
     if isinstance(error, LostError):

@@ -43,6 +43,7 @@ DEVICES = {  # by which code reaches into other code
 }
 PATCHED = {"np", "numpy", "torch", "sys", "builtins", "network", "compare", "part1", "wire"}
 SHIPPED = ("backprop/backpropagation.xlsx", "s4lib/weights.pt")
+EXPERIMENT = "part3_experiment"  # to whose table experiment.json belongs
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -57,7 +58,11 @@ def overview(folder: Path, jobs: int = 0, students: Iterable[str] = ()) -> list[
     sources = [path for path in sources if not path.name.startswith(".")]
     kept = folder.parent / "grades.json"
     results = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    anew = [path for path in sources if path.stem in {*students}] or (sources if jobs else [])
+    unknown = {*students} - {*map(student_of, sources)}
+    if unknown:
+        raise CommandError(f"{folder} holds nothing of {', '.join(sorted(unknown))}.")
+    anew = [path for path in sources if student_of(path) in {*students}]
+    anew = anew or (sources if jobs else [])
     for result in grade_all(anew, jobs):
         results[result["student"]] = result
     if anew:
@@ -121,6 +126,12 @@ def facts_of(path: Path) -> dict:
         for name in ("workbook.xlsx", "run/weights.pt", "experiment.json"):
             if (folder / name).exists():
                 made["files"][name] = digest((folder / name).read_bytes())
+        experiment = folder / "experiment.json"
+        if experiment.exists() and (folder / f"{EXPERIMENT}.ipynb").exists():
+            from notebooks.assignment.part3 import held_against  # which brings PyTorch
+
+            lines = held_against(folder / f"{EXPERIMENT}.ipynb", experiment)
+            made["remarks"] += [f"{EXPERIMENT}: {line}" for line in lines]
     shipped = {digest((PROJECT / name).read_bytes()): name for name in SHIPPED}
     for name, mark in made["files"].items():
         if mark in shipped:

@@ -99,18 +99,29 @@ def arrange(files: list[Path], root: Path, into: Path) -> None:
             copy_to(path, into / where)
     books = [path for path in rest if path.suffix.lower() == ".xlsx"]
     own = [p for p in books if "backprop" not in p.parts]
-    exact = [path for path in own if path.name == "workbook.xlsx"]
+    exact = [path for path in own if called(path, "workbook.xlsx")]
     wanted = {"workbook.xlsx": exact or own[: len(own) == 1]}
     for name in ("experiment.json", "timestamp.txt"):
-        wanted[name] = [path for path in rest if path.name == name]
-    runs = [path for path in rest if path.name == "history.json"]
+        wanted[name] = [path for path in rest if called(path, name)]
+    runs = [path for path in rest if called(path, "history.json")]
     runs.sort(key=lambda path: path.parent.name != "run")
     for file in runs[:1] and [p for p in rest if p.parent == runs[0].parent]:
-        if file.name in ("history.json", "weights.pt"):
-            wanted[f"run/{file.name}"] = [file]
+        for name in ("history.json", "weights.pt"):
+            if called(file, name):
+                wanted.setdefault(f"run/{name}", []).append(file)
     for name, places in wanted.items():
         if places and not (into / name).exists():
-            copy_to(min(places, key=lambda path: len(path.parts)), into / name)
+            copy_to(min(places, key=lambda p: (len(p.parts), len(p.name))), into / name)
+
+
+def called(path: Path, name: str) -> bool:
+    """Whether a file has a name, or what a platform or a browser makes of it.
+
+    Such as `history-1.json`, `history (1).json` or `doejane_4711_815_history.json`.
+    """
+    stem, _, suffix = name.rpartition(".")
+    copy = r"(?:[ _-]*(?:copy|\(\d+\)|\d+))*"
+    return re.fullmatch(rf"(?:.*_)?{stem}{copy}\.{suffix}", path.name, re.I) is not None
 
 
 def shallowest(files: list[Path], root: Path) -> Path:
@@ -314,6 +325,9 @@ def restore(cells: list[dict], release: list[dict]) -> Notebook:
         made += [cell, *extras[k]]
     for number, cell in enumerate(made):
         cell["id"] = f"cell-{number}"
+    checks = [cell for cell in cells if name_of(cell).startswith("check-")]
+    if checks and not any(cell.get("outputs") for cell in checks) and answered(cells, release):
+        notes.insert(0, "was handed in without outputs, so nobody sees its logs and figures")
     return Notebook(made, notes)
 
 
