@@ -391,6 +391,8 @@ def test_the_overview_reads_the_gradebook(course, graded):
     for stem in STEMS:
         got = sum(value or 0 for value in automatic(graded[1][SOLUTION], stem).values())
         assert found[SOLUTION]["parts"][stem]["automatic"] == got
+        ungraded = {"part2_network": "check-run"}.get(stem, "")
+        assert found[SOLUTION]["parts"][stem]["not_graded"] == ungraded
     assert found[BROKEN]["parts"]["part3_experiment"]["not_graded"]
     remarks = "\n".join(found[BROKEN]["remarks"])
     assert "bias-gradients uses" in remarks

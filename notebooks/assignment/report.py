@@ -88,7 +88,8 @@ def row(name: str, facts: dict, result: dict | None, book: dict | None, due) -> 
         part = result["parts"][stem] if result else {}
         points = {"automatic": part.get("points"), "people": None}
         points |= (book or {}).get(stem, {})
-        why = facts["problems"].get(stem) or part.get("not_graded", "")
+        undecided = ", ".join(points.pop("undecided", [])) or part.get("not_graded", "")
+        why = facts["problems"].get(stem) or undecided
         if not why and points["automatic"] is None:
             why = "has not been graded yet"
         made["parts"][stem] = {**points, "not_graded": why}
@@ -280,26 +281,31 @@ def key(number: str | None) -> str:
 
 
 def gradebook(path: Path) -> dict[str, dict[str, dict]]:
-    """{student: {notebook: {"automatic": points, "people": points}}} of nbgrader's gradebook."""
+    """{student: {notebook: points}} of nbgrader's gradebook.
+
+    Points are "automatic" and of "people"; checks that were not graded are "undecided".
+    """
     if not path.exists():
         return {}
     query = """
-        select assignment.student_id, base.name, grade.auto_score, grade.manual_score,
-               cell.max_score, grade.needs_manual_grade
+        select assignment.student_id, base.name, cell.name, grade.auto_score, grade.manual_score
         from grade
         join submitted_notebook as notebook on grade.notebook_id = notebook.id
         join submitted_assignment as assignment on notebook.assignment_id = assignment.id
         join notebook as base on notebook.notebook_id = base.id
-        join grade_cells as cell on grade.cell_id = cell.id
+        join base_cell as cell on grade.cell_id = cell.id
     """
     made = {}
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as book:
-        for student, stem, automatic, manual, *_ in book.execute(query):
-            part = made.setdefault(student, {}).setdefault(stem, {"automatic": 0.0, "people": None})
+        for student, stem, name, automatic, manual in book.execute(query):
+            none = {"automatic": 0.0, "people": None, "undecided": []}
+            part = made.setdefault(student, {}).setdefault(stem, none)
             if manual is not None:
                 part["people"] = (part["people"] or 0) + manual
             elif automatic is not None:
                 part["automatic"] += automatic
+            elif name.startswith("check-"):
+                part["undecided"].append(name)
     return made
 
 
@@ -380,6 +386,8 @@ def report_command(args) -> int:
         raise CommandError(
             f"There is no folder {args.folder}: it holds a folder for every student."
         )
+    if (args.jobs or args.student) and (note := warning()):
+        print(note, file=sys.stderr)
     rows = overview(args.folder, args.jobs, args.student)
     if not rows:
         raise CommandError(f"{args.folder} is empty: it holds a folder for every student.")
