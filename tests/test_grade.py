@@ -735,6 +735,20 @@ def test_the_overview_names_what_to_look_at(course):
     }
 
 
+def test_the_time_of_collecting_is_nobody_s(course):
+    for path in course.rglob("timestamp.txt"):
+        path.unlink()
+    (course.parent / "nbgrader_config.py").write_text('due = "2001-01-01"')
+    (course / "310001").rename(course / "doejane_LATE_310001")
+    said = {row["student"]: "\n".join(row["remarks"]) for row in report.overview(course)}
+    assert "late: Canvas says so" in said["doejane_LATE_310001"]
+    assert "due 2001-01-01" in said["310002"]
+    (course.parent / "downloaded").mkdir()
+    said = {row["student"]: "\n".join(row["remarks"]) for row in report.overview(course)}
+    assert "late: Canvas says so" in said["doejane_LATE_310001"]
+    assert "late" not in said["310002"]
+
+
 def test_one_student_is_graded_again_and_the_rest_is_kept(course, monkeypatch):
     asked = []
 

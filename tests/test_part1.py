@@ -38,6 +38,7 @@ solve = partial(answers.solve, "part1_backpropagation")
 # Personal numbers
 
 
+@settings(max_examples=25)  # of six trainings each
 @given(students)
 def test_every_student_has_numbers_that_suit(student):
     (i1, i2), (t1, t2), weights = numbers = personal_numbers(student)

@@ -68,7 +68,8 @@ def overview(folder: Path, jobs: int = 0, students: Iterable[str] = ()) -> list[
     if anew:
         kept.write_text(json.dumps(results, ensure_ascii=False, indent=1), "utf-8")
 
-    facts = {student_of(path): facts_of(path) for path in sources}
+    collected = (folder.parent / "downloaded").is_dir()
+    facts = {student_of(path): facts_of(path, collected) for path in sources}
     books = gradebook(folder.parent / "gradebook.db")
     due = due_date(folder.parent / "nbgrader_config.py")
     rows = [row(name, facts[name], results.get(name), books.get(name), due) for name in facts]
@@ -101,13 +102,15 @@ def row(name: str, facts: dict, result: dict | None, book: dict | None, due) -> 
     made["remarks"] += facts["remarks"]
     if due and facts["time"] and facts["time"] > due:
         made["remarks"].append(f"late: {facts['time']:%Y-%m-%d %H:%M}, due {due:%Y-%m-%d %H:%M}")
+    if "_LATE_" in name:
+        made["remarks"].append("late: Canvas says so in the name")
     return made
 
 
-def facts_of(path: Path) -> dict:
-    """What a submission shows without being run."""
+def facts_of(path: Path, collected: bool = False) -> dict:
+    """What a submission shows without being run; `collected` as in `handed_in`."""
     made = {"number": None, "problems": {}, "notes": {}, "remarks": [], "files": {}, "time": None}
-    made["time"] = handed_in(path)
+    made["time"] = handed_in(path, collected)
     with tempfile.TemporaryDirectory(prefix="s4-") as folder:
         folder = Path(folder, "session4")
         for stem, notebook in submission.collect(path, folder).items():
@@ -148,8 +151,11 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def handed_in(path: Path) -> datetime.datetime | None:
-    """When, in UTC: what `timestamp.txt` says, else the newest file."""
+def handed_in(path: Path, collected: bool = False) -> datetime.datetime | None:
+    """When, in UTC: what `timestamp.txt` says, else the newest file.
+
+    Files that nbgrader's `zip_collect` has `collected` bear the time of that, which says nothing.
+    """
     files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
     for stamp in [p for p in files if p.name == "timestamp.txt"]:
         try:
@@ -158,7 +164,7 @@ def handed_in(path: Path) -> datetime.datetime | None:
             return when.astimezone(datetime.timezone.utc) if when.tzinfo else in_utc(when)
         except ValueError:
             continue
-    newest = max((p.stat().st_mtime for p in files), default=None)
+    newest = max((p.stat().st_mtime for p in files if not collected), default=None)
     return newest and datetime.datetime.fromtimestamp(newest, datetime.timezone.utc)
 
 
