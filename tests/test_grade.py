@@ -275,6 +275,12 @@ def test_files_wherever_they_lie(lay_out, tmp_path):
     lay_out(tmp_path / "4711")
     got, part = points(tmp_path / "4711")
     assert (got, part["not_graded"]) == (3, "")
+    assert not any("is called" in note for note in part["notes"])
+
+
+def test_a_name_of_one_s_own_is_named(tmp_path):
+    write(tmp_path / "4711", solved(), "My backprop.ipynb")
+    assert "it is called My backprop.ipynb" in points(tmp_path / "4711")[1]["notes"]
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def take(found: dict[Path, Notebook], stem: str, release, root: Path, into: Path
     best = max(sorted(found), key=rank)
     chosen, notes = found[best], [*found[best].notes]
     written = sorted(p for p in found if answered(found[p].cells, release))
-    if best.stem != stem:
+    if not called(best, f"{stem}.ipynb"):
         notes.insert(0, f"it is called {best.name}")
     if len(written) > 1:
         others = ", ".join(str(path.relative_to(root)) for path in written if path != best)
