@@ -327,8 +327,8 @@ MUTATIONS = {  # file, what is there, what is put there, notebook, the cell that
     ),
     "figure": (
         "backprop/plots.py",
-        'arrow("h2", "o2", "$w_8$"',
-        'arrow("h2", "o2", "$w_7$"',
+        'f"$w_{name[1]}$" if name[0]',
+        'f"$v_{name[1]}$" if name[0]',
         ONE,
         "plots.network_diagram()",
     ),
