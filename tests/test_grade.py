@@ -432,6 +432,16 @@ def test_right_answers_are_not_suspicious():
     assert report.suspicious({"forward": RIGHT, "cell 3": "import numpy as np\nnp.exp(1)"}) == []
 
 
+def test_waiting_is_not_computing_but_ends_as_well(tmp_path):
+    process = sandbox.Process(tmp_path, seconds=1)
+    try:
+        process.run("import time")
+        assert grade.text_of(process.run("time.sleep(1.5)")) == ""
+        assert "longer than 1 seconds" in grade.text_of(process.run("time.sleep(60)"))
+    finally:
+        process.close()
+
+
 def test_an_answer_that_hangs_or_ends_costs_its_own_exercise(tmp_path):
     hangs = "def forward(*numbers):\n    while True:\n        pass"
     cells = solved(hangs)

@@ -411,7 +411,8 @@ def add_commands(commands) -> None:
     add("--format", choices=FORMATS, default="json", help="what is to read it (json)")
     add("--out", type=Path, metavar="FILE", help="where it is written (printed)")
     add("--jobs", type=int, default=1, help="students at a time (1)")
-    add("--seconds", type=float, default=SECONDS, help=f"for a cell or a call ({SECONDS})")
+    text = f"of computing, for a cell or a call ({SECONDS})"
+    add("--seconds", type=float, default=SECONDS, help=text)
 
     text = "one overview of a course: points, and what to look at"
     command = commands.add_parser("report", help=text, description=text)

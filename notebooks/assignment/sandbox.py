@@ -32,7 +32,7 @@ from notebooks.assignment.compare import AnswerError
 from notebooks.assignment.submission import harmless
 
 PROJECT = Path(__file__).resolve().parents[2]
-SECONDS = 60  # that a cell or a call may take
+SECONDS = 60  # of the processor's time that a cell or a call may take
 ALONE = ("--unshare-all", "--die-with-parent", "--cap-drop", "ALL")  # for bubblewrap
 OWN = ("--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev")
 OUTSIDE = "the network can't be examined outside of its process"
@@ -159,7 +159,7 @@ class Process:
             late.append(True)
             self.process.kill()
 
-        timer = threading.Timer(seconds + GRACE, stop)
+        timer = threading.Timer(wire.WAITING * seconds + GRACE, stop)
         timer.start()
         try:
             wire.send(self.process.stdin, self.pickled((token, seconds, *request)))

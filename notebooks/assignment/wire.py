@@ -17,6 +17,7 @@ import numpy as np
 
 LONGEST = 100_000_000  # bytes of a message
 MANY = 1_000_000  # items of one list
+WAITING = 3  # times the seconds that an answer may compute, if it waits or the machine is busy
 PANEL = ("xlabel", "ylabel", "title", "xscale", "yscale")
 FIGURE = ("suptitle", "supxlabel", "supylabel")
 
