@@ -12,18 +12,19 @@ calculate. Excel, LibreOffice, Gnumeric and Google Sheets share FUNCTIONS, which
 
 import io
 import zipfile
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import xlsxwriter
 from torch import nn
-from xlsxwriter.utility import xl_rowcol_to_cell
+from xlsxwriter.utility import xl_col_to_name, xl_rowcol_to_cell
 
 from backprop import playground, tape
-from backprop.layers import EPS, nll_forward
+from backprop.layers import EPS
 from backprop.record import record
 from backprop.workbook import CREATED, FAINT, RATE, YELLOW, Page
 from s4lib.data import MNIST_MEAN, MNIST_STD
@@ -32,33 +33,43 @@ from s4lib.plots import BLUE, ORANGE
 from s4lib.runtime.checkpoint import load_weights
 
 FUNCTIONS = {
-    *("ADDRESS", "AVERAGE", "EXP", "IF", "INDEX", "LN", "MATCH", "MAX", "MIN", "N"),
-    *("REPT", "ROUND", "SQRT", "SUM", "SUMPRODUCT"),
+    *("AVERAGE", "EXP", "IF", "INDEX", "LN", "MATCH", "MAX", "MIN", "N", "REPT", "ROUND"),
+    *("SQRT", "SUM", "SUMPRODUCT"),
 }
-DRAW, ONE, HEAD, BACK, DIGITS = "Draw", "One activation", "head", "d head", "digits"
-STEPPED = "fc.weight after a step"
+DRAW, ONE, HEAD, DIGITS, STEPPED = "Draw", "One activation", "head", "digits", "fc after a step"
 CHOICE, LEARNING_RATE = 7, 1.0  # what the workbook opens with: a test digit, a seven
-EXAMPLE = "block2.conv1"  # whose activations are taken apart
+EXAMPLE = "block2.conv1"  # one of whose activations is taken apart
 
 PIXELS = {28: 9, 14: 11, 7: 18, 5: 22, 3: 28}  # a cell's side on the screen, by the map's
 FIELD, DRAWING, INK, PANEL = 3, 1, 30, 59  # first row and first columns of what is on Draw
 TOP = 6  # the row of a map's first pixel; above it is room for two rows of padding
 KERNELS = 5, 8  # the first kernel's row and column
 PARAMETERS = ("bias", "γ", "β", "μ", "var", "σ")  # in the columns before the kernels
-AVERAGES, TEN = 5, 9  # rows of the head: the averages, and the first of the ten digits
 
 SIGNED = {"type": "3_color_scale", "mid_type": "num", "mid_value": 0, "mid_color": "#FFFFFF"}
 SIGNED |= {"min_color": BLUE, "max_color": ORANGE}
 POSITIVE = {"type": "2_color_scale", "min_type": "num", "min_value": 0, "min_color": "#FFFFFF"}
 POSITIVE |= {"max_type": "percentile", "max_value": 99, "max_color": ORANGE}
 BLACK = POSITIVE | {"max_type": "num", "max_value": 255, "max_color": "#000000"}
+HIDDEN = {"num_format": ";;;"}  # a cell's colour is all that one sees
+SMALL = {"num_format": "0.00", "font_size": 8}
 
-
-def whole(lowest: int, highest: int) -> dict:
-    """The rule for a cell that holds a whole number from `lowest` to `highest`."""
-    rule = {"validate": "integer", "criteria": "between", "minimum": lowest, "maximum": highest}
-    message = f"Enter a whole number from {lowest} to {highest}."
-    return rule | {"error_title": "Out of range", "error_message": message}
+# The head, two rows further down each: name, what stands above, formula, what stands to the right.
+ROWS = (
+    ("gap", "the average of each channel", "AVERAGE({last})", ""),
+    ("digit", "digit", "", ""),
+    ("logits", "logit", "{sum}", "MAX"),
+    ("exponentials", "EXP(logit − MAX)", "EXP({column}10-$L10)", "SUM"),
+    ("log_probs", "log-probability", "{column}10-$L10-LN($L12)", ""),
+    ("probabilities", "probability", "EXP({column}14)", ""),
+    ("loss", "loss: minus the log-probability of the label", "-INDEX(log_probs,1,label+1)", ""),
+    ("d_logits", "gradient along the logit", "{column}16-({column}8=label)", ""),
+    ("d_gap", "gradient along the average", "SUMPRODUCT(d_logits,{flipped})", ""),
+    ("new_logits", "logit after a step of the fully connected layer", "{new_sum}", "MAX"),
+    ("new_exponentials", "EXP(logit − MAX)", "EXP({column}24-$L24)", "SUM"),
+    ("new_probabilities", "probability after the step", "{column}26/$L26", ""),
+)
+ROW = {name: 5 + 2 * k for k, (name, *_) in enumerate(ROWS)}
 
 
 # ---- where everything lies -----------------------------------------------------------------------
@@ -71,53 +82,52 @@ def cells(sheet: str, first, last=None, fixed=False) -> str:
     return f"'{sheet}'!{':'.join(ends)}"
 
 
-def local(address: str) -> str:
-    """An address as it is on its own sheet."""
-    return address.rpartition("!")[2]
-
-
-class Map(NamedTuple):
-    """The place of a map, (C, H, W), on its sheet.
+@dataclass
+class Map:
+    """A map, (C, H, W), and its place on a sheet.
 
     With a border, in pixels, its channels lie side by side, within blank cells: a blank counts as
     the 0 that padding adds. Without, there are only the pictures.
     """
 
-    name: str
-    shape: tuple[int, int, int]
+    sheet: str
     border: int | None = None
+    top: int = TOP
+    values: np.ndarray | None = None
 
     def place(self, c, y, x):
-        """Row and column of one number; a pixel may lie in the border."""
-        if self.border is None:
-            return self.view(c, y, x)
-        return TOP + y, 1 + (self.border + x) * self.shape[0] + c
+        """Row and column of one number among its pixel's; a pixel may lie in the border."""
+        return self.top + y, 1 + (self.border + x) * len(self.values) + c
 
     def view(self, c, y, x):
         """Row and column of the same number in the picture of its channel."""
-        channels, high, wide = self.shape
-        if channels == 1:
-            return TOP + y, 1 + (self.border or 0) + x
+        channels, high, wide = self.values.shape
+        if 1 in (channels, wide):
+            return self.top + y, 1 + (self.border or 0) + x + c
         below = 0 if self.border is None else high + self.border + 4
         line, across = divmod(c, 4 if wide > 14 else 8)
-        return TOP + below + line * (high + 3) + y, 2 + across * (wide + 2) + x
+        return self.top + below + line * (high + 3) + y, 2 + across * (wide + 2) + x
 
     def patch(self, y, x, size):
         """A square of pixels with all their channels; the upper left is (x, y)."""
-        last = self.place(self.shape[0] - 1, y + size - 1, x + size - 1)
-        return cells(self.name, self.place(0, y, x), last)
+        last = self.place(len(self.values) - 1, y + size - 1, x + size - 1)
+        return cells(self.sheet, self.place(0, y, x), last)
 
-    def picture(self, c, y, x, size=1):
-        """A square of pixels of one channel; the upper left is (x, y)."""
-        last = self.view(c, y + size - 1, x + size - 1) if size > 1 else None
-        return cells(self.name, self.view(c, y, x), last)
+    def picture(self, c, y=0, x=0, size=None):
+        """A square of pixels of one channel, or all of it; the upper left is (x, y)."""
+        far = (size or self.values.shape[2]) - 1
+        last = self.view(c, y + far, x + far) if far else None
+        return cells(self.sheet, self.view(c, y, x), last)
 
 
-class Weights(NamedTuple):
+@dataclass
+class Weights:
     """The place of kernels, (O, C, K, K), and of the other parameters of their channels."""
 
-    name: str
+    sheet: str
+    name: str  # PyTorch's
     shape: tuple[int, ...]
+    norm: str = ""  # the batch normalisation that follows, if one does
     left: int = KERNELS[1]
 
     def place(self, o, c=0, a=0, b=0):
@@ -125,61 +135,59 @@ class Weights(NamedTuple):
         size = self.shape[2]
         return KERNELS[0] + o * (size + (size > 1)) + a, self.left + b * self.shape[1] + c
 
-    def end(self, o):
-        """Row and column of the last weight of a kernel."""
-        _, channels, size, _ = self.shape
-        return self.place(o, channels - 1, size - 1, size - 1)
+    def column(self, symbol, o):
+        """Row and column of a channel's bias, γ, β, μ, variance or σ."""
+        return self.place(o)[0], 1 + PARAMETERS.index(symbol)
+
+    def of(self, symbol, o):
+        """The address of the same."""
+        return cells(self.sheet, self.column(symbol, o), fixed=True)
 
     def kernel(self, o):
         """The address of one kernel."""
-        return cells(self.name, self.place(o), self.end(o), fixed=True)
+        last = self.place(o, self.shape[1] - 1, self.shape[2] - 1, self.shape[2] - 1)
+        return cells(self.sheet, self.place(o), last, fixed=True)
 
-    def of(self, parameter, o):
-        """The address of a channel's bias, γ, β, μ, variance or σ."""
-        place = self.place(o)[0], 1 + PARAMETERS.index(parameter)
-        return cells(self.name, place, fixed=True)
+    def sum(self, o, seen):
+        """The formula of the weighted sum of the cells that are seen, plus the bias."""
+        return f"SUMPRODUCT({seen},{self.kernel(o)})+{self.of('bias', o)}"
 
     def flipped(self):
         """Beside them, the kernels for the way back: (C, O, K, K)."""
         o, c, size, _ = self.shape
-        return Weights(self.name, (c, o, size, size), self.left + size * c + 2)
+        return replace(self, shape=(c, o, size, size), left=self.left + size * c + 2)
 
 
-class Stage(NamedTuple):
-    """The image, a pooling, or a convolution with what follows it as far as its ReLU.
+@dataclass
+class Stage:
+    """The image, a pooling, or a layer with weights and what follows it as far as its ReLU.
 
-    A convolution's gradient is that along what its ReLU is handed.
+    Such a layer's gradient is that along what its ReLU is handed.
     """
 
+    kind: str
     out: Map
     dout: Map
     weights: Weights | None = None
     padding: int = 0
-    norm: str = ""
-
-    @property
-    def name(self):
-        return self.out.name
 
 
-def stages(model) -> list[Stage]:
-    """The stages of a network that is made as `MNISTNet` is, in the order of its forward pass."""
-    layers = [(name, layer) for name, layer in model.named_modules() if not any(layer.children())]
-    found = [Stage(Map("image", (1, 28, 28)), Map("d image", (1, 28, 28)))]
-    for (name, layer), (after, following) in pairwise(layers):
-        channels, side, _ = found[-1].out.shape
-        if isinstance(layer, nn.MaxPool2d):
-            shape = (channels, side // 2, side // 2)
-            found.append(Stage(Map(name, shape), Map(f"d {name}", shape)))
-        elif isinstance(layer, nn.Conv2d):
-            (size, _), (padding, _) = layer.kernel_size, layer.padding
-            shape = (layer.out_channels, *2 * (side + 2 * padding - size + 1,))
-            found[-1] = found[-1]._replace(out=found[-1].out._replace(border=padding))
-            gradient = Map(f"d {name}", shape, size - 1 - padding)
-            weights = Weights(f"{name}.weight", tuple(layer.weight.shape))
-            norm = after if isinstance(following, nn.BatchNorm2d) else ""
-            found.append(Stage(Map(name, shape), gradient, weights, padding, norm))
-    return found
+@dataclass
+class Block:
+    """Numbers of one kind on a sheet: by index the place of each, and its formula.
+
+    What has no formula is a number to be changed, or a word. A line is drawn to the left of the
+    first along the axis `edge`, and formulas may call the block by its `name`.
+    """
+
+    values: np.ndarray
+    place: Callable[..., tuple[int, int]]
+    formula: Callable[..., str] | None = None
+    label: str = ""
+    style: dict = field(default_factory=lambda: SMALL)
+    colours: dict | None = None
+    edge: int | None = None
+    name: str = ""
 
 
 # ---- the numbers ---------------------------------------------------------------------------------
@@ -197,42 +205,53 @@ def stored_digits():
     return images[picks], labels[picks].tolist()
 
 
-def numbers(model, plan, ink, label, rate):
-    """What `layers.py` computes in float64 for an image of `ink`, (28, 28), and its label.
+def compute(model, ink, label, rate=LEARNING_RATE):
+    """What `layers.py` makes of an image of `ink`, (28, 28), forward and back from its label.
 
-    Returns maps, (C, H, W), by the names of their sheets; the head's numbers by name; parameters;
-    their gradients; and the fully connected layer's parameters after a step at this `rate`.
+    Returns the stages in the order of the forward pass; the head's numbers by name; parameters,
+    and their gradients, by PyTorch's names. All is in float64.
     """
-    state = {name: value.numpy(force=True) for name, value in model.state_dict().items()}
     image = (torch.from_numpy(ink).double()[None, None] / 255 - MNIST_MEAN) / MNIST_STD
     steps, values = record(model, image)
     values = tape.forward(steps, values)
     grads = tape.backward(steps, values, np.array([label]))
-    maps, stage = {"image": values["images"][0], "d image": grads["images"][0]}, iter(plan[1:])
-    for step in steps:
+
+    kinds = nn.Conv2d | nn.MaxPool2d
+    names = iter([name for name, layer in model.named_modules() if isinstance(layer, kinds)])
+    stages = [Stage("image", Map("image"), Map("d image"))]
+    stages[0].out.values, stages[0].dout.values = values["images"][0], grads["images"][0]
+    for step in steps[:-1]:
         if step.kind in ("conv", "max_pool"):
-            name = next(stage).name
-        if step.kind in ("conv", "max_pool", "batch_norm"):
-            maps[f"d {name}"] = grads[step.output][0]
-        if step.kind in ("max_pool", "relu"):
-            maps[name] = values[step.output][0]
-    gap, logits, log_probs = steps[-2].inputs[0], steps[-2].output, steps[-1].output
-    new = {name: state[name] - rate * grads[name] for name in ("fc.weight", "fc.bias")}
-    head = {"gap": values[gap][0], "d_gap": grads[gap][0], "logits": values[logits][0]}
-    head |= {"log_probs": values[log_probs][0], "loss": nll_forward(values[log_probs], [label])}
-    head |= {"d_logits": grads[logits][0]}
-    head |= {"new_logits": new["fc.weight"] @ head["gap"] + new["fc.bias"]}
-    head |= {"shifted": head["logits"] - head["logits"].max()}
-    head |= {"exponentials": np.exp(head["shifted"])}
-    head |= {"probabilities": np.exp(head["log_probs"])}
-    head |= {"new_exponentials": np.exp(head["new_logits"] - head["new_logits"].max())}
-    head |= {"new_probabilities": head["new_exponentials"] / head["new_exponentials"].sum()}
-    return maps, head, state, grads, new
+            name = next(names)
+            stages.append(Stage(step.kind, Map(name), Map(f"d {name}")))
+        elif step.kind in ("global_average_pool", "linear"):
+            name = "gap" if step.kind == "global_average_pool" else "logits"
+            maps = (Map(HEAD, border=0, top=ROW[each]) for each in (name, f"d_{name}"))
+            stages.append(Stage(step.kind, *maps))
+        before, stage = stages[-2:]
+        if step.kind in ("conv", "linear"):
+            shape, stage.padding = values[step.inputs[1]].shape, step.options.get("padding", 0)
+            stage.weights = Weights(step.inputs[1], step.inputs[1], (*shape, 1, 1)[:4])
+            before.out.border = stage.padding
+            stage.dout.border = stage.weights.shape[2] - 1 - stage.padding
+        elif step.kind == "batch_norm":
+            stage.weights.norm = step.inputs[1].removesuffix(".weight")
+            values[f"{stage.weights.norm}.σ"] = np.sqrt(values[step.inputs[4]] + EPS)
+        value, grad = values[step.output][0], grads[step.output][0]
+        stage.out.values = value.reshape((*value.shape, 1, 1)[:3])
+        if step.kind != "relu":
+            stage.dout.values = grad.reshape(stage.out.values.shape)
 
-
-def kept(value) -> float:
-    """A value as it is stored beside its formula: ten digits, or half the file would be values."""
-    return float(f"{value:.10g}") + 0.0
+    log_probs = values[steps[-1].output][0]
+    head = {"digit": np.arange(10), "log_probs": log_probs, "loss": -log_probs[label, None]}
+    for name, stage in zip(("gap", "logits"), stages[-2:], strict=True):
+        head |= {name: stage.out.values.ravel(), f"d_{name}": stage.dout.values.ravel()}
+    weight, bias = (values[name] - rate * grads[name] for name in ("fc.weight", "fc.bias"))
+    head["new_logits"] = weight @ head["gap"] + bias
+    for new in ("", "new_"):
+        powers = np.exp(head[f"{new}logits"] - head[f"{new}logits"].max())
+        head |= {f"{new}exponentials": powers, f"{new}probabilities": powers / powers.sum()}
+    return stages, head, values, grads
 
 
 # ---- the sheets ----------------------------------------------------------------------------------
@@ -244,77 +263,98 @@ def build(path, model=None, choice=CHOICE, rate=LEARNING_RATE) -> None:
     It opens with the stored digit number `choice`. The same arguments give the same file, byte for
     byte, with the same version of XlsxWriter.
     """
-    model = (model or load_weights(MNISTNet())).double().eval()
-    plan, (images, labels) = stages(model), stored_digits()
-    digit = images[choice - 1], labels[choice - 1]
-    maps, head, state, grads, new = numbers(model, plan, *digit, rate)
-    fc = Weights("fc.weight", (10, len(head["gap"]), 1, 1))
-    slopes, stepped = fc._replace(name="d fc.weight"), fc._replace(name=STEPPED)
-
-    content = io.BytesIO()
-    usual = {"font_name": "Arial", "font_size": 10}
+    model, (images, labels) = (model or load_weights(MNISTNet())).double().eval(), stored_digits()
+    stages, head, state, grads = compute(model, images[choice - 1], labels[choice - 1], rate)
+    *maps, _, fc = stages
+    new = {name: state[name] - rate * grads[name] for name in ("fc.weight", "fc.bias")}
+    content, usual = io.BytesIO(), {"font_name": "Arial", "font_size": 10}
     book = xlsxwriter.Workbook(content, {"default_format_properties": usual})
     book.set_properties({"title": "A network in formulas", "created": CREATED})
-
-    def page(title):
-        made = Page(book, title)
-        # XlsxWriter would look through each formula for 29 newer functions, which takes a minute.
-        made.sheet._prepare_formula = lambda formula, *_: formula.removeprefix("=")
-        return made
-
-    write_draw(page(DRAW), images, labels, choice, head, rate)
-    write_one(page(ONE), plan, maps, state)
-    for before, stage in pairwise([None, *plan]):
-        write_map(page(stage.name), stage.out, maps, *forward(stage, before))
-    write_head(page(HEAD), plan[-1].out, fc, stepped, head)
-    write_head(page(BACK), plan[-1].out, fc, stepped, head)
-    for after, stage in pairwise([None, *reversed(plan)]):
-        write_map(page(stage.dout.name), stage.dout, maps, *backward(stage, after))
-    for stage in plan[1:]:
+    write_draw(book, images, labels, choice, head, rate)
+    write_one(book, stages, state)
+    for before, stage in pairwise([None, *maps]):
+        write_map(book, stage.out, *forward(stage, before))
+    write_head(book, maps[-1].out, fc.weights, head)
+    for after, stage in pairwise(reversed(stages[:-1])):
+        write_map(book, stage.dout, *backward(stage, after))
+    for stage in stages:
         if stage.weights:
-            write_weights(page(stage.weights.name), stage, state)
-    words = "The fully connected layer: a row for each digit. Numbers that one may change."
-    write_parameters(page(fc.name), fc, words, state, {"bias": ("fc.bias", None)})
-    for before, stage in pairwise(plan):
+            write_weights(book, stage.weights, state)
+    for before, stage in pairwise(stages):
         if stage.weights:
-            write_gradients(page(f"d {stage.weights.name}"), stage, before, grads)
-    words = "The gradient along a digit's logit, times the average that the weight multiplies."
-    bias = {"bias": ("fc.bias", lambda k: digit_cell("d_logits", k))}
-    write_parameters(page(slopes.name), slopes, words, grads, bias, fc_slope)
-    write_step(page(STEPPED), fc, slopes, stepped, new)
-    write_digits(page(DIGITS), images, labels)
+            write_gradients(book, stage, before, grads)
+    write_step(book, fc.weights, new)
+    words = "Test digits of MNIST: 1 to 9, 0, and ten that the shipped weights misread."
+    pixels = Block(np.concatenate(images), lambda y, x: (FIELD + y, 1 + x), style=HIDDEN)
+    pixels.colours = BLACK
+    write(book, DIGITS, words, [pixels, Block(np.array(labels), lambda k: (FIELD + 28 * k, 0))], 16)
     book.close()
     with zipfile.ZipFile(content) as made, zipfile.ZipFile(path, "w") as smaller:
         for part in made.infolist():
             smaller.writestr(part, made.read(part), compresslevel=9)
 
 
+def write(book, title, words, blocks, width, height=20, heading="") -> Page:
+    """A sheet of blocks, whose cells have this width and height in pixels.
+
+    When printed it is one page, as wide as the first block. Of a formula's value seven digits are
+    kept, or half the file would be values.
+    """
+    page, corners = Page(book, title), []
+    # XlsxWriter would look through each formula for 29 newer functions, which takes a minute.
+    page.sheet._prepare_formula = lambda formula, *_: formula.removeprefix("=")
+    shape = " × ".join(map(str, blocks[0].values.shape))
+    page.head(heading or f"{title}   {shape}", words)
+    for block in blocks:
+        plain, lined = (page.paint(**block.style, left=k, left_color="#BBBBBB") for k in (0, 1))
+        places = []
+        for index, value in np.ndenumerate(block.values):
+            style = plain if block.edge is None or index[block.edge] else lined
+            places.append(block.place(*index))
+            if block.formula:
+                kept = float(f"{value:.7g}") + 0.0
+                page.sheet.write_formula(*places[-1], f"={block.formula(*index)}", style, kept)
+            else:
+                page.sheet.write(*places[-1], value.item(), style)
+        first, last = ([int(k) for k in end(places, 0)] for end in (np.min, np.max))
+        corners.append(last)
+        if block.label:
+            page.text(first[0] - 1, first[1], block.label, font_size=8, font_color=FAINT)
+        if block.colours:
+            page.sheet.conditional_format(*first, *last, block.colours)
+        if block.name:
+            area = cells(title, tuple(first), tuple(last), fixed=True)
+            book.define_name(block.name, f"={area}")
+    page.sheet.set_default_row(0.75 * height)
+    page.sheet.set_row(1, 15)
+    page.sheet.set_column_pixels(0, max(right for _, right in corners), width)
+    page.sheet.print_area(0, 0, max(bottom for bottom, _ in corners) + 1, corners[0][1])
+    page.sheet.fit_to_pages(1, 1)
+    return page
+
+
 def forward(stage, before):
     """What a stage does in words, its colours, and the formula of (c, y, x)."""
-    shift, out = stage.padding, stage.weights
-    if not before:
-        words = f"The ink, normalised: (ink / 255 − {MNIST_MEAN}) / {MNIST_STD}"
-
-        def formula(c, y, x):
-            ink = cells(DRAW, (FIELD + y, INK + x))
-            return f"({ink}/255-{MNIST_MEAN})/{MNIST_STD}"
-
-        ends = {"min_type": "num", "min_value": -3, "max_type": "num", "max_value": 3}
-        return words, SIGNED | ends, formula
-    if not stage.weights:
-        words = f"2×2 max pooling of {before.name}: of each four pixels the largest"
+    spot, pad = stage.weights, stage.padding
+    if stage.kind == "image":
+        return (
+            f"The ink, normalised: (ink / 255 − {MNIST_MEAN}) / {MNIST_STD}",
+            SIGNED | {"min_type": "num", "min_value": -3, "max_type": "num", "max_value": 3},
+            lambda c, y, x: f"({cells(DRAW, (FIELD + y, INK + x))}/255-{MNIST_MEAN})/{MNIST_STD}",
+        )
+    if stage.kind == "max_pool":
+        words = f"2×2 max pooling of {before.out.sheet}: of each four pixels the largest"
         return words, POSITIVE, lambda c, y, x: f"MAX({before.out.picture(c, 2 * y, 2 * x, 2)})"
 
     def formula(c, y, x):
-        patch = before.out.patch(y - shift, x - shift, out.shape[2])
-        total = f"SUMPRODUCT({patch},{out.kernel(c)})+{out.of('bias', c)}"
-        if stage.norm:
-            gamma, beta, mean, std = (out.of(name, c) for name in ("γ", "β", "μ", "σ"))
+        total = spot.sum(c, before.out.patch(y - pad, x - pad, spot.shape[2]))
+        if spot.norm:
+            gamma, beta, mean, std = (spot.of(symbol, c) for symbol in "γβμσ")
             total = f"{gamma}*({total}-{mean})/{std}+{beta}"
         return f"MAX(0,{total})"
 
-    norm = ", batch normalisation" if stage.norm else ""
-    words = f"{out.shape[2]}×{out.shape[2]} convolution of {before.name}{norm}, ReLU"
+    norm = ", batch normalisation" if spot.norm else ""
+    words = f"{spot.shape[2]}×{spot.shape[2]} convolution of {before.out.sheet}{norm}, ReLU"
     return words, POSITIVE, formula
 
 
@@ -322,431 +362,262 @@ def backward(stage, after):
     """The same of a stage's gradient, by that of the stage `after` it."""
 
     def formula(c, y, x):
-        out, (_, high, wide) = stage.out.picture(c, y, x), stage.out.shape
-        if not after:
-            return f"({out}>0)*{average(BACK, c)}/{high * wide}"
+        out = stage.out.picture(c, y, x, 1)
+        if after.kind == "global_average_pool":
+            return f"({out}>0)*{after.dout.picture(c)}/{stage.out.values[c].size}"
         if after.weights:
             size = after.weights.shape[2]
             patch = after.dout.patch(*(k + after.padding - size + 1 for k in (y, x)), size)
             slope = f"SUMPRODUCT({patch},{after.weights.flipped().kernel(c)})"
             return f"({out}>0)*{slope}" if stage.weights else slope
-        window = c, y // 2, x // 2
+        window = c, y // 2, x // 2, 1
         four = [(y // 2 * 2 + i, x // 2 * 2 + j) for i in (0, 1) for j in (0, 1)]
-        earlier = ["0", *(stage.out.picture(c, *pixel) for pixel in four if pixel < (y, x))]
+        earlier = ["0", *(stage.out.picture(c, *pixel, 1) for pixel in four if pixel < (y, x))]
         wins = f"({out}>MAX({','.join(earlier)}))*({out}={after.out.picture(*window)})"
         return f"{wins}*{after.dout.picture(*window)}"
 
-    words = f"The gradient along {stage.name}"
-    if stage.weights:
-        words += ", before its ReLU"
-    if after and not after.weights:
-        words += f". All of {after.dout.name} goes to the first of the largest of four pixels"
+    words = f"The gradient along {stage.out.sheet}" + ", before its ReLU" * bool(stage.weights)
+    if after.kind == "max_pool":
+        words += f". All of {after.dout.sheet} goes to the first of the largest of four pixels"
     return words, SIGNED, formula
 
 
-def write_map(page, spot, maps, words, colours, formula):
+def write_map(book, spot, words, colours, formula):
     """A map as pictures; if a convolution reads it, above them with its channels side by side."""
-    channels, high, wide = spot.shape
-    sheet, side, values = page.sheet, PIXELS[wide] if channels > 1 else 16, maps[spot.name]
-    bottom = spot.view(channels - 1, high - 1, 0)[0]
-    right = shown = max(spot.view(c, 0, wide)[1] for c in range(channels))
-    columns = spot.border is not None and channels > 1
-    if columns:
-        right = max(right, spot.place(0, 0, wide + spot.border)[1])
+    channels, _, wide = spot.values.shape
+    side = PIXELS[wide] if channels > 1 else 16
+    blocks = [Block(spot.values, spot.view, formula, style=HIDDEN, colours=colours)]
+    if channels > 1:
+        above = Block(np.arange(channels).astype(str), lambda c: spot.view(c, -2, 0))
+        blocks.append(replace(above, style={"font_size": 6, "font_color": FAINT}))
+    if channels > 1 and spot.border is not None:
         first = xl_rowcol_to_cell(*spot.place(0, 0, 0))
         words += f". Pixel (0, 0) is in {first}, and each has {channels} columns, one a channel"
-    sheet.set_default_row(0.75 * side)
-    sheet.set_column_pixels(0, right, side)
-    page.head(f"{spot.name}   {channels} × {high} × {wide}", words + ".")
-    sheet.set_row(1, 15)
-    plain, edge = (page.paint(num_format=";;;", left=left, left_color="#BBBBBB") for left in (0, 1))
-    small = page.paint(font_size=6, font_color=FAINT)
-    for x in range(wide if columns else 0):
-        sheet.write_string(3, spot.place(0, 0, x)[1], str(x), small)
-    for c in range(channels if channels > 1 else 0):
-        row, column = spot.view(c, 0, 0)
-        sheet.write_string(row - 2, column, str(c), small)
-    for (c, y, x), value in np.ndenumerate(values):
-        view, value = spot.view(c, y, x), kept(value)
-        sheet.write_formula(*view, "=" + formula(c, y, x), plain, value)
-        if columns:
-            place, style = spot.place(c, y, x), plain if c else edge
-            sheet.write_formula(*place, "=" + xl_rowcol_to_cell(*view), style, value)
-    sheet.conditional_format(TOP, 1, bottom, right, colours)
-    sheet.print_area(0, 0, bottom + 1, shown)
-    sheet.fit_to_pages(1, 1)
+        copy = replace(blocks[0], place=spot.place, edge=0)
+        copy.formula = lambda *index: xl_rowcol_to_cell(*spot.view(*index))
+        blocks.append(copy)
+    write(book, spot.sheet, f"{words}.", blocks, side, side)
 
 
-def write_parameters(page, spot, words, values, others, formula=None):
-    """Kernels one below the other and, before them, the `others`: what else a channel has.
+def write_parameters(book, spot, words, values, formulas, *others):
+    """Kernels one below the other, before them what else a channel has, and `others` behind.
 
-    `values` are arrays by PyTorch's names, `others` are {column: (name, formula of the channel)},
-    `formula` is that of a weight (o, c, a, b). Without a formula they are numbers to be changed.
+    `values` are by PyTorch's names, `formulas` by PARAMETERS' symbols and "weight".
     """
-    sheet, (o, c, size, _) = page.sheet, spot.shape
-    slopes, name = page.title.startswith("d "), page.title.removeprefix("d ").split()[0]
-    page.head(f"{page.title}   {' × '.join(map(str, values[name].shape))}", words)
-    sheet.set_row(4, 30)
-    sheet.set_column_pixels(1, len(PARAMETERS), 78)
-    sheet.set_column_pixels(spot.left, spot.left + size * c - 1, 38)
-    sheet.freeze_panes(KERNELS[0], 1)
-    style = {"num_format": "0.0E+0" if slopes else "0.00", "font_size": 8}
-    made, given = page.paint(**style), page.paint(**style, locked=False)
-
-    def write(place, value, formula):
-        if formula:
-            sheet.write_formula(*place, f"={formula}", made, kept(value))
-        else:
-            sheet.write_number(*place, float(value), given)
-
-    for b in range(size if size > 1 else 0):
-        page.text(3, spot.place(0, 0, 0, b)[1], f"kernel's column {b}, channel", font_size=8)
-    for b, k in np.ndindex(size, c):
-        page.text(4, spot.place(0, k, 0, b)[1], str(k), font_size=8, font_color=FAINT)
-    for k in range(o):
-        page.text(spot.place(k)[0], 0, str(k), bold=True)
-    for symbol, (other, of_channel) in others.items():
-        column = 1 + PARAMETERS.index(symbol)
-        page.text(4, column, f"{other} {symbol * (symbol in 'γβμ')}", font_size=8, text_wrap=True)
-        for k, value in enumerate(values[other]):
-            write((spot.place(k)[0], column), value, of_channel and of_channel(k))
-    for weight, value in np.ndenumerate(values[name].reshape(spot.shape)):
-        write(spot.place(*weight), value, formula and formula(*weight))
-    sheet.conditional_format(*spot.place(0), *spot.end(o - 1), SIGNED)
-    sheet.fit_to_pages(1, 1)
+    own = {"γ": "weight", "β": "bias", "μ": "running_mean", "var": "running_var", "σ": "σ"}
+    names = {symbol: f"{spot.norm}.{name}" for symbol, name in own.items()}
+    names |= {"kernels": spot.name, "bias": spot.name.removesuffix("weight") + "bias"}
+    blocks = []
+    for symbol in ("kernels", *PARAMETERS):
+        if names[symbol] in values:
+            formula = formulas.get(symbol)
+            place = spot.place if symbol == "kernels" else partial(spot.column, symbol)
+            style = SMALL | {"locked": bool(formula)}
+            blocks.append(Block(values[names[symbol]], place, formula, symbol, style))
+    blocks[0].values, blocks[0].edge = blocks[0].values.reshape(spot.shape), 1
+    blocks[0].colours = SIGNED
+    channels = Block(np.arange(spot.shape[0]).astype(str), lambda o: (spot.place(o)[0], 0))
+    if spot.norm:
+        words += f" γ, β, μ and var: {spot.norm}'s weight, bias, running_mean and running_var."
+    write(book, spot.sheet, words, [*blocks, channels, *others], 42)
 
 
-def write_weights(page, stage, state):
-    """A convolution's parameters and, to the right, its kernels for the way back."""
-    spot, norm, back = stage.weights, stage.norm, stage.weights.flipped()
-    others, scale = {"bias": (f"{stage.name}.bias", None)}, np.ones(spot.shape[0])
+def write_weights(book, spot, state):
+    """A layer's parameters and, to the right, its kernels for the way back."""
+    back, flipped = spot.flipped(), state[spot.name].reshape(spot.shape)[:, :, ::-1, ::-1]
     words = "Numbers that one may change. To the right, the same kernels flipped, for the way back."
-    if norm:
+    if spot.norm:
         words = words.replace("flipped", "flipped and times γ/σ")
-        std = np.sqrt(state[f"{norm}.running_var"] + EPS)
-        scale, state = state[f"{norm}.weight"] / std, state | {"√(var + ε) = σ": std}
-        own = {"γ": "weight", "β": "bias", "μ": "running_mean", "var": "running_var"}
-        others |= {symbol: (f"{norm}.{name}", None) for symbol, name in own.items()}
-        others["σ"] = "√(var + ε) = σ", lambda o: f"SQRT({spot.of('var', o)}+{EPS:.5f})"
-    write_parameters(page, spot, words, state, others)
+        scale = state[f"{spot.norm}.weight"] / state[f"{spot.norm}.σ"]
+        flipped = flipped * scale[:, None, None, None]
 
-    size, sheet, style = spot.shape[2], page.sheet, page.paint(num_format="0.00", font_size=8)
-    page.text(4, back.left, "flipped", font_size=8)
-    flipped = (state[spot.name] * scale[:, None, None, None])[:, :, ::-1, ::-1].swapaxes(0, 1)
-    for (c, o, a, b), value in np.ndenumerate(flipped):
-        formula = "=" + xl_rowcol_to_cell(*spot.place(o, c, size - 1 - a, size - 1 - b))
-        if norm:
-            formula += f"*{local(spot.of('γ', o))}/{local(spot.of('σ', o))}"
-        sheet.write_formula(*back.place(c, o, a, b), formula, style, kept(value))
-    end = back.end(spot.shape[1] - 1)
-    sheet.set_column_pixels(back.left, end[1], 38)
-    sheet.conditional_format(*back.place(0), *end, SIGNED)
+    def formula(c, o, a, b):
+        weight = xl_rowcol_to_cell(*spot.place(o, c, *(spot.shape[2] - 1 - k for k in (a, b))))
+        return weight + f"*{spot.of('γ', o)}/{spot.of('σ', o)}" * bool(spot.norm)
+
+    std = {"σ": lambda o: f"SQRT({spot.of('var', o)}+{EPS:.5f})"}
+    behind = Block(flipped.swapaxes(0, 1), back.place, formula, "flipped", colours=SIGNED, edge=1)
+    write_parameters(book, spot, words, state, std, behind)
 
 
-def write_gradients(page, stage, before, grads):
-    """The gradients of a convolution's parameters."""
-    spot, norm, side, pad = stage.weights, stage.norm, stage.out.shape[1], stage.padding
-
-    def slopes(o):
-        return stage.dout.picture(o, 0, 0, side)
+def write_gradients(book, stage, before, grads):
+    """The gradients of a layer's parameters."""
+    spot, dout, side = stage.weights, stage.dout, stage.out.values.shape[2]
 
     def scaled(o, gradient):
-        return f"{spot.of('γ', o)}/{spot.of('σ', o)}*{gradient}" if norm else gradient
+        return f"{spot.of('γ', o)}/{spot.of('σ', o)}*{gradient}" if spot.norm else gradient
 
     def weight(o, c, a, b):
-        seen = before.out.picture(c, a - pad, b - pad, side)
-        return scaled(o, f"SUMPRODUCT({slopes(o)},{seen})")
+        seen = before.out.picture(c, a - stage.padding, b - stage.padding, side)
+        return scaled(o, f"SUMPRODUCT({dout.picture(o)},{seen})")
 
     def gamma(o):  # Σ dy · x̂, where dy is not 0: there y is γ · x̂ + β
-        products = f"SUMPRODUCT({slopes(o)},{stage.out.picture(o, 0, 0, side)})"
-        return f"({products}-{spot.of('β', o)}*SUM({slopes(o)}))/{spot.of('γ', o)}"
+        products = f"SUMPRODUCT({dout.picture(o)},{stage.out.picture(o)})"
+        return f"({products}-{spot.of('β', o)}*SUM({dout.picture(o)}))/{spot.of('γ', o)}"
 
-    others = {"bias": (f"{stage.name}.bias", lambda o: scaled(o, f"SUM({slopes(o)})"))}
-    if norm:
-        others["γ"] = f"{norm}.weight", gamma
-        others["β"] = f"{norm}.bias", lambda o: f"SUM({slopes(o)})"
-    words = f"For each weight, {stage.dout.name} times what stood under it, {before.name}: summed."
-    write_parameters(page, spot, words, grads, others, weight)
-
-
-# ---- the head ------------------------------------------------------------------------------------
-
-# Name, header and formula of each column of the head's tables, and what stands below it.
-TABLES = {
-    HEAD: (
-        ("logits", "logit", "SUMPRODUCT(gap,{kernel})+{bias}", "MAX"),
-        ("shifted", "logit − MAX", "{logits}-{below_logits}", ""),
-        ("exponentials", "EXP", "EXP({shifted})", "SUM"),
-        ("log_probs", "log-probability", "{shifted}-LN({below_exponentials})", ""),
-        ("probabilities", "probability", "EXP({log_probs})", ""),
-    ),
-    BACK: (
-        ("d_logits", "d logit", "{probabilities}-(label={k})", ""),
-        ("new_logits", "after a step", "SUMPRODUCT(gap,{new_kernel})+{new_bias}", "MAX"),
-        ("new_exponentials", "EXP", "EXP({new_logits}-{below_new_logits})", "SUM"),
-        ("new_probabilities", "probability", "{new_exponentials}/{below_new_exponentials}", ""),
-    ),
-}
-COLUMNS = {row[0]: (s, k) for s, rows in TABLES.items() for k, row in enumerate(rows, 1)}
+    formulas = {"kernels": weight, "bias": lambda o: scaled(o, f"SUM({dout.picture(o)})")}
+    formulas |= {"γ": gamma, "β": lambda o: f"SUM({dout.picture(o)})"}
+    words = (
+        f"For each weight, the gradient of {stage.dout.sheet} times what stood under it, summed."
+    )
+    write_parameters(book, replace(spot, sheet=f"d {spot.name}"), words, grads, formulas)
 
 
-def digit_cell(name: str, k: int) -> str:
-    """The address of a digit's cell in a column of the head; below the ten stands the eleventh."""
-    sheet, column = COLUMNS[name]
-    return cells(sheet, (TEN + k, column), fixed=True)
-
-
-def average(sheet: str, c: int) -> str:
-    """The address of a channel's average, or of the gradient along it."""
-    return cells(sheet, (AVERAGES, 1 + c), fixed=True)
-
-
-def write_head(page, last, fc, stepped, head):
-    """Forward, from the map `last` to the loss, or the way back: a row of averages and a table."""
-    back, count = page.title == BACK, fc.shape[1]
-    words = f"{last.name} averaged, the fully connected layer, log-softmax, and the loss."
-    page.head(page.title, "The gradient along the head; and a step of fc." if back else words)
-    page.sheet.set_column(0, count, 13)
-    page.text(AVERAGES, 0, "d average" if back else "average", bold=True)
-    for c, value in enumerate(head["d_gap" if back else "gap"]):
-        formula = f"AVERAGE({last.picture(c, 0, 0, last.shape[1])})"
-        if back:
-            formula = f"SUMPRODUCT(d_logits,{cells(fc.name, fc.place(0, c), fc.place(9, c))})"
-        page.text(AVERAGES - 1, 1 + c, f"channel {c}", font_color=FAINT)
-        page.formula(AVERAGES, 1 + c, formula, value, num_format="0.0000")
-    colours = SIGNED if back else POSITIVE
-    page.sheet.conditional_format(AVERAGES, 1, AVERAGES, count, colours)
-    name_block(page, "d_gap" if back else "gap", (AVERAGES, 1), (AVERAGES, count))
-
-    page.text(TEN - 1, 0, "digit", bold=True, bottom=1)
-    for k in range(10):
-        page.sheet.write_number(TEN + k, 0, k, page.paint(bold=True, align="left"))
-    for name, header, formula, below in TABLES[page.title]:
-        column, values = COLUMNS[name][1], head[name]
-        page.text(TEN - 1, column, header, bold=True, bottom=1)
-        for k, value in enumerate(values):
-            known = {name: digit_cell(name, k) for name in COLUMNS} | {"k": k}
-            known |= {f"below_{name}": digit_cell(name, 10) for name in COLUMNS}
-            known |= {"kernel": fc.kernel(k), "bias": fc.of("bias", k)}
-            known |= {"new_kernel": stepped.kernel(k), "new_bias": stepped.of("bias", k)}
-            formula_k = formula.format_map(known)
-            page.formula(TEN + k, column, formula_k, value, num_format="0.0000")
-        name_block(page, name, (TEN, column), (TEN + 9, column))
-        if below:
-            value = values.max() if below == "MAX" else values.sum()
-            style = {"num_format": f'"{below}  "0.0000', "top": 1}
-            page.formula(TEN + 10, column, f"{below}({name})", value, **style)
-    if not back:
-        page.text(TEN + 12, 0, "loss", bold=True)
-        page.formula(TEN + 12, 1, "-INDEX(log_probs,label+1)", head["loss"], num_format="0.0000")
-        page.text(TEN + 12, 2, "minus the log-probability of the label", font_color=FAINT)
-        page.name("loss", TEN + 12, 1)
-    page.sheet.print_area(0, 0, TEN + 12, 8)
-    page.sheet.fit_to_pages(1, 1)
-
-
-def name_block(page, name, first, last):
-    """Let formulas call a block of cells by a name."""
-    page.book.define_name(name, f"={cells(page.title, first, last, fixed=True)}")
-
-
-def fc_slope(k, c, *_):
-    """The gradient along one weight of the fully connected layer."""
-    return f"{digit_cell('d_logits', k)}*{average(HEAD, c)}"
-
-
-def write_step(page, fc, slopes, stepped, new):
+def write_step(book, fc, new):
     """The fully connected layer's parameters after one step against their gradients."""
+    spots = fc, replace(fc, sheet=f"d {fc.name}")
 
-    def step(old, gradient):
-        return f"{old}-learning_rate*{gradient}"
+    def kernels(*index):
+        return "-learning_rate*".join(cells(spot.sheet, spot.place(*index)) for spot in spots)
 
-    def weight(*index):
-        return step(*(cells(spot.name, spot.place(*index)) for spot in (fc, slopes)))
+    def bias(o):
+        return "-learning_rate*".join(spot.of("bias", o) for spot in spots)
 
-    bias = "fc.bias", lambda k: step(fc.of("bias", k), slopes.of("bias", k))
     words = "Weight − learning rate × gradient. To keep a step, copy these values into fc.weight."
-    write_parameters(page, stepped, words, new, {"bias": bias}, weight)
+    formulas = {"kernels": kernels, "bias": bias}
+    write_parameters(book, replace(fc, sheet=STEPPED), words, new, formulas)
 
 
-# ---- the first sheets, and the last --------------------------------------------------------------
+def write_head(book, last, fc, head):
+    """From the map `last` to the loss and back to its averages: a row for each of ROWS."""
+    stepped, blocks = replace(fc, sheet=STEPPED), []
+    for name, label, text, beside in ROWS:
+
+        def formula(k, text=text):
+            known = {"column": xl_col_to_name(1 + k)}
+            if k < fc.shape[0]:
+                known |= {"sum": fc.sum(k, "gap"), "new_sum": stepped.sum(k, "gap")}
+            known |= {"last": last.picture(k), "flipped": fc.flipped().kernel(k)}
+            return text.format(**known)
+
+        place = lambda k, row=ROW[name]: (row, 1 + k)  # noqa: E731
+        style = SMALL | {"num_format": "0" if name == "digit" else "0.0000"}
+        colours = SIGNED if name[:2] == "d_" else POSITIVE if name == "gap" else None
+        blocks.append(
+            Block(head[name], place, formula if text else None, label, style, colours, name=name)
+        )
+        if beside:
+            value = head[name].max() if beside == "MAX" else head[name].sum()
+            foot = lambda _, text=f"{beside}({name})": text  # noqa: E731
+            place = lambda _, row=ROW[name]: (row, 11)  # noqa: E731
+            blocks.append(Block(np.array([value]), place, foot, beside, style))
+    words = f"{last.sheet} averaged, the fully connected layer, log-softmax, the loss; and back."
+    write(book, HEAD, words, blocks, 56, heading=HEAD)
 
 
-def write_draw(page, images, labels, choice, head, rate):
+# ---- the first sheets ----------------------------------------------------------------------------
+
+
+def write_draw(book, images, labels, choice, head, rate):
     """The sheet to draw on: two fields of ink, the answer, the loss and one step."""
-    sheet, probs, label = page.sheet, head["probabilities"], labels[choice - 1]
+    label, probs, after = labels[choice - 1], head["probabilities"], head["new_probabilities"]
     stored = [cells(DIGITS, (FIELD, x), (FIELD + 28 * len(images) - 1, x), True) for x in range(29)]
+
+    def ink(y, x):
+        own = f"MAX(0,MIN(255,N({xl_rowcol_to_cell(FIELD + y, DRAWING + x)})))"
+        return f"IF(choice=0,{own},INDEX({stored[1 + x]},28*choice-{27 - y}))"
+
+    frame = HIDDEN | {"border": 4, "border_color": "#DDDDDD"}
+    read = Block(
+        images[choice - 1], lambda y, x: (FIELD + y, INK + x), ink, style=frame, name="ink"
+    )
+    drawn = Block(np.full((28, 28), ""), lambda y, x: (FIELD + y, DRAWING + x), name="drawing")
+    drawn.style, read.label = frame | {"locked": False}, "what the network reads"
+    drawn.colours, read.colours, drawn.label = BLACK, BLACK, "your drawing: ink from 0 to 255"
     words = "Yellow: choose a test digit, 1 to 20, or 0 to have your own drawing read. To draw, "
     words += "select cells on the left, type 255 and press Ctrl+Enter (LibreOffice: Alt+Enter)."
-    sheet.set_default_row(9.75)
-    page.head("A network in formulas", words)
-    sheet.set_row(1, 15)
+    page = write(book, DRAW, words, [read, drawn], 13, 13, "A network in formulas")
+    sheet, left, right = page.sheet, PANEL + 4, PANEL + 5
     sheet.set_row(2, 13.5)
-    sheet.set_column_pixels(0, PANEL - 1, 13)
-    for column, pixels in enumerate((24, 52, 168, 16, 156, 72), PANEL):
+    sheet.print_area(0, 0, FIELD + 28, right)
+    sheet.data_validation(FIELD, DRAWING, FIELD + 27, DRAWING + 27, whole(0, 255))
+    for column, pixels in enumerate((13, 24, 52, 168, 16, 156, 72), PANEL - 1):
         sheet.set_column_pixels(column, column, pixels)
 
-    frame = {"num_format": ";;;", "border": 4, "border_color": "#DDDDDD"}
-    paper, read = page.paint(**frame, locked=False), page.paint(**frame)
-    for y, x in np.ndindex(28, 28):
-        drawn = xl_rowcol_to_cell(FIELD + y, DRAWING + x)
-        own, row = f"MAX(0,MIN(255,N({drawn})))", f"28*choice-{27 - y}"
-        formula = f"=IF(choice=0,{own},INDEX({stored[1 + x]},{row}))"
-        sheet.write_blank(FIELD + y, DRAWING + x, None, paper)
-        sheet.write_formula(FIELD + y, INK + x, formula, read, int(images[choice - 1, y, x]))
-    for name, left, words in (
-        ("drawing", DRAWING, "your drawing: ink from 0 to 255"),
-        ("ink", INK, "what the network reads"),
-    ):
-        page.text(2, left, words, font_color=FAINT, font_size=9)
-        corners = (FIELD, left), (FIELD + 27, left + 27)
-        sheet.conditional_format(*corners[0], *corners[1], BLACK)
-        name_block(page, name, *corners)
-    sheet.data_validation(FIELD, DRAWING, FIELD + 27, DRAWING + 27, whole(0, 255))
-
-    def joined(row, first, last=None, high=2, **style):
-        """Join cells to one that is high enough for words; return its place and format."""
+    def put(row, column, what, *value, last=None, high=2, **style):
+        """Join cells to one that is high enough for words, a number, or a formula and its value."""
         style = page.paint(**style)
-        sheet.merge_range(row, first, row + high - 1, last or first, "", style)
-        return (row, first), style
-
-    def show(formula, value, *place, **style):
-        """A formula in such a cell."""
-        place, style = joined(*place, **style)
-        sheet.write_formula(*place, f"={formula}", style, value)
+        sheet.merge_range(FIELD + row, column, FIELD + row + high - 1, last or column, "", style)
+        sheet.write(FIELD + row, column, what, style, *value)
 
     for k, p in enumerate(probs):
-        row, cell = FIELD + 2 * k, digit_cell("probabilities", k)
-        place, style = joined(row, PANEL, bold=True, align="center")
-        sheet.write_number(*place, k, style)
-        show(cell, p, row, PANEL + 1, num_format="0.0%")
-        bar = "█" * int(np.floor(16 * p + 0.5))
-        show(f'REPT("█",ROUND(16*{cell},0))', bar, row, PANEL + 2, font_color=BLUE, font_size=8)
-    words = (
-        "Every number is a formula: click a cell to read it. The tabs lead from the image to the "
-    )
-    words += "head; back to the image (d …); to the weights; and to their gradients."
-    small = {"text_wrap": True, "font_color": FAINT, "font_size": 9}
-    place, style = joined(FIELD + 21, PANEL, PANEL + 2, 7, **small)
-    sheet.write_string(*place, words, style)
-
-    left, right = PANEL + 4, PANEL + 5
-    for row, words, name, value, rule in (
+        cell, bar = f"INDEX(probabilities,1,{k + 1})", "█" * int(np.floor(16 * p + 0.5))
+        put(2 * k, PANEL, k, bold=True, align="center")
+        put(2 * k, PANEL + 1, f"={cell}", p, num_format="0.0%")
+        put(2 * k, PANEL + 2, f'=REPT("█",ROUND(16*{cell},0))', bar, font_color=BLUE, font_size=8)
+    for row, words, name, value, style in (
         (0, "digit to be read", "choice", choice, whole(0, len(images))),
         (16, "label: what it should be", "label", label, whole(0, 9)),
+        (18, "loss: −log p(label)", "loss", head["loss"][0], "0.0000"),
         (20, "learning rate", "learning_rate", rate, RATE),
-        (18, "loss: −log p(label)", "loss", head["loss"], "0.0000"),
-        (22, "p(label)", "INDEX(probabilities,label+1)", probs[label], "0.00%"),
-        (24, "after one step of fc", "INDEX(new_probabilities,label+1)",
-         head["new_probabilities"][label], "0.00%"),
-    ):  # fmt: skip
-        place, style = joined(FIELD + row, left)
-        sheet.write_string(*place, words, style)
-        if isinstance(rule, str):
-            show(name, value, FIELD + row, right, num_format=rule)
+        (22, "p(label)", "INDEX(probabilities,1,label+1)", probs[label], "0.00%"),
+        (24, "after one step of fc", "INDEX(new_probabilities,1,label+1)", after[label], "0.00%"),
+    ):
+        put(row, left, words)
+        if isinstance(style, str):
+            put(row, right, f"={name}", value, num_format=style)
         else:
-            joined(FIELD + row, right, bg_color=YELLOW, border=1, border_color=FAINT)
-            page.input(FIELD + row, right, value, rule, "General")
+            put(row, right, "", bg_color=YELLOW, border=1, border_color=FAINT)
+            page.input(FIELD + row, right, value, style, "General")
             page.name(name, FIELD + row, right)
-    hint = f'"a test digit: "&INDEX({stored[0]},28*choice-27)'
-    hint = f'IF(SUM(drawing)>0,"0 would read your drawing",{hint})'
-    hint = f'IF(choice=0,"your own drawing",{hint})'
-    show(hint, f"a test digit: {label}", FIELD + 2, left, right, font_color=FAINT)
-    answer = "MATCH(MAX(probabilities),probabilities,0)-1", int(probs.argmax())
+    hint = f'=IF(choice=0,"your own drawing","a test digit: "&INDEX({stored[0]},28*choice-27))'
+    put(2, left, hint, f"a test digit: {label}", last=right, font_color=FAINT)
+    answer = "=MATCH(MAX(probabilities),probabilities,0)-1", int(probs.argmax())
     big = {"font_size": 72, "bold": True, "align": "center", "font_color": ORANGE}
-    show(*answer, FIELD + 4, left, right, 12, **big)
-    sheet.print_area(0, 0, FIELD + 28, right)
-    sheet.fit_to_pages(1, 1)
+    put(4, left, *answer, last=right, high=12, **big)
 
 
-def write_one(page, plan, maps, state):
-    """One activation of EXAMPLE, taken apart into its steps."""
-    at = [stage.name for stage in plan].index(EXAMPLE)
-    seen, stage = plan[at - 1].out, plan[at]
-    spot, pad, norm, side = stage.weights, stage.padding, stage.norm, stage.out.shape[1]
-    (count, channels, size, _), sheet = spot.shape, page.sheet
-    c, y, x = 0, side // 2, side // 2
-    words = "Choose a channel and a pixel: each step of the formula has a cell of its own."
-    page.head(f"One activation of {stage.name}", words)
-    sheet.set_column_pixels(0, 0, 160)
-    sheet.set_column_pixels(1, size * channels, 46)
-    for row, (name, value, limit) in enumerate(
-        (("channel", c, count), ("row y", y, side), ("column x", x, side)), 3
-    ):
-        page.text(row, 0, name, bold=True)
-        page.input(row, 1, value, whole(0, limit - 1), "0")
-    first, last = stage.out.place(0, 0, 0), stage.out.place(count - 1, side - 1, side - 1)
-    page.text(3, 3, "where it lies, channels side by side")
-    address = f"ADDRESS($B$5+{first[0] + 1},$B$6*{count}+$B$4+{first[1] + 1},4)"
-    page.formula(3, 9, address, xl_rowcol_to_cell(*stage.out.place(c, y, x)), bold=True)
+def whole(lowest: int, highest: int) -> dict:
+    """The rule for a cell that holds a whole number from `lowest` to `highest`."""
+    rule = {"validate": "integer", "criteria": "between", "minimum": lowest, "maximum": highest}
+    message = f"Enter a whole number from {lowest} to {highest}."
+    return rule | {"error_title": "Out of range", "error_message": message}
 
-    rows = range(8, 8 + size), range(13, 13 + size), range(18, 18 + size)
-    inside = np.pad(maps[seen.name], ((0, 0), (pad, pad), (pad, pad)))
-    patch = inside[:, y : y + size, x : x + size]  # (C, K, K)
-    corners = seen.place(0, -pad, -pad), seen.place(channels - 1, *2 * (side - 1 + pad,))
-    read = f"INDEX({cells(seen.name, *corners, True)},$B$5+{{a}},$B$6*{channels}+{{column}})"
-    pitch = spot.place(1)[0] - spot.place(0)[0]
-    kernels = cells(spot.name, spot.place(0), spot.end(count - 1), True)
-    weigh = f"INDEX({kernels},{pitch}*$B$4+{{a}},{{column}})"
-    kernel = state[spot.name][c]
-    for top, words, values, formula, colours in (
-        (rows[0], f"what it sees of {seen.name}", patch, read, POSITIVE),
-        (rows[1], f"its kernel, of {spot.name}", kernel, weigh, SIGNED),
-        (rows[2], "each pair's product", patch * kernel, "{above}*{kernel}", SIGNED),
-    ):
-        page.text(top[0] - 1, 0, words, bold=True)
-        for (k, a, b), value in np.ndenumerate(values):
-            column = 1 + b * channels + k
-            above, below = (xl_rowcol_to_cell(where[a], column) for where in rows[:2])
-            text = formula.format(a=a + 1, column=column, above=above, kernel=below)
-            shown = {"num_format": "0.00", "font_size": 8, "left": int(k == 0)}
-            page.formula(top[a], column, text, kept(value), **shown)
-        sheet.conditional_format(top[0], 1, top[-1], size * channels, colours)
 
-    def parameter(symbol):
-        column = f"{spot.of(symbol, 0)}:{local(spot.of(symbol, count - 1))}"
-        return f"INDEX({column},{pitch}*$B$4+1)"
+def write_one(book, stages, state):
+    """The activation in the middle of channel 0 of EXAMPLE, taken apart into its steps."""
+    at = [stage.out.sheet for stage in stages].index(EXAMPLE)
+    seen, stage, spot = stages[at - 1].out, stages[at], stages[at].weights
+    middle, pad, size = stage.out.values.shape[2] // 2, stage.padding, spot.shape[2]
+    table, inside = Weights(ONE, "", spot.shape, left=1), slice(middle - pad, middle - pad + size)
+    patch, kernel = seen.values[:, inside, inside], state[spot.name][0]
 
-    total = (patch * kernel).sum()
-    products = cells(page.title, (rows[2][0], 1), (rows[2][-1], size * channels))
-    page.text(22, 0, "sum of the products", bold=True)
-    three = {"num_format": "0.000", "font_size": 8}
-    page.formula(22, 2, f"SUM({local(products)})", total, **three)
-    std = np.sqrt(state[f"{norm}.running_var"] + EPS)
-    for row, (words, symbol, values, sign, then) in enumerate(
+    def see(c, a, b):
+        return seen.picture(c, middle - pad + a, middle - pad + b, 1)
+
+    def weigh(*index):
+        return cells(spot.sheet, spot.place(0, *index))
+
+    def multiply(*index):
+        return "*".join(xl_rowcol_to_cell(*table.place(k, *index)) for k in (0, 1))
+
+    blocks = []
+    for k, (words, values, formula) in enumerate(
         (
-            ("plus the bias", "bias", state[f"{stage.name}.bias"], "+", np.add),
-            ("minus the mean μ", "μ", state[f"{norm}.running_mean"], "-", np.subtract),
-            ("divided by σ", "σ", std, "/", np.divide),
-            ("times γ", "γ", state[f"{norm}.weight"], "*", np.multiply),
-            ("plus β", "β", state[f"{norm}.bias"], "+", np.add),
-        ),
-        23,
+            (f"what it sees of {seen.sheet}", patch, see),
+            (f"its kernel, of {spot.sheet}", kernel, weigh),
+            ("each pair's product", patch * kernel, multiply),
+        )
     ):
-        total = then(total, values[c])
-        page.text(row, 0, words, bold=True)
-        page.formula(row, 1, parameter(symbol), values[c], **three)
-        page.formula(row, 2, f"C{row}{sign}B{row + 1}", total, **three)
-    there = f"INDEX({cells(stage.name, first, last, True)},$B$5+1,$B$6*{count}+$B$4+1)"
-    for row, words, formula, value in (
-        (28, "ReLU: not below 0", "MAX(0,C28)", max(0, total)),
-        (29, f"and on {stage.name}", there, maps[stage.name][c, y, x]),
+        place, colours = partial(table.place, k), SIGNED if k else POSITIVE
+        blocks.append(Block(values, place, formula, words, colours=colours, edge=0))
+
+    row, steps = table.place(3)[0] + 1, [("sum", (patch * kernel).sum(), f"SUM({table.kernel(2)})")]
+    for symbol, name, sign, apply in (
+        ("bias", f"{EXAMPLE}.bias", "+", np.add),
+        ("μ", f"{spot.norm}.running_mean", "-", np.subtract),
+        ("σ", f"{spot.norm}.σ", "/", np.divide),
+        ("γ", f"{spot.norm}.weight", "*", np.multiply),
+        ("β", f"{spot.norm}.bias", "+", np.add),
     ):
-        page.text(row, 0, words, bold=True)
-        page.formula(row, 2, formula, value, **three)
-    sheet.print_area(0, 0, 30, size * channels)
-    sheet.fit_to_pages(1, 1)
-
-
-def write_digits(page, images, labels):
-    """The stored test digits, one below the other; its label is beside the first row of each."""
-    words = "Test digits of MNIST: 1 to 9, 0, and ten that the shipped weights misread."
-    page.head("digits", words)
-    page.sheet.set_column_pixels(1, 28, 16)
-    bold, hidden = page.paint(bold=True), page.paint(num_format=";;;")
-    for k, label in enumerate(labels):
-        page.sheet.write_number(FIELD + 28 * k, 0, label, bold)
-    for k, y, x in np.argwhere(images):
-        page.sheet.write_number(FIELD + 28 * k + y, 1 + x, int(images[k, y, x]), hidden)
-    page.sheet.conditional_format(FIELD, 1, FIELD + 28 * len(images) - 1, 28, BLACK)
-    page.sheet.fit_to_pages(1, 1)
+        left, own, total = len(steps), state[name][0], apply(steps[-1][1], state[name][0])
+        formula = sign.join(xl_rowcol_to_cell(row, column) for column in (left, left + 1))
+        steps += [(symbol, own, spot.of(symbol, 0)), (f"{sign} {symbol}", total, formula)]
+    last, there = max(0, total), stage.out.picture(0, middle, middle, 1)
+    steps.append(("ReLU", last, f"MAX(0,{xl_rowcol_to_cell(row, len(steps))})"))
+    steps.append((f"the same on {EXAMPLE}", last, there))
+    for column, (words, value, formula) in enumerate(steps, 1):
+        place, text = (lambda _, at=column: (row, at)), (lambda _, text=formula: text)
+        blocks.append(Block(np.array([value]), place, text, words, SMALL | {"num_format": "0.000"}))
+    words = f"Each step of {there} has a cell of its own."
+    write(book, ONE, words, blocks, 46, heading=f"One activation of {EXAMPLE}")

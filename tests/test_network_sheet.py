@@ -47,14 +47,15 @@ def other_network():
     model, cells = shipped(), {}
     state = model.state_dict()
     for name, at in CHANGED:
-        spot = Weights(name, (*state[name].shape, 1, 1)[:4])
+        spot = Weights(name, name, (*state[name].shape, 1, 1)[:4])
         state[name].view(spot.shape)[at] += 1.5
         value = float(state[name].view(spot.shape)[at])
         cells.setdefault(name, {})[xl_rowcol_to_cell(*spot.place(*at))] = value
     block, norm, channel = CHANGED_NORM
-    spot = Weights("block2.conv1.weight", tuple(state["block2.conv1.weight"].shape))
+    name = "block2.conv1.weight"
     state[f"{block}.{norm}.weight"][channel] = -0.7
-    cells[spot.name] = {xl_rowcol_to_cell(spot.place(channel)[0], 2): -0.7}
+    place = Weights(name, name, tuple(state[name].shape)).column("γ", channel)
+    cells[name] = {xl_rowcol_to_cell(*place): -0.7}
     return model, cells
 
 
@@ -64,11 +65,11 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("edited")
     images, labels = stored_digits()
     noise = np.random.default_rng(1).integers(0, 256, (28, 28))
-    full = np.full((28, 28), 255)
+    blank = np.zeros((28, 28))
     changed, cells = other_network()
     chosen = {
         "misread digit": (shipped(), images[10], labels[10], typed(WORKBOOK, 11, labels[10])),
-        "full": (shipped(), full, 8, typed(WORKBOOK, 0, 8, full)),
+        "blank": (shipped(), blank, 3, typed(WORKBOOK, 0, 3, blank)),
         "random, other weights": (changed, noise, 2, typed(WORKBOOK, 0, 2, noise) | cells),
     }
     return {
@@ -77,41 +78,28 @@ def inputs(tmp_path_factory):
     }
 
 
-@pytest.fixture(scope="module")
-def by_libreoffice(inputs, tmp_path_factory):
-    """The workbooks recalculated by LibreOffice, which starts but once."""
-    if "LibreOffice" not in engines():
-        pytest.skip("LibreOffice is not installed, so nothing can recalculate the workbook")
-    paths = [path for path, *_ in inputs.values()]
-    made = engines()["LibreOffice"](paths, tmp_path_factory.mktemp("libreoffice"))
-    return dict(zip(inputs, made, strict=True))
-
-
-@pytest.mark.parametrize("name", ["misread digit", "full", "random, other weights"])
-def test_libreoffice_gets_what_pytorch_gets(name, inputs, by_libreoffice):
-    _, model, ink, label = inputs[name]
-    apart = differences(
-        numbers_of(read(by_libreoffice[name]), model), by_autograd(model, ink, label)
-    )
-    assert np.max([*apart.values()]) < 1e-9, apart
-
-
-def test_gnumeric_gets_what_pytorch_gets(inputs, tmp_path):
-    """One of them, since Gnumeric takes long; the benchmark has it calculate fifteen."""
-    if "Gnumeric" not in engines():
-        pytest.skip("Gnumeric is not installed")
-    path, model, ink, label = inputs["random, other weights"]
-    (made,) = engines()["Gnumeric"]([path], tmp_path)
-    apart = differences(numbers_of(read(made), model), by_autograd(model, ink, label))
-    assert np.max([*apart.values()]) < 1e-9, apart
+@pytest.mark.parametrize(
+    ("engine", "names"),
+    [("LibreOffice", ["blank", "random, other weights"]), ("Gnumeric", ["misread digit"])],
+)
+def test_a_spreadsheet_program_gets_what_pytorch_gets(engine, names, inputs, tmp_path):
+    """Each input by one program, which starts but once; the benchmark has both do fifteen."""
+    if engine not in engines():
+        pytest.skip(f"{engine} is not installed, so it cannot recalculate the workbook")
+    paths = [inputs[name][0] for name in names]
+    for name, made in zip(names, engines()[engine](paths, tmp_path), strict=True):
+        _, model, ink, label = inputs[name]
+        apart = differences(numbers_of(read(made), model), by_autograd(model, ink, label))
+        assert np.max([*apart.values()]) < 1e-9, (name, apart)
 
 
 def test_the_kept_values_are_pytorchs(kept):
+    """Seven digits of each are kept."""
     images, labels = stored_digits()
     at = network_sheet.CHOICE - 1
     expected = by_autograd(shipped(), images[at], labels[at])
     apart = differences(numbers_of(kept, shipped()), expected)
-    assert np.max([*apart.values()]) < 1e-9, apart
+    assert np.max([*apart.values()]) < 1e-6, apart
 
 
 def test_other_weights_change_what_they_must():
@@ -125,7 +113,7 @@ def test_other_weights_change_what_they_must():
             continue
         with torch.no_grad():
             model.get_parameter(name).copy_(parameter)
-        assert max(differences(by_autograd(model, ink, 2), before).values()) > 1e-6, name
+        assert np.max([*differences(by_autograd(model, ink, 2), before).values()]) > 1e-6, name
 
 
 def test_every_weight_is_a_number_that_one_may_change_and_all_else_is_a_formula(text):
@@ -135,7 +123,7 @@ def test_every_weight_is_a_number_that_one_may_change_and_all_else_is_a_formula(
         typed_in = re.findall(r'<c r="[A-Z]+\d+" s="\d+"><v>', sheet)
         if title.endswith(".weight") and not title.startswith("d "):
             numbers += len(typed_in)
-        elif title not in (DRAW, "One activation", "head", "d head", "digits"):
+        elif title not in (DRAW, "head", "digits"):
             assert not typed_in, title
     running = sum(b.numel() for n, b in model.named_buffers() if "running" in n)
     assert numbers == sum(p.numel() for p in model.parameters()) + running
@@ -164,8 +152,8 @@ def test_only_functions_that_every_spreadsheet_has(text):
 
 
 def test_it_is_small_enough_for_every_program(text):
-    """3 MB; and at most 1,024 columns, as many as LibreOffice had until 7.4."""
-    assert WORKBOOK.stat().st_size < 3_000_000
+    """3 MB, with room for other weights; and 1,024 columns, as many as LibreOffice had to 7.4."""
+    assert WORKBOOK.stat().st_size < 2_850_000
     for sheet in text.values():
         wide = [column for column in re.findall(r'<c r="([A-Z]{3})\d', sheet)]
         assert max(wide, default="") < "AMK"

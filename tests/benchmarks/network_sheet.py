@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from xlsxwriter.utility import xl_rowcol_to_cell
 
 from backprop import network_sheet, office
-from backprop.network_sheet import AVERAGES, BACK, COLUMNS, DRAW, DRAWING, FIELD, HEAD, TEN
+from backprop.network_sheet import DRAW, DRAWING, FIELD, HEAD, ROW
 from s4lib.data import MNIST_MEAN, MNIST_STD
 from s4lib.model import MNISTNet
 from s4lib.runtime.checkpoint import load_weights
@@ -136,23 +137,19 @@ def numbers_of(book, model) -> dict[str, np.ndarray]:
         ]
         return np.array(cells).reshape(shape)
 
-    plan, count = network_sheet.stages(model), model.fc.in_features
-    fc = network_sheet.Weights("fc.weight", (10, count, 1, 1))
-    weights = [*(stage.weights for stage in plan if stage.weights), fc]
-    found = {spot.name: array(spot.name, spot.shape, spot.view) for s in plan for spot in s[:2]}
-    for name, (sheet, column) in COLUMNS.items():
-        found[name] = array(sheet, (10,), lambda k, column=column: (TEN + k, column))
-    for name, sheet in (("gap", HEAD), ("d_gap", BACK)):
-        found[name] = array(sheet, (count,), lambda c: (AVERAGES, 1 + c))
-    found["loss"] = array(HEAD, (1,), lambda _: (TEN + 12, 1))
-    norms = {f"{stage.name}.weight": stage.norm for stage in plan}
-    for spot in weights:
+    plan, head, *_ = network_sheet.compute(model, np.zeros((28, 28)), 0)
+    found = {}
+    for spot in (spot for stage in plan[:-2] for spot in (stage.out, stage.dout)):
+        found[spot.sheet] = array(spot.sheet, spot.values.shape, spot.view)
+    for name, row in ROW.items():
+        found[name] = array(HEAD, head[name].shape, lambda k, row=row: (row, 1 + k))
+    for spot in (stage.weights for stage in plan if stage.weights):
         slopes, stem = f"d {spot.name}", spot.name.removesuffix(".weight")
         found[slopes] = array(slopes, spot.shape, spot.place)
-        norm = norms.get(spot.name)
-        columns = {f"{stem}.bias": 1} | ({f"{norm}.weight": 2, f"{norm}.bias": 3} if norm else {})
-        for name, column in columns.items():
-            place = lambda o, spot=spot, column=column: (spot.place(o)[0], column)  # noqa: E731
+        names = {"bias": f"{stem}.bias"}
+        names |= {"γ": f"{spot.norm}.weight", "β": f"{spot.norm}.bias"} if spot.norm else {}
+        for symbol, name in names.items():
+            place = partial(spot.column, symbol)
             found[f"d {name}"] = array(slopes, (spot.shape[0],), place)
     return found
 
@@ -161,7 +158,7 @@ def by_autograd(model, ink, label, rate=network_sheet.LEARNING_RATE) -> dict[str
     """The same by PyTorch, of a model in float64 and in evaluation mode."""
     image = (torch.as_tensor(np.asarray(ink), dtype=torch.float64) / 255 - MNIST_MEAN) / MNIST_STD
     given = {"image": image[None, None].requires_grad_(), **dict(model.named_parameters())}
-    kept, plan = {"image": given["image"]}, network_sheet.stages(model)
+    kept = {"image": given["image"]}
     layers = [(name, layer) for name, layer in model.named_modules() if not any(layer.children())]
     hooks, last = [], {"": None}
 
@@ -192,12 +189,13 @@ def by_autograd(model, ink, label, rate=network_sheet.LEARNING_RATE) -> dict[str
     wanted |= {"d_gap": kept["gap"], "d_logits": kept["fc"]}
     grads = torch.autograd.grad(loss, [*wanted.values()])
     found = dict(zip(wanted, grads, strict=True))
-    found |= {stage.name: kept[stage.name] for stage in plan}
+    found |= {n: t for n, t in kept.items() if n not in ("gap", "fc") and not n.startswith("d ")}
+    found["digit"] = torch.arange(10)
     weight, bias = (p - rate * found[f"d fc.{n}"] for n, p in model.fc.named_parameters())
     gap, logits = kept["gap"].flatten(), kept["fc"][0]
     new = gap @ weight.T + bias
     found |= {"gap": gap, "logits": logits, "log_probs": log_probs, "loss": loss.reshape(1)}
-    found |= {"shifted": logits - logits.max(), "probabilities": log_probs.exp()}
+    found["probabilities"] = log_probs.exp()
     found |= {"exponentials": (logits - logits.max()).exp(), "new_logits": new}
     found |= {"new_exponentials": (new - new.max()).exp(), "new_probabilities": new.softmax(0)}
     return {name: tensor.detach().numpy().squeeze() for name, tensor in found.items()}
