@@ -323,8 +323,8 @@ def write(book, title, words, blocks, width, height=20, heading="") -> Page:
         if block.colours:
             page.sheet.conditional_format(*first, *last, block.colours)
         if block.name:
-            area = cells(title, tuple(first), tuple(last), fixed=True)
-            book.define_name(block.name, f"={area}")
+            last = tuple(last) if last != first else None
+            book.define_name(block.name, f"={cells(title, tuple(first), last, fixed=True)}")
     page.sheet.set_default_row(0.75 * height)
     page.sheet.set_row(1, 15)
     page.sheet.set_column_pixels(0, max(right for _, right in corners), width)
