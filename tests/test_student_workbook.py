@@ -17,7 +17,7 @@ from notebooks.assignment import __main__ as cli
 from notebooks.assignment import spreadsheet
 from notebooks.assignment.personal import CLASS, personal_numbers
 from notebooks.assignment.spreadsheet import Place, read
-from notebooks.assignment.workbook import PROJECT, check_workbook, copied_sheets
+from notebooks.assignment.workbook import PROJECT, check_workbook, copied_sheets, judged
 from tests.workbooks import LAYOUTS, few_steps, write
 
 STEPS = 5  # of these workbooks, so that they are small
@@ -72,16 +72,24 @@ def test_gnumeric_calculates_where_libreoffice_is_missing(gnumeric, tmp_path, ca
     points, said = checked(write(tmp_path / "w.xlsx", LAYOUTS["sheets, named"], **SAMPLE), capsys)
     assert points == ALL, said
     assert "recalculated" not in said
-    path = write(tmp_path / "w.xlsx", SHEETS, **SAMPLE, forged=lambda v, cell: f"{v!r}+0*{cell}")
-    assert checked(path, capsys)[0] == 3.5
+
+
+def test_a_what_if_table_hides_no_forgery(gnumeric, tmp_path, capsys):
+    path = write(tmp_path / "w.xlsx", TABLES, **SAMPLE, forged=lambda v, cell: f"{v!r}+0*{cell}")
+    table = '<c r="XA1"><f t="dataTable" ref="XA1:XA3" dt2D="0" dtr="0" r1="B1"/><v>1</v></c>'
+    page = "xl/worksheets/sheet1.xml"
+    path = replaced(path, page, lambda text: text.replace("</row>", table + "</row>", 1))
+    points, said = checked(path, capsys)
+    assert points == 3.5, said
+    assert "Not recalculated" not in said
 
 
 def test_without_a_program_the_report_says_what_is_left_open(kept, tmp_path, capsys):
     points, said = checked(write(tmp_path / "w.xlsx", TABLES, **SAMPLE), capsys)
     assert points == ALL, said
     assert said.splitlines()[0] == (
-        "Not recalculated: LibreOffice and Gnumeric are missing here. Whether the results follow "
-        "other inputs is left open."
+        "Not recalculated: LibreOffice and Gnumeric are missing here. The values in the file "
+        "count: whether its formulas give them, and follow other inputs, is left open."
     )
 
 
@@ -155,7 +163,7 @@ def test_other_numbers_are_named_with_what_stands_there(kept, tmp_path, capsys):
     assert checked(path, capsys, student="")[0] == ALL
 
 
-def test_an_input_that_is_a_formula_is_named(gnumeric, tmp_path, capsys):
+def test_an_input_that_is_a_formula_is_named(kept, tmp_path, capsys):
     numbers = MINE._replace(inputs=(0.05, 0.63))
     path = write(tmp_path / "w.xlsx", TABLES, numbers, steps=STEPS)
     path = replaced(
@@ -189,29 +197,22 @@ def test_a_dollar_that_is_missing_is_found(gnumeric, tmp_path, capsys):
 # The project's own workbook
 
 
-def project(path, change=lambda book: None):
-    """A copy of the project's workbook with whatever is changed in it."""
-    book = openpyxl.load_workbook(PROJECT)
-    change(book)
-    book.save(path)
+def project(path, numbers=CLASS):
+    """A copy of the project's workbook with a student's numbers."""
+    rows = enumerate(sum(map(tuple, numbers), ()), 5)
+    read(PROJECT).write(path, {Place("By hand", row, 2): value for row, value in rows})
     return path
 
 
-def personal(book):
-    for row, value in enumerate(sum(map(tuple, MINE), ()), 5):
-        book["By hand"].cell(row, 2, value)
+def test_the_project_s_own_workbook_earns_nothing(tmp_path, capsys):
+    for path in (PROJECT, project(tmp_path / "mine.xlsx", MINE)):
+        points, said = checked(path, capsys)
+        assert points == 0
+        assert "this is the project's own workbook, backpropagation.xlsx" in said
 
 
-@pytest.mark.parametrize("change", [lambda book: None, personal])
-def test_the_project_s_own_workbook_earns_nothing(change, tmp_path, capsys):
-    points, said = checked(project(tmp_path / "mine.xlsx", change), capsys)
-    assert points == 0
-    assert "this is the project's own workbook, backpropagation.xlsx" in said
-
-
-def test_it_is_known_renamed_shifted_and_hidden(tmp_path, capsys):
-    path = project(tmp_path / "mine.xlsx", personal)
-    book = read(path)
+def test_it_is_known_renamed_shifted_and_hidden():
+    book = read(PROJECT)
     renamed = {title: f"Blatt {k}" for k, title in enumerate(book.visible)}
     other = spreadsheet.Book(visible={renamed[t]: False for t in book.visible})
     for place, formula in book.formulas.items():
@@ -228,11 +229,19 @@ def test_it_is_known_renamed_shifted_and_hidden(tmp_path, capsys):
     assert copied_sheets(other) == {*renamed.values()}
 
 
-def test_who_follows_the_walkthrough_is_not_accused(kept, tmp_path, capsys):
-    """Its formulas, in the order of its columns, with the names that it uses."""
-    for name in ("class order", "one below the other, named", "six tables, class order"):
-        points, said = checked(write(tmp_path / "w.xlsx", LAYOUTS[name], **SAMPLE), capsys)
-        assert points == ALL, said
+def test_a_copied_sheet_beside_the_student_s_own_earns_nothing(kept, tmp_path):
+    """Its numbers are all right, so it would make up for every training that is missing."""
+    book = read(write(tmp_path / "w.xlsx", SHEETS, CLASS, steps=STEPS, rates=RATES[:2]))
+    copy = read(PROJECT)
+    for part in ("formulas", "numbers", "words", "visible", "names"):
+        getattr(book, part).update(getattr(copy, part))
+    copied = copied_sheets(book)
+    assert copied
+    assert copied <= {*copy.visible}
+    lines, points = judged(book, CLASS, copied)
+    assert lines[1].startswith("Copied from the project's own workbook, and worth no points: “")
+    assert "    η = 0.5, η = 0.8, η = 1, η = 2: not found" in lines
+    assert points == round(ALL - (1.5 + 1) * 4 / 6, 2)
 
 
 # Files of every kind
@@ -284,7 +293,8 @@ def test_tables_names_arrays_and_shared_formulas_are_read(tmp_path):
     assert copy.formulas == found.formulas
 
 
-def test_libreoffice_reads_what_is_no_xlsx_and_fetches_nothing(tmp_path, capsys):
+def test_libreoffice_reads_what_is_no_xlsx_and_fetches_nothing(tmp_path, capsys, monkeypatch):
+    """A student's .ods, and the project's workbook, which is known when it is saved again."""
     if not office.program():
         pytest.skip("LibreOffice is not installed")
     asked, url = [], serve(asked := [])
@@ -294,8 +304,10 @@ def test_libreoffice_reads_what_is_no_xlsx_and_fetches_nothing(tmp_path, capsys)
         "xl/worksheets/sheet1.xml",
         lambda s: s.replace("</row>", f'<c r="XA1"><f>_xlfn.WEBSERVICE("{url}")</f></c></row>', 1),
     )
-    (ods,) = office.convert("ods", [path], tmp_path / "made")
-    assert checked(ods, capsys)[0] == ALL
+    mine, project = office.convert("ods", [path, PROJECT], tmp_path / "made")
+    monkeypatch.setattr(office, "engine", lambda: None)  # the values in the file will do
+    assert checked(mine, capsys)[0] == ALL
+    assert "this is the project's own workbook" in checked(project, capsys)[1]
     assert asked == []
 
 
@@ -343,8 +355,8 @@ def test_results_that_nobody_calculated(kept, tmp_path, capsys):
 def test_damaged_files_are_refused_or_graded(kept, tmp_path, capsys):
     path = write(tmp_path / "w.xlsx", TABLES, numbers=MINE, steps=1, rates=RATES[:1])
     whole = path.read_bytes()
-    for k in range(20):
-        at = len(whole) * k // 20
+    for k in range(10):
+        at = len(whole) * k // 10
         path.write_bytes(
             whole[:at] + bytes(byte ^ 0x55 for byte in whole[at : at + 9]) + whole[at + 9 :]
         )

@@ -16,6 +16,10 @@ EXACT = 1e-9  # how far off a formula's number may be, in parts of it
 SHOWN = 6e-7  # how far off a typed number may be: six decimals will do
 COPIES = 2  # with changed inputs
 NAMES = ("i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9)))
+LEFT_OPEN = (
+    "The values in the file count: whether its formulas give them, and follow other inputs, is "
+    "left open."
+)
 ROUNDS = re.compile(r"\bROUND(?:UP|DOWN)?\(.*,\s*(\d+)\s*\)", re.IGNORECASE)
 ANYWHERE = re.compile(r"\b(INDIRECT|OFFSET|INDEX|TABLE)\(", re.IGNORECASE)
 HEADINGS = (  # how people head a number, without blanks, underscores, brackets and capitals
@@ -79,14 +83,15 @@ class Cells:
         """
         wanted, found, written = set(asked.values()), {}, []
         for place, value in self.book.numbers.items():
-            formula = self.book.formulas.get(place)
-            if formula is not None and self.book.areas(formula, place.sheet):
-                continue
             near = min(wanted, key=lambda v: abs(v - value))
-            if abs(near - value) <= EXACT * abs(near):
+            if abs(near - value) > EXACT * abs(near):
+                continue
+            formula = self.book.formulas.get(place)
+            if formula is None:
                 found[place] = near
-                if formula is not None:
-                    written.append(f"{place} holds ={formula}")
+            elif not self.book.areas(formula, place.sheet):
+                found[place] = near
+                written.append(f"{place} holds ={formula}")
         if written:
             self.notes.append(f"{', '.join(written[:3])}: an input is typed as a number, 0.05.")
         return found
@@ -135,8 +140,7 @@ class Cells:
                 )
             if self.book.formulas:
                 self.notes.append(
-                    "Not recalculated: LibreOffice and Gnumeric are missing here. Whether the "
-                    "results follow other inputs is left open."
+                    f"Not recalculated: LibreOffice and Gnumeric are missing here. {LEFT_OPEN}"
                 )
             return []
         try:
@@ -148,10 +152,7 @@ class Cells:
                 runs = [read(path).numbers for path in made]
         except (RuntimeError, WorkbookError, OSError) as problem:
             reason = "takes too long over it" if "longer" in str(problem) else "can't calculate it"
-            self.notes.append(
-                f"Not recalculated: {name} {reason}. The values in the file count, and whether "
-                "they follow other inputs is left open."
-            )
+            self.notes.append(f"Not recalculated: {name} {reason}. {LEFT_OPEN}")
             return []
         self._name_failures(name, runs[0])
         return runs

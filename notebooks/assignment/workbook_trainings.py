@@ -8,6 +8,7 @@ whether the error is that of these weights.
 """
 
 from collections import defaultdict
+from itertools import product, takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -176,26 +177,15 @@ class Trainings:
         formula = cells.book.formulas.get(place)
         if formula is None:
             return
-        own = cells.book.relative(place)
+        own, book = cells.book.relative(place), cells.book
         for down, right in ((1, 0), (0, 1)):
             for distance in range(1, 80):
-                following = place._replace(
-                    row=place.row + distance * down, column=place.column + distance * right
+                second = Place(
+                    place.sheet, place.row + distance * down, place.column + distance * right
                 )
-                if following in cells.book.formulas and cells.book.relative(following) == own:
-                    line, k = [index], 1
-                    while (
-                        k <= STEPS
-                        and (
-                            spot := place._replace(
-                                row=place.row + k * distance * down,
-                                column=place.column + k * distance * right,
-                            )
-                        )
-                        in cells.index
-                    ):
-                        line.append(cells.index[spot])
-                        k += 1
+                if second in book.formulas and book.relative(second) == own:
+                    spots = (_step(place, [place, second], k) for k in range(STEPS + 1))
+                    line = [cells.index[p] for p in takewhile(cells.index.__contains__, spots)]
                     if len(line) > 3:
                         yield line
                     break
@@ -236,9 +226,12 @@ class Trainings:
     def _update(self, weight: str, rate: float, places, nearby):
         """A weight's cells and its gradient's, step by step along a line, or None."""
         cells, start = self.cells, self.cells.numbers[weight][0]
-        columns = [self._column(p, places, back) for p in nearby for back in (-1, 0)]
-        for column in filter(None, columns):
-            if abs(cells.values[0][column[0]] - start) > EXACT * abs(start):
+        for needed, back in product(nearby, (-1, 0)):
+            first = cells.index.get(_step(needed, places, back))
+            if first is None or abs(cells.values[0][first] - start) > EXACT * abs(start):
+                continue
+            column = self._column(needed, places, back)
+            if column is None:
                 continue
             change = (cells.values[:, column[0]] - cells.values[:, column[1]]) / rate
             after = cells.places[column[1]]
@@ -263,18 +256,19 @@ class Trainings:
 
     def _column(self, place: Place, places: list[Place], start: int) -> list[int] | None:
         """The cells that are as far from each step of a line as a cell is from step −`start`."""
-        down, right = places[1].row - places[0].row, places[1].column - places[0].column
         if place.sheet != places[0].sheet:
             return None
-        column = [
-            self.cells.index.get(
-                place._replace(row=place.row + k * down, column=place.column + k * right)
-            )
-            for k in range(start, start + len(places))
-        ]
+        steps = range(start, start + len(places))
+        column = [self.cells.index.get(_step(place, places, k)) for k in steps]
         if column[-1] is None:  # what comes after the last error may not be there
             column[-1] = column[-2]
         return None if None in column else column
+
+
+def _step(place: Place, places: list[Place], k: int) -> Place:
+    """The cell that is as far from a cell as k steps of a line are apart."""
+    down, right = places[1].row - places[0].row, places[1].column - places[0].column
+    return Place(place.sheet, place.row + k * down, place.column + k * right)
 
 
 def _close(got: np.ndarray, want: np.ndarray, rounding=0.0) -> np.ndarray:
