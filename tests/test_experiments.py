@@ -721,7 +721,7 @@ def test_dead_channels_explain_at_most_about_half(kept):
     compared = report.differences(kept)
     leaky = compared[next(iter(EXPERIMENTS["dead"].variants.values())), OLD]
     norm = compared[BASE, OLD]
-    page = PAGE.read_text(encoding="utf-8")
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
     assert f"gains {max(0, -leaky.high):.2f} to {-leaky.low:.2f} points over" in page
     assert f"batch normalisation {-norm.high:.2f} to {-norm.low:.2f}" in page
     assert 0.5 < leaky.low / norm.points < 0.6
