@@ -9,10 +9,12 @@ import inspect
 import math
 import re
 from copy import deepcopy
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
@@ -48,7 +50,11 @@ def record(net, images, seed=0, seen=None):
     images = images.detach().clone().requires_grad_()
     torch.manual_seed(seed)
     with Notes(keep=seen is not None):
-        log_probs = functional_call(net, given, images.clone())  # a clone may be overwritten
+        output = functional_call(net, given, images.clone())  # a clone may be overwritten
+        log_probs = as_log_probs(output)
+    if not isinstance(output, Tensor):
+        kind = type(output).__name__
+        raise UsageError(f"The network makes a {kind}, where it should make one tensor.")
     if getattr(log_probs, "grad_fn", None) is None:
         raise UsageError("No gradient leads from the network's output back to its images.")
 
@@ -75,6 +81,18 @@ def record(net, images, seed=0, seen=None):
         for item, name in names.items()
         if isinstance(item, CONSTANT)
     }
+
+
+def as_log_probs(output):
+    """What a network makes, with log-softmax after logits, (N, classes), as in a cross-entropy.
+
+    What adds up to 1 over the classes needs none, and what does so over the images is a mistake.
+    """
+    if not isinstance(output, Tensor) or output.dim() != 2:
+        return output
+    totals = (output.detach().exp().sum(dim) for dim in (0, 1))
+    done = any(torch.allclose(one, torch.ones(()).to(one), atol=1e-6) for one in totals)
+    return output if done else F.log_softmax(output, 1)
 
 
 def check_end(last, log_probs) -> None:
@@ -111,9 +129,15 @@ def missing_pair(step) -> str | None:
     functions = pair(step.kind)
     if None in functions:
         return " and ".join(names)
-    known = set.intersection(*(set(inspect.signature(one).parameters) for one in functions))
+    known = set.intersection(*map(parameters, functions))
     unknown = [f"{name}={value!r}" for name, value in step.options.items() if name not in known]
     return f"{' and '.join(names)} with {', '.join(unknown)}" if unknown else None
+
+
+@cache
+def parameters(function) -> set[str]:
+    """The names of a function's parameters."""
+    return set(inspect.signature(function).parameters)
 
 
 class Notes(TorchFunctionMode):

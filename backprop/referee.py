@@ -5,7 +5,6 @@ layers in `layers.py` both ways, and `table` has a line for every tensor. `pytho
 backprop.referee` prints the table for `MNISTNet` and a batch of real digits.
 """
 
-import copy
 import sys
 from typing import NamedTuple
 
@@ -14,12 +13,12 @@ import torch
 import torch.nn.functional as F
 
 from backprop.layers import nll_forward
-from backprop.record import record
+from backprop.record import as_log_probs, record
 from backprop.tape import backward, forward
 from s4lib.data import DATASETS, load
 from s4lib.model import MNISTNet
 from s4lib.runtime import Parser, UsageError, check_number
-from s4lib.runtime.rehearsal import explained, plain
+from s4lib.runtime.rehearsal import copied, explained, plain
 from s4lib.train import make_network
 
 LOSS_TOLERANCE = 1e-13
@@ -94,7 +93,7 @@ def by_autograd(net, images, labels, seed=0):
     parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
     inputs = {"images": images.clone().requires_grad_(), **parameters}
     torch.manual_seed(seed)
-    loss = F.nll_loss(net(inputs["images"].clone()), labels)
+    loss = F.nll_loss(as_log_probs(net(inputs["images"].clone())), labels)
     grads = torch.autograd.grad(loss, [*inputs.values()], materialize_grads=True)
     return loss.item(), {name: g.numpy() for name, g in zip(inputs, grads, strict=True)}
 
@@ -102,9 +101,9 @@ def by_autograd(net, images, labels, seed=0):
 def compare(net, images, labels, seed=0):
     """One `Row` each for the loss, the images' gradient and the gradient of every parameter.
 
-    `net` is any network that ends in log-softmax and whose layers `layers.py` or `more_layers.py`
-    has. A copy of it is compared, in float64 and in training mode. `images` are (N, C, H, W) and
-    `labels` (N,).
+    `net` is any network whose layers `layers.py` or `more_layers.py` has, and that ends in
+    log-softmax, or in logits as nn.CrossEntropyLoss takes them. A copy of it is compared, in
+    float64 and in training mode. `images` are (N, C, H, W) and `labels` (N,).
 
     A gradient is approximately equal if the largest difference is at most 1e-10 of the gradient's
     largest value, or as large as rounding can make it where sums cancel. A bias before a batch
@@ -113,7 +112,7 @@ def compare(net, images, labels, seed=0):
 
     Raises UsageError if a layer has no derivative by hand.
     """
-    net = plain(copy.deepcopy(make_network(net)).cpu()).double().train()
+    net = plain(copied(make_network(net)).cpu()).double().train()
     images = images.detach().cpu().double()
     with explained(net):
         loss, steps, values = computed(net, images, labels, seed)

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from s4lib.recipes import Recipe
+from s4lib.runtime.rehearsal import copied
 
 
 def orthogonalise(matrices: list[Tensor]) -> Tensor:
@@ -110,4 +111,7 @@ def make_average(model: nn.Module, recipe: Recipe, steps: int) -> AveragedModel 
         return None
     updates = max(1, steps // recipe.ema_every)
     decay = min(recipe.ema_decay, max(0, 1 - 20 / updates))
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    update = get_ema_multi_avg_fn(decay)
+    average = AveragedModel(nn.Identity(), multi_avg_fn=update, use_buffers=True)
+    average.module = copied(model)
+    return average

@@ -1,6 +1,5 @@
 """Finished runs, and the folders that they are in."""
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from s4lib.history import History
 from s4lib.recipes import Recipe
 from s4lib.runtime import UsageError, check_number
 from s4lib.runtime.checkpoint import load_weights, read
+from s4lib.runtime.rehearsal import copied
 from s4lib.train import Network, fit, make_network
 
 LARGEST = 2**22  # bytes of a history.json, which has 400 for each epoch
@@ -33,7 +33,7 @@ def finished_run(
 def load_run(network: Network, folder: Path) -> nn.Module:
     """The network with the weights in `folder`. Raises UsageError if they are another's."""
     try:
-        return load_weights(copy.deepcopy(make_network(network)).cpu(), folder / "weights.pt")
+        return load_weights(copied(make_network(network)).cpu(), folder / "weights.pt")
     except UsageError as error:
         raise UsageError(f"{error}\nTo train anew, delete {folder}, or choose another.") from error
 

@@ -6,9 +6,9 @@ path leads to is never used. What a scripted function computes is not seen, but 
 """
 
 import contextlib
-import copy
 import io
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from s4lib.runtime import UsageError
-from s4lib.runtime.rehearsal import explained, plain
+from s4lib.runtime.rehearsal import copied, explained, plain
 from s4lib.train import Network, make_network
 
 NORM, DROPOUT = "batch normalisation", "dropout"
@@ -41,7 +41,7 @@ def prepared(network: Network) -> nn.Module:
 
     Raises UsageError for scripted parts, into which nobody can look.
     """
-    model = plain(copy.deepcopy(make_network(network)).cpu())
+    model = plain(copied(make_network(network)).cpu())
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise UsageError(
@@ -56,7 +56,9 @@ def prepared(network: Network) -> nn.Module:
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """While entered: nothing is printed or compiled, and random numbers are given back."""
-    eager = getattr(torch.compiler, "set_stance", lambda _: contextlib.nullcontext())
+    eager = contextlib.nullcontext
+    if "torch._dynamo" in sys.modules:  # it takes seconds to import, and nothing is compiled before
+        eager = getattr(torch.compiler, "set_stance", eager)
     silence = contextlib.redirect_stdout(io.StringIO())
     with torch.random.fork_rng(devices=[]), silence, eager("force_eager"):
         yield
@@ -80,6 +82,11 @@ def inspect_network(model: nn.Module) -> Found:
     finally:
         for hook in hooks:
             hook.remove()
+    if not isinstance(output, Tensor):
+        raise UsageError(
+            f"The network makes a {type(output).__name__} of images, where it should make one "
+            "tensor, (N, 10). Let forward return the log-probabilities alone."
+        )
     nodes = leading_to(getattr(output, "grad_fn", None))
     layers = set().union(*(node.metadata.get("layers", ()) for node in nodes))
     variables = {id(node.variable) for node in nodes if hasattr(node, "variable")}

@@ -4,7 +4,6 @@ They compare what a student's function does with `s4lib`, on small made-up data,
 with what comes of the usual slips.
 """
 
-import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
@@ -33,6 +32,7 @@ from s4lib import load, receptive_fields
 from s4lib.recipes import GOAL, settings
 from s4lib.runs import load_run, read_history
 from s4lib.runtime.device import MixedPrecision
+from s4lib.runtime.rehearsal import copied
 from s4lib.train import make_network, train_epoch
 
 LAYERS = (  # kernel and stride of the layers of networks that are asked about
@@ -56,7 +56,7 @@ def show(lines: Sequence[checklist.Requirement]) -> None:
 def made(network) -> nn.Module:
     """A copy of the network that a student's class makes, on the CPU; an error in one line."""
     name = getattr(network, "__name__", type(network).__name__)
-    return copy.deepcopy(with_shapes(call(make_network, network, name=name))).cpu()
+    return copied(with_shapes(call(make_network, network, name=name))).cpu()
 
 
 @torch.no_grad()

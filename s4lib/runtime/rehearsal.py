@@ -56,14 +56,34 @@ def step(model: nn.Module, images: Tensor, amp) -> None:
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A copy to be tried. Raises UsageError for a network that can't be copied."""
+    """A copy of a network, which shares with it only what can't be copied.
+
+    That is what training leaves alone: a Python module or an open log that the network holds, an
+    activation that it kept. Raises UsageError if there is no copy without more than that.
+    """
     try:
         return copy.deepcopy(model)
+    except Exception:
+        usual = vars(nn.Module()).keys()
+        held = [
+            value
+            for module in model.modules()
+            for name, value in vars(module).items()
+            if name not in usual
+        ]
+    try:
+        return copy.deepcopy(model, {id(one): one for one in held if not can_be_copied(one)})
     except Exception as error:
-        raise UsageError(
-            f"{type(model).__name__} can't be copied: {first_line(error)}. Let it hold layers, "
-            "tensors and settings, and import modules outside of it."
-        ) from error
+        name = type(model).__name__
+        raise UsageError(f"{name} can't be copied: {first_line(error)}.") from error
+
+
+def can_be_copied(value) -> bool:
+    try:
+        copy.deepcopy(value)
+    except Exception:
+        return False
+    return True
 
 
 def plain(model: nn.Module) -> nn.Module:
