@@ -220,6 +220,26 @@ def add_backward(dy, x, other, alpha=1):
     return summed(dy, np.shape(x)), summed(alpha * dy, np.shape(other))
 
 
+def maximum_forward(x, other):
+    """The larger of each two values, as in maxout."""
+    return np.maximum(x, other)
+
+
+def maximum_backward(dy, x, other):
+    """dy where a value is the larger; equal ones share it, as PyTorch does."""
+    share = np.where(x == other, 0.5, x > other)
+    return summed(dy * share, np.shape(x)), summed(dy * (1 - share), np.shape(other))
+
+
+def minimum_forward(x, other):
+    return np.minimum(x, other)
+
+
+def minimum_backward(dy, x, other):
+    """As of the maximum, for min(x, y) = −max(−x, −y)."""
+    return maximum_backward(dy, -x, -other)
+
+
 def mul_forward(x, other):
     """y = x · other, as where a squeeze-and-excitation block weighs maps."""
     return x * other

@@ -200,6 +200,8 @@ def read(item):
     PyTorch's names, that the pair in `layers.py` takes.
     """
     function = function_of(item)
+    if function == "differentiable_graph":
+        raise UsageError("A scripted function can't be followed: leave out torch.jit.script.")
     node = getattr(item, "node", item)
     inputs = [behind(edge) for edge in node.next_functions]
     try:
@@ -293,8 +295,10 @@ def linear(node, *inputs):
     return "linear", (x, weight, *(bias or [like(node, 0.0, shape_of(node)[1:])])), {}
 
 
-def product(node, x, other):
+def product(node, x, other=None):
     """PyTorch drops values by a product with a mask; so is any other product with a constant."""
+    if isinstance(getattr(node, "_saved_other", None), int | float):
+        return "mul", (x, node._saved_other), {}
     if None not in (x, other):
         return "mul", (x, other), {}
     x, mask = (x, node._saved_other) if other is None else (other, node._saved_self)
@@ -303,7 +307,7 @@ def product(node, x, other):
     return ("dropout" if shape_of(x) == shape_of(node) else "mul"), (x, mask), {}
 
 
-def quotient(node, x, other):
+def quotient(node, x, other=None):
     x = node._saved_self if x is None else x
     return "div", (x, node._saved_other if other is None else other), {}
 
@@ -497,7 +501,7 @@ def clamp(node, x):
 def softmax(node, x):
     """Softmax or its logarithm, of which dim=1 is usual."""
     (dim,) = axes(node, "dim", len(shape_of(node)))
-    function = function_of(node)
+    function = function_of(node).removeprefix("safe_")
     return function, (x,), {"dim": (dim, 1 if function == "log_softmax" else None)}
 
 
@@ -525,7 +529,7 @@ LAYERS = {
     **dict.fromkeys(("constant_pad_nd", "reflection_pad2d", "replication_pad2d"), pad),
     **dict.fromkeys(("cat", "stack"), joined),
     **dict.fromkeys(("clamp", "clamp_min", "clamp_max", "hardtanh"), clamp),
-    **dict.fromkeys(("softmax", "log_softmax"), softmax),
+    **dict.fromkeys(("softmax", "safe_softmax", "log_softmax"), softmax),
     **{"pow": power(), "sqrt": power(0.5), "rsqrt": power(-0.5), "reciprocal": power(-1)},
     **{"expand": expand, "repeat": repeat, "celu": celu, "prelu_kernel": prelu},
     "bmm": lambda node, x, other: ("matmul", (x, other), {}),

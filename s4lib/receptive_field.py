@@ -33,7 +33,10 @@ MOVES = (
     *RESHAPES,
     "__getitem__",
 )
-PRODUCTS = ("matmul", "bmm", "__matmul__", "einsum", "scaled_dot_product_attention")
+PRODUCTS = (
+    *("matmul", "bmm", "__matmul__", "einsum", "scaled_dot_product_attention"),
+    *("lstm", "gru", "rnn_tanh", "rnn_relu"),
+)
 
 
 class Sides(tuple):
@@ -142,6 +145,8 @@ class Fields(TorchFunctionMode):
             return Seen(self.add(name, counts, last, values), left)
         if name.startswith("adaptive") and counts != [1, 1]:
             taps = [*map(bins, sizes, counts)]
+        elif name == "pixel_unshuffle":
+            taps = [(size // count,) * 2 for size, count in zip(sizes, counts, strict=True)]
         elif name == "__getitem__" and (steps := steps_of(args[1], axes, len(shape))) != [1, 1]:
             taps = [(1, step) for step in steps]
         if any(taps):
@@ -159,7 +164,10 @@ class Fields(TorchFunctionMode):
     def add(self, name: str, counts, last: Row, values: dict) -> Row:
         """Note what follows on the `last` row."""
         layer = self.names.get(self.modules[-1], "")
-        if any(self.modules[-1].children()) or not layer:  # called in `forward`
+        inside = [
+            part for part, _ in self.modules[-1].named_children() if part != "parametrizations"
+        ]
+        if inside or not layer:  # called in `forward`
             layer = f"{layer}.{name}".lstrip(".")
         kernels = both(values.get("kernel_size") or tuple(values["weight"].shape[-2:]))
         strides = both(values.get("stride") or (1 if name == "conv2d" else kernels))

@@ -83,6 +83,13 @@ FILES = {  # of each a network with ten channels is to be made
     "a lambda": HEAD + NET.replace("(self):", "(self, width):", 1).replace("1, 10,", "1, width,")
     + "make = lambda: Net(10)\n",
     "a made network": HEAD + "net = nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten())\n" + STOP,
+    "a made network with an own layer": HEAD + "class Lambda(nn.Module):\n"
+    "    def __init__(self, function):\n        super().__init__()\n        self.call = function\n"
+    "    def forward(self, x):\n        return self.call(x)\n"
+    "net = nn.Sequential(nn.Conv2d(1, 10, 28), Lambda(lambda x: x.view(-1, 10)))\n" + STOP,
+    "a function that makes it": HEAD
+    + NET.replace("(self):", "(self, width):", 1).replace("1, 10,", "1, width,")
+    + "def net10():\n    return Net(10)\ndef test():\n    net = net10()\n    raise SystemExit\n",
     "a generator of blocks": HEAD + "def block(i, o):\n    return nn.Conv2d(i, o, 28)\n"
     + NET.replace("nn.Conv2d(1, 10, 28, bias=False)", "block(1, 10)"),
     "set on the class": HEAD + "class Settings:\n    pass\nSettings.width = 10\n"
@@ -157,6 +164,11 @@ REFUSED = {
         "net.py, line 6: WIDTH is made by open(), which is not executed here",
     ),
     "two networks": (HEAD + NET + NET.replace("Net", "Other"), "defines Net, Other. Say what"),
+    "two functions that make one": (
+        HEAD + NET.replace("(self):", "(self, width):", 1)
+        + "def net1():\n    return Net(1)\ndef net2():\n    return Net(2)\n",
+        "net.py defines net1, net2. Say what to check: net.py:Name",
+    ),
     "none": (HEAD, "net.py defines no network. Say what to check: net.py:Name"),
     "syntax": (HEAD + NET + "print 'done'\n", "net.py, line 12: SyntaxError: Missing parentheses"),
     "broken notebook": ('{"cells": [', "net.py is no notebook that can be read: "),

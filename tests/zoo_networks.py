@@ -1,8 +1,8 @@
 """Small networks, one for each habit in which students write them, and what is at work in each.
 
 `ZOO` has, by the habit's name, what makes the network and four letters: n where batch normalisation
-is at work, d for dropout, a for the average of whole maps, f for a fully connected layer. All end in
-log-probabilities of ten classes.
+is at work, d for dropout, a for the average of whole maps, f for a fully connected layer. All but one
+end in log-probabilities of ten classes.
 """
 
 import copy
@@ -196,6 +196,11 @@ def shuffled(net, x):
     return x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w).mean((2, 3))
 
 
+def attended(net, x):
+    tokens = net.conv(x).flatten(2).transpose(1, 2)
+    return F.log_softmax(net.fc(net.attention(tokens, tokens, tokens)[0][:, 0]), dim=1)
+
+
 @torch.jit.script
 def scripted_mish(x):
     return x * torch.tanh(F.softplus(x))
@@ -290,6 +295,12 @@ ZOO = {
         c=nn.Conv2d(4, 2, 1))), "af"),
     "halves of the channels": (lambda: normed(Written(lambda net, x:
         torch.cat([half.relu() for half in x.chunk(2, 1)][::-1], 1))), "af"),
+    "maxout": (lambda: normed(Written(lambda net, x: torch.max(x, net.c(x)), c=nn.Conv2d(4, 4, 1))), "af"),
+    "smaller of two paths": (lambda: normed(Written(lambda net, x: torch.minimum(x, net.c(x)),
+        c=nn.Conv2d(4, 4, 1))), "af"),
+    "attention": (lambda: Written(attended, conv=nn.Conv2d(1, 4, 7, 7), fc=nn.Linear(4, 10),
+        attention=nn.MultiheadAttention(4, 2, batch_first=True)), "f"),
+    "logits": (lambda: ended(lambda x: x.mean((2, 3))), "a"),
     "frozen": (lambda: normed(nn.Conv2d(4, 4, 1).requires_grad_(False)), "af"),
     # Activations and ends
     **{f"activation {type(layer).__name__}": (lambda layer=layer: activated(copy.deepcopy(layer)), "a") for layer in (
@@ -304,6 +315,10 @@ ZOO = {
         nn.Linear(784, 10)), "f"),
 }  # fmt: skip
 UNKNOWN = {  # where a layer has no derivative by hand: its line has these words
-    "scripted activation": (lambda: activated(Written(lambda net, x: scripted_mish(x))), "a", "lacks"),
+    "scripted activation": (lambda: activated(Written(lambda net, x: scripted_mish(x))), "a", "A scripted function"),
+    "weight norm": (lambda: normed(torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))),
+        "af", "lacks weight_norm"),
+    "pixels unshuffled": (lambda: chain(nn.PixelUnshuffle(2), nn.Conv2d(4, 4, 3, 2), nn.Flatten(),
+        nn.Linear(144, 10)), "f", "lacks pixel_unshuffle"),
     "hard sigmoid": (lambda: activated(nn.Hardsigmoid()), "a", "lacks hardsigmoid_forward"),
 }  # fmt: skip

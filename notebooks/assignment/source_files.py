@@ -242,20 +242,27 @@ def methods(node: ast.ClassDef) -> dict[str, ast.arguments]:
 
 def wants(arguments: ast.arguments | None) -> int:
     """How many arguments besides self must be given."""
-    if arguments is None:
-        return 0
+    return required(arguments) - 1 if arguments else 0
+
+
+def required(arguments: ast.arguments) -> int:
+    """How many arguments must be given."""
     missing = sum(default is None for default in arguments.kw_defaults)
-    return len(arguments.posonlyargs + arguments.args) - 1 - len(arguments.defaults) + missing
+    return len(arguments.posonlyargs + arguments.args) - len(arguments.defaults) + missing
 
 
 def only_network(path: Path, statements: list[Statement]) -> str:
     """The network that the file is about. Raises UsageError, with the choice, if that isn't clear.
 
     Classes that others are made of, and losses, which are handed two things, are not; nor are those
-    that want arguments, if there is one without.
+    that want arguments, if there is one without. A network that is made of such classes at module
+    level, or by a function without arguments, is it instead of them.
     """
     found = networks(statements)
-    used = {name for node in found.values() for part in node.body for name in loaded(part)}
+    made = made_or_imported(path, statements)
+    bodies = [part for node in found.values() for part in node.body]
+    bodies += [one.node for one in statements if one.binds & {*made}]
+    used = {name for part in bodies for name in loaded(part)}
     bases = {name: {*map(ast.unparse, found[name].bases)} & found.keys() for name in found}
     learns = {name for name in found if bases[name] or any(map(has_weights, found[name].body))}
     rules = [
@@ -265,13 +272,31 @@ def only_network(path: Path, statements: list[Statement]) -> str:
         lambda name: name in learns,
         lambda name: any(calls_of(name, statements)),
     ]
-    names = [*found] or made_or_imported(path, statements)
-    for rule in rules if found else ():
+    names = [*found]
+    for rule in rules:
         names = [*filter(rule, names)] or names if len(names) > 1 else names
+    if all(wants(methods(found[name]).get("__init__")) > 0 for name in names):
+        names = makers({*names}, statements) or made or names
     if len(names) == 1:
         return names[0]
     listed = ", ".join(names) or "no network"
     raise UsageError(f"{path} defines {listed}. Say what to check: {path}:Name")
+
+
+def makers(names: set[str], statements: list[Statement]) -> list[str]:
+    """The functions without arguments that return a call of one of these classes."""
+    return [
+        one.node.name
+        for one in statements
+        if isinstance(one.node, ast.FunctionDef)
+        and not required(one.node.args)
+        and any(
+            isinstance(part, ast.Return)
+            and isinstance(part.value, ast.Call)
+            and root(part.value) in names
+            for part in ast.walk(one.node)
+        )
+    ]
 
 
 def made_or_imported(path: Path, statements: list[Statement]) -> list[str]:

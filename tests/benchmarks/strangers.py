@@ -59,10 +59,11 @@ def parameters(model: nn.Module) -> int:
     for layer in model.modules():
         own = sum(one.numel() for one in layer.parameters(recurse=False))
         biased = getattr(layer, "bias", None) is not None
-        if type(layer) is nn.Conv2d:
+        usual = {*layer._parameters} <= {"weight", "bias"}
+        if type(layer) is nn.Conv2d and usual:
             high, wide = layer.kernel_size
             own = layer.out_channels * (layer.in_channels // layer.groups * high * wide + biased)
-        elif type(layer) is nn.Linear:
+        elif type(layer) is nn.Linear and usual:
             own = layer.out_features * (layer.in_features + biased)
         elif isinstance(layer, _BatchNorm):
             own = 2 * layer.num_features * layer.affine
