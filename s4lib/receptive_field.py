@@ -33,10 +33,7 @@ MOVES = (
     *RESHAPES,
     "__getitem__",
 )
-PRODUCTS = (
-    *("matmul", "bmm", "__matmul__", "einsum", "scaled_dot_product_attention"),
-    *("lstm", "gru", "rnn_tanh", "rnn_relu"),
-)
+PRODUCTS = ("matmul", "bmm", "__matmul__", "einsum", "scaled_dot_product_attention")
 
 
 class Sides(tuple):
