@@ -2,12 +2,14 @@
 
 import io
 import warnings
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from s4lib.runtime import UsageError
@@ -19,6 +21,11 @@ MOST_SCANS = 100  # of a JPEG; progressive ones have about ten, and thousands wo
 WORKING_SIDE = 400  # pixels; plenty for a digit that ends up 20 pixels tall
 TEMPERATURE = 0.69  # of the shipped weights: what `python -m tests.benchmarks.photos` fits
 SURE = 0.8  # a less probable answer names the second, too
+FAINTEST = 0.06  # of brightness: texture and noise of an even paper stay below it
+MOST_TILT = 4  # degrees, of printed lines
+LINE_COVERS = 0.8  # of the picture's width, where a stroke doesn't hide it
+CELL_FILLS = 0.75  # of its bounding box, which a printed box does and the inside of a 0 hardly
+WIDE = 1.4  # times its height: no digit is, two that touch are
 
 
 def answer(log_probs: Tensor) -> str:
@@ -90,23 +97,33 @@ def find_ink(grey: np.ndarray) -> np.ndarray:
     """How much each pixel belongs to what is written, 0 to 1; all 0 if nothing stands out."""
     grey = ndimage.gaussian_filter(grey, max(grey.shape) / WORKING_SIDE)
     surface = paper(grey)
-    contrast = grey - surface
-    # Texture and noise stay below this, if at least a quarter of the picture is paper.
-    floor = max(0.06, 12 * np.quantile(np.abs(contrast), 0.25))
-    if np.abs(contrast).max() <= floor:  # the surface fits badly; noise alone is less
-        grain = grey - ndimage.gaussian_filter(grey, max(1, max(grey.shape) / 100))
-        floor = max(0.06, 15 * np.quantile(np.abs(grain), 0.25))
-    contrast = contrast * ~(frame(contrast > floor) | frame(contrast < -floor))
+    contrast, floor = grey - surface, 0.0
+    for noise, times in ((contrast, 12), (fine_grain(grey), 15)):
+        floor = max(FAINTEST, times * np.quantile(np.abs(noise), 0.25))
+        if np.abs(contrast).max() > floor:  # else the surface fits badly; noise alone is less
+            break
+    for outside in (rules, frame):
+        contrast = contrast * ~(outside(contrast > floor) | outside(contrast < -floor))
     if np.maximum(contrast - floor, 0).sum() < np.maximum(-contrast - floor, 0).sum():
         contrast, surface = -contrast, -surface  # dark on light
     ink = stand_out(contrast, floor)
     if at_border(ink).any():  # a shadow, perhaps: does something narrow stand free of the edge?
-        grey, span = surface + contrast, round(0.25 * min(grey.shape)) or 1
-        narrow = grey - ndimage.grey_opening(grey, span, mode="nearest")
-        free = stand_out(narrow, max(0.06, 12 * np.quantile(narrow, 0.25)))
+        free = without_shadow(surface + contrast)
         if free.any() and not at_border(free).any():
-            return free
-    return ink
+            ink = free
+    return ink * in_cells(ink)
+
+
+def fine_grain(grey: np.ndarray) -> np.ndarray:
+    """What changes within a hundredth of the picture."""
+    return grey - ndimage.gaussian_filter(grey, max(1, max(grey.shape) / 100))
+
+
+def without_shadow(grey: np.ndarray) -> np.ndarray:
+    """The ink among what is narrower than a quarter of the picture, which no shadow is."""
+    span = round(0.25 * min(grey.shape)) or 1
+    narrow = grey - ndimage.grey_opening(grey, span, mode="nearest")
+    return stand_out(narrow, max(FAINTEST, 12 * np.quantile(narrow, 0.25)))
 
 
 def paper(grey: np.ndarray) -> np.ndarray:
@@ -154,21 +171,166 @@ def stand_out(contrast: np.ndarray, floor: float) -> np.ndarray:
     return ink * (weight >= 0.05 * weight.max())[pieces]
 
 
+def rules(mask: np.ndarray) -> np.ndarray:
+    """Where printed lines run right across the picture, strokes that cross them left out."""
+    return ruled(mask) | ruled(mask.T).T
+
+
+def ruled(mask: np.ndarray) -> np.ndarray:
+    """The same of lines from left to right, none steeper than MOST_TILT degrees."""
+    height, width = mask.shape
+    columns, best = np.arange(width), np.empty((0, width), int)
+    thick = ndimage.binary_dilation(mask, np.ones((3, 1)))
+    for degrees in np.arange(-MOST_TILT, MOST_TILT + 0.1, 0.5):
+        drop = np.round(np.tan(np.radians(degrees)) * (columns - width / 2)).astype(int)
+        rows = np.arange(height)[:, None] + drop  # of the sheared picture (height, width)
+        within = (rows >= 0) & (rows < height)
+        sheared = thick[rows.clip(0, height - 1), columns] & within
+        ends = sheared[:, : width // 20 + 1].any(1) & sheared[:, -width // 20 - 1 :].any(1)
+        covered = sheared.mean(1) > LINE_COVERS * within.mean(1).clip(0.5)
+        if (ends & covered).sum() > len(best):
+            best = rows[ends & covered]
+    lines, runs = np.zeros_like(mask), ndimage.label(mask, [[0, 1, 0]] * 3)[0]  # top to bottom
+    lengths = np.bincount(runs.ravel())
+    for rows in np.split(best, np.flatnonzero(np.diff(best[:, 0]) > 1) + 1):
+        on_line = np.zeros_like(mask)
+        on_line[rows.clip(0, height - 1), np.broadcast_to(columns, rows.shape)] = True
+        crossed = np.unique(runs[on_line & mask])
+        thickness = np.median(lengths[crossed]) if len(crossed) else 0
+        line = np.isin(runs, crossed[lengths[crossed] <= 1.5 * thickness + 1])
+        if is_printed(line, mask & ~line, thickness):
+            lines |= line
+    return lines
+
+
+def is_printed(line: np.ndarray, rest: np.ndarray, thickness: float) -> bool:
+    """Whether a line across is thinner than the strokes or goes on on both sides of them.
+
+    The bar of a 7 in a tight crop does neither.
+    """
+    if not rest.any():
+        return False
+    stroke = 2 * np.quantile(ndimage.distance_transform_edt(rest)[rest], 0.9)
+    across, width = np.flatnonzero(rest.any(0)), rest.shape[1]
+    return thickness < 0.7 * stroke or (across[0] > 0.1 * width and across[-1] < 0.9 * width)
+
+
+def in_cells(ink: np.ndarray) -> np.ndarray:
+    """What printed boxes enclose, if something is written in one of them; else everything."""
+    pieces, _ = ndimage.label(ink < 0.5)
+    cells = np.zeros(ink.shape, bool)
+    for number, box in enumerate(ndimage.find_objects(pieces), 1):
+        sides = np.array([side.stop - side.start for side in box])
+        if min(sides) < 0.08 * min(ink.shape) or any(
+            side.start == 0 or side.stop == whole
+            for side, whole in zip(box, ink.shape, strict=True)
+        ):
+            continue
+        hull = convex_hull(pieces[box] == number)
+        fills = hull.mean()
+        hull = ndimage.binary_erosion(hull, iterations=2 + round(0.03 * min(sides)))
+        written = np.flatnonzero((hull & (ink[box] >= 0.5)).any(1))
+        if fills > CELL_FILLS and len(written) > 0.3 * sides[0]:
+            cells[box] |= hull
+    return cells if cells.any() else np.ones(ink.shape, bool)
+
+
+def convex_hull(mask: np.ndarray) -> np.ndarray:
+    """The smallest convex polygon that holds all pixels of a mask, as a mask."""
+    points = np.argwhere(mask)
+    corners = points[ConvexHull(points).vertices, ::-1]
+    image = Image.new("1", mask.shape[::-1])
+    ImageDraw.Draw(image).polygon([*map(tuple, corners.tolist())], fill=1, outline=1)
+    return np.asarray(image)
+
+
 def separate(ink: np.ndarray) -> list[np.ndarray]:
-    """The ink of each digit, row by row from the left; what is low belongs to the nearest."""
-    boxes = ndimage.find_objects(ndimage.label(ink, np.ones((3, 3)))[0])
-    size = max(side.stop - side.start for box in boxes for side in box)
-    # Strokes are one digit's over gaps of 15% of that, one above the other of 30%.
-    near = ndimage.distance_transform_edt(ink == 0, (0.5, 1)) <= 0.075 * size
-    pieces, _ = ndimage.label(near, np.ones((3, 3)))
+    """The ink of each digit, row by row from the left.
+
+    Pieces that overlap from left to right are one digit's, pieces side by side two digits'. What
+    is low belongs to the nearest.
+    """
+    pieces, count = ndimage.label(ink > 0.5, np.ones((3, 3)))
+    nearest = ndimage.distance_transform_edt(pieces == 0, return_indices=True)[1]
+    pieces = np.where(ink > 0, pieces[tuple(nearest)], 0)
+    weights = ndimage.sum_labels(ink, pieces, np.arange(1, count + 1))
+    groups = [[n] for n in range(1, count + 1)]
     boxes = [[(side.start, side.stop) for side in box] for box in ndimage.find_objects(pieces)]
-    middle, height = np.mean(boxes, 2), np.ptp(boxes, 2)[:, 0]
-    digits = np.flatnonzero(height >= 0.5 * height.max())
-    digits = digits[middle[digits, 0].argsort()]
-    row = np.cumsum(np.diff(middle[digits, 0], prepend=0) > 0.5 * height.max())
-    digits = digits[np.lexsort((middle[digits, 1], row))]
-    nearest = np.linalg.norm(middle[:, None] - middle[digits], axis=2).argmin(1)
-    return [ink * np.isin(pieces, 1 + np.flatnonzero(nearest == i)) for i in range(len(digits))]
+    height = usual_height(boxes, weights)
+    while pair := next(
+        (
+            (i, j)
+            for i, j in combinations(range(len(boxes)), 2)
+            if same_digit(boxes[i], boxes[j], height)
+        ),
+        None,
+    ):
+        i, j = pair
+        boxes[i] = [
+            (min(a, c), max(b, d)) for (a, b), (c, d) in zip(boxes[i], boxes.pop(j), strict=True)
+        ]
+        groups[i] += groups.pop(j)
+    middle, tall = np.mean(boxes, 2), np.ptp(boxes, 2)[:, 0]
+    mass = [weights[np.array(group) - 1].sum() for group in groups]
+    height = usual_height(boxes, mass)
+    digits = np.flatnonzero(tall >= 0.5 * height)
+    owner = np.linalg.norm(middle[:, None] - middle[digits], axis=2).argmin(1)
+    found = []
+    for number in range(len(digits)):
+        mine = np.concatenate([groups[i] for i in np.flatnonzero(owner == number)])
+        found += halves(ink * np.isin(pieces, mine))
+    return in_reading_order(found)
+
+
+def usual_height(boxes: list, weights) -> float:
+    """The median height of the boxes, each counted by its ink."""
+    heights = np.ptp(boxes, 2)[:, 0]
+    order = heights.argsort()
+    sums = np.cumsum(np.asarray(weights)[order])
+    return heights[order][np.searchsorted(sums, sums[-1] / 2)]
+
+
+def same_digit(box, other, height: float) -> bool:
+    """Whether two pieces, ((top, bottom), (left, right)) each, belong to one digit."""
+    (top, bottom), (left, right) = box
+    (top2, bottom2), (left2, right2) = other
+    below = max(top, top2) - min(bottom, bottom2)  # negative if they overlap
+    beside = max(left, left2) - min(right, right2)
+    if below > 0.3 * height:
+        return False
+    lower, taller = sorted((bottom - top, bottom2 - top2))
+    if lower < 0.7 * taller and below < 0 and beside < 0.1 * height:
+        return lower > 0.25 * height or beside < 0  # a stem that has come off a 4
+    return -beside >= 0.5 * min(right - left, right2 - left2)
+
+
+def halves(ink: np.ndarray) -> list[np.ndarray]:
+    """Two digits that touch, cut where the fewest strokes are crossed; else the same ink."""
+    rows, columns = (np.flatnonzero((ink > 0.5).any(axis)) for axis in (1, 0))
+    height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+    if width < WIDE * height:
+        return [ink]
+    middle = slice(columns[0] + round(0.3 * width), columns[0] + round(0.7 * width))
+    crossed = ink[:, middle].sum(0)
+    stroke = 2 * ndimage.distance_transform_edt(ink > 0.5).max()
+    if crossed.min() > 1.5 * stroke:
+        return [ink]
+    cut = middle.start + int(crossed.argmin())
+    left = np.arange(ink.shape[1]) < cut
+    parts = [ink * left, ink * ~left]
+    tall = all(np.ptp(np.flatnonzero((part > 0.5).any(1))) > 0.7 * height for part in parts)
+    return parts if tall else [ink]
+
+
+def in_reading_order(digits: list[np.ndarray]) -> list[np.ndarray]:
+    """Row by row from the left."""
+    boxes = [ndimage.find_objects((digit > 0).astype(int))[0] for digit in digits]
+    middle = np.array([[(side.start + side.stop) / 2 for side in box] for box in boxes])
+    height = max(box[0].stop - box[0].start for box in boxes)
+    down = middle[:, 0].argsort()
+    row = np.empty(len(digits), int)
+    row[down] = np.cumsum(np.diff(middle[down, 0], prepend=0) > 0.5 * height)
+    return [digits[i] for i in np.lexsort((middle[:, 1], row))]
 
 
 def crop(ink: np.ndarray) -> np.ndarray:
