@@ -111,7 +111,8 @@ def find_ink(grey: np.ndarray) -> np.ndarray:
         free = without_shadow(surface + contrast)
         if free.any() and not at_border(free).any():
             ink = free
-    return ink * in_cells(ink)
+    ink = ink * in_cells(ink)
+    return without_specks(ink * ~combs(ink > 0.25))
 
 
 def fine_grain(grey: np.ndarray) -> np.ndarray:
@@ -164,6 +165,11 @@ def stand_out(contrast: np.ndarray, floor: float) -> np.ndarray:
         return np.zeros_like(contrast)
     level = np.median(contrast[contrast > max(floor, 0.4 * contrast.max())])
     ink = ((contrast - 0.2 * level) / (0.6 * level)).clip(0, 1) * (contrast > floor / 2)
+    return without_specks(ink)
+
+
+def without_specks(ink: np.ndarray) -> np.ndarray:
+    """The ink without pieces that are pale or small, or that reach in from outside."""
     pieces, count = ndimage.label(ink, np.ones((3, 3)))
     weight = ndimage.sum_labels(ink, pieces, np.arange(count + 1))
     weight *= ndimage.maximum(ink, pieces, np.arange(count + 1)) > 0.6
@@ -198,12 +204,41 @@ def ruled(mask: np.ndarray) -> np.ndarray:
         crossed = np.unique(runs[on_line & mask])
         thickness = np.median(lengths[crossed]) if len(crossed) else 0
         line = np.isin(runs, crossed[lengths[crossed] <= 1.5 * thickness + 1])
-        if is_printed(line, mask & ~line, thickness):
-            lines |= line
+        if is_printed(mask & ~line, thickness):
+            lines |= line | ticks(mask & ~line, line, thickness)
     return lines
 
 
-def is_printed(line: np.ndarray, rest: np.ndarray, thickness: float) -> bool:
+def ticks(rest: np.ndarray, line: np.ndarray, thickness: float) -> np.ndarray:
+    """Short bars of one length that stand on a printed line, as thin as that: where digits go."""
+    pieces, _ = ndimage.label(rest)
+    runs = ndimage.label(rest, [[0, 0, 0], [1, 1, 1], [0, 0, 0]])[0]
+    lengths = np.bincount(runs.ravel())
+    touching = np.unique(pieces[ndimage.binary_dilation(line, iterations=2) & rest])
+    bars = {}
+    for number in touching[touching > 0]:
+        bar = pieces == number
+        if np.median(lengths[np.unique(runs[bar])]) <= 1.5 * thickness + 1:
+            bars[number] = np.ptp(np.flatnonzero(bar.any(1)))
+    if len(bars) < 2 or max(bars.values()) > 1.25 * min(bars.values()) + 2:
+        return np.zeros_like(rest)
+    return ndimage.binary_dilation(np.isin(pieces, [*bars]), iterations=2)
+
+
+def combs(mask: np.ndarray) -> np.ndarray:
+    """Lines under a whole row of digits, with the walls or ticks between them."""
+    found = np.zeros_like(mask)
+    while (left := mask & ~found).any():
+        box = ndimage.find_objects(left.astype(int))[0]
+        rows, columns = left[box].shape
+        lines = rules(left[box])
+        if columns < WIDE * rows or not lines.any():  # the bar of a single 7 is a stroke
+            break
+        found[box] |= ndimage.binary_dilation(lines)
+    return found
+
+
+def is_printed(rest: np.ndarray, thickness: float) -> bool:
     """Whether a line across is thinner than the strokes or goes on on both sides of them.
 
     The bar of a 7 in a tight crop does neither.
