@@ -7,9 +7,9 @@ import torch
 from torchsummary import summary as print_summary
 
 from s4lib import history, plots
-from s4lib.data import DATASETS, SHORT_NAMES, load, normalise
+from s4lib.data import DATASETS, SHORT_NAMES, load
 from s4lib.model import MNISTNet
-from s4lib.photos import answer, read_digit, read_digits
+from s4lib.photos import answers, read_digit, read_digits
 from s4lib.receptive_field import receptive_fields, table
 from s4lib.recipes import NETWORKS, RECIPES
 from s4lib.runs import seeds_and_folders
@@ -85,10 +85,10 @@ def read(args) -> int:
             failed = True
             print(error, file=sys.stderr)
             continue
-        answers = [*map(answer, predict(model, normalise(digits)))]
-        print(f"{path}: {', '.join(answers)}")
+        said = answers(model, digits)
+        print(f"{path}: {', '.join(said)}")
         seen += digits
-        titles += [f"{path.name}\n{text.replace(' or ', chr(10))}" for text in answers]
+        titles += [f"{path.name}\n{text.replace(' or ', chr(10))}" for text in said]
     if args.show and seen:
         grid = plots.image_grid(torch.stack(seen), titles, columns=5, title="What the network saw")
         plots.save_figure(grid, out / "seen.png")

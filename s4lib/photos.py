@@ -4,28 +4,61 @@ import io
 import warnings
 from itertools import combinations
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 from scipy.spatial import ConvexHull
-from torch import Tensor
+from torch import Tensor, nn
 
+from s4lib.data import normalise
 from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import read
+from s4lib.train import predict
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-OTHERS = {b"%PDF": "a PDF", b"PK\3\4": "an archive", b"<svg": "an SVG", b"ftyphe": "an HEIC"}
+OTHERS = {
+    **{b"%PDF": "a PDF", b"PK\3\4": "an archive", b"<svg": "an SVG", b"ftypavi": "an AVIF"},
+    **dict.fromkeys((b"ftyphe", b"ftypmif", b"ftypmsf"), "an HEIC"),
+}
+MOST_PIXELS = 90e6  # in memory; a JPEG is decoded small, so it may have 64 times as many
+DEPTHS = (1, 255, 4095, 65535)  # full brightness in fractions, 8, 12 and 16 bits
 MOST_SCANS = 100  # of a JPEG; progressive ones have about ten, and thousands would take hours
 WORKING_SIDE = 400  # pixels; plenty for a digit that ends up 20 pixels tall
 TEMPERATURE = 0.69  # of the shipped weights: what `python -m tests.benchmarks.photos` fits
+REJECT = Path(__file__).with_name("reject.npz")
+NOTHING = "nothing here looks like a digit"
 SURE = 0.8  # a less probable answer names the second, too
 FAINTEST = 0.06  # of brightness: texture and noise of an even paper stay below it
 MOST_TILT = 4  # degrees, of printed lines
 LINE_COVERS = 0.8  # of the picture's width, where a stroke doesn't hide it
 CELL_FILLS = 0.75  # of its bounding box, which a printed box does and the inside of a 0 hardly
 WIDE = 1.4  # times its height: no digit is, two that touch are
+
+
+def answers(model: nn.Module, digits: Tensor) -> list[str]:
+    """What the network reads in each of the images, uint8 (N, 1, 28, 28), in words.
+
+    With the shipped weights, what is no digit is rejected: a quadratic form of the last features,
+    fitted to digits, letters and shapes by `python -m tests.benchmarks.nothing`, is negative.
+    """
+    features = []
+    hook = model.fc.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    log_probs = predict(model, normalise(digits))
+    hook.remove()
+    fitted = np.load(REJECT)
+    is_digit = np.ones(len(digits), bool)
+    if np.allclose(fitted["fc_bias"], model.fc.bias.detach().cpu(), atol=1e-6):
+        is_digit = digit_score(torch.cat(features).cpu().numpy(), fitted) > 0
+    return [answer(p) if is_one else NOTHING for p, is_one in zip(log_probs, is_digit, strict=True)]
+
+
+def digit_score(features: np.ndarray, fitted) -> np.ndarray:
+    """Positive for digits, negative for all else: f·Q·f + f·b + c of the features f (N, 32)."""
+    squares = np.einsum("ni,ij,nj->n", features, fitted["quadratic"], features)
+    return squares + features @ fitted["linear"] + fitted["constant"]
 
 
 def answer(log_probs: Tensor) -> str:
@@ -57,6 +90,8 @@ def read_digits(path: str | Path) -> Tensor:
     box = crop(ink)
     if (at_border(box) > 0.5).mean() > 0.75 and box.mean() < 0.9:  # it is the paper round a digit
         ink = 1 - box
+    ink = ink * in_cells(ink)
+    ink = without_specks(ink * ~combs(ink > 0.25))
     digits = [centre(fit_box(crop(digit))) for digit in separate(ink)]
     blobs = [ndimage.binary_erosion(digit > 127, np.ones((9, 9))).any() for digit in digits]
     if all(blobs):  # no stroke is 9 of 28 pixels wide
@@ -66,23 +101,21 @@ def read_digits(path: str | Path) -> Tensor:
 
 def read_grey(path: str | Path) -> np.ndarray:
     """The image as brightness from 0 to 1, no side longer than WORKING_SIDE, the right way up."""
+    if Path(path).is_dir():
+        raise UsageError(f"Can't read {path}: it is a folder. Name the pictures in it.")
     content = read(path)
     try:
         if content[:2] == b"\xff\xd8" and content.count(b"\xff\xda") > MOST_SCANS:
             raise ValueError(f"it is a JPEG of more than {MOST_SCANS} scans")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's doubts, except for those about the size
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with warnings.catch_warnings(), patch.object(Image, "MAX_IMAGE_PIXELS", None):
+            warnings.simplefilter("ignore")  # Pillow's doubts
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 image.draft("RGB", (WORKING_SIDE, WORKING_SIDE))  # JPEG can decode small at once
-                ImageOps.exif_transpose(image, in_place=True)
-                if image.mode[0] in "IF":  # 16 bits a pixel, or fractions
-                    values = np.asarray(image) / (257 if image.mode[0] == "I" else 1 / 255)
-                    image = Image.fromarray(np.nan_to_num(values).clip(0, 255).astype(np.uint8))
-                image = image.convert("RGBA")
-                image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+                if image.width * image.height > MOST_PIXELS:
+                    raise ValueError(f"it has {image.width * image.height:,} pixels")
+                image = shrink(image)
     except UnidentifiedImageError as error:
-        what = next((kind for mark, kind in OTHERS.items() if mark in content[:256]), "no picture")
+        what = next((kind for mark, kind in OTHERS.items() if mark in content[:1000]), "no picture")
         raise UsageError(f"Can't read {path}: it is {what}. Save it as PNG or JPEG.") from error
     except Exception as error:  # whatever else Pillow meets in a foreign file
         raise UsageError(f"Can't read {path}: {error}.") from error
@@ -91,6 +124,18 @@ def read_grey(path: str | Path) -> np.ndarray:
     usual = np.median(grey[alpha >= min(0.5, alpha.max())])
     behind = usual if alpha.mean() > 0.5 else usual < 0.5
     return grey * alpha + behind * (1 - alpha)
+
+
+def shrink(image: Image.Image) -> Image.Image:
+    """The image with transparency, the right way up, no side longer than WORKING_SIDE."""
+    if image.mode[0] in "IF":  # 16 bits a pixel, or fractions
+        values = np.nan_to_num(np.asarray(image, np.float32))
+        full = next((depth for depth in DEPTHS if values.max() <= depth), values.max())
+        image = Image.fromarray((values / full * 255).clip(0, 255).astype(np.uint8))
+    if image.mode not in ("L", "RGB", "LA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BOX)
+    return ImageOps.exif_transpose(image).convert("RGBA")
 
 
 def find_ink(grey: np.ndarray) -> np.ndarray:
@@ -102,7 +147,7 @@ def find_ink(grey: np.ndarray) -> np.ndarray:
         floor = max(FAINTEST, times * np.quantile(np.abs(noise), 0.25))
         if np.abs(contrast).max() > floor:  # else the surface fits badly; noise alone is less
             break
-    for outside in (rules, frame):
+    for outside in (frame, rules):
         contrast = contrast * ~(outside(contrast > floor) | outside(contrast < -floor))
     if np.maximum(contrast - floor, 0).sum() < np.maximum(-contrast - floor, 0).sum():
         contrast, surface = -contrast, -surface  # dark on light
@@ -111,8 +156,7 @@ def find_ink(grey: np.ndarray) -> np.ndarray:
         free = without_shadow(surface + contrast)
         if free.any() and not at_border(free).any():
             ink = free
-    ink = ink * in_cells(ink)
-    return without_specks(ink * ~combs(ink > 0.25))
+    return ink
 
 
 def fine_grain(grey: np.ndarray) -> np.ndarray:
@@ -182,8 +226,11 @@ def rules(mask: np.ndarray) -> np.ndarray:
     return ruled(mask) | ruled(mask.T).T
 
 
-def ruled(mask: np.ndarray) -> np.ndarray:
-    """The same of lines from left to right, none steeper than MOST_TILT degrees."""
+def ruled(mask: np.ndarray, margin: float = 0.02) -> np.ndarray:
+    """The same of lines from left to right, none steeper than MOST_TILT degrees.
+
+    What else there is leaves `margin` of the width free at one end, or the line is a stroke.
+    """
     height, width = mask.shape
     columns, best = np.arange(width), np.empty((0, width), int)
     thick = ndimage.binary_dilation(mask, np.ones((3, 1)))
@@ -198,14 +245,19 @@ def ruled(mask: np.ndarray) -> np.ndarray:
             best = rows[ends & covered]
     lines, runs = np.zeros_like(mask), ndimage.label(mask, [[0, 1, 0]] * 3)[0]  # top to bottom
     lengths = np.bincount(runs.ravel())
+    found = []
     for rows in np.split(best, np.flatnonzero(np.diff(best[:, 0]) > 1) + 1):
         on_line = np.zeros_like(mask)
         on_line[rows.clip(0, height - 1), np.broadcast_to(columns, rows.shape)] = True
         crossed = np.unique(runs[on_line & mask])
         thickness = np.median(lengths[crossed]) if len(crossed) else 0
-        line = np.isin(runs, crossed[lengths[crossed] <= 1.5 * thickness + 1])
-        if is_printed(mask & ~line, thickness):
-            lines |= line | ticks(mask & ~line, line, thickness)
+        found.append((thickness, crossed[lengths[crossed] <= 1.5 * thickness + 1]))
+    rest = mask & ~np.isin(runs, np.concatenate([[-1], *(crossed for _, crossed in found)]))
+    for thickness, crossed in found:
+        alike = sum(2 / 3 < (other + 1) / (thickness + 1) < 1.5 for other, _ in found)
+        if is_printed(rest, thickness, margin, alike > 1):
+            line = np.isin(runs, crossed)
+            lines |= line | ticks(rest, line, thickness)
     return lines
 
 
@@ -226,48 +278,55 @@ def ticks(rest: np.ndarray, line: np.ndarray, thickness: float) -> np.ndarray:
 
 
 def combs(mask: np.ndarray) -> np.ndarray:
-    """Lines under a whole row of digits, with the walls or ticks between them."""
-    found = np.zeros_like(mask)
+    """Lines under or over a whole row of digits, with the walls or ticks between them."""
+    found, lined = np.zeros_like(mask), False
     while (left := mask & ~found).any():
         box = ndimage.find_objects(left.astype(int))[0]
         rows, columns = left[box].shape
-        lines = rules(left[box])
+        lines, walls = ruled(left[box], 0), ruled(left[box].T, 0).T
+        lined |= lines.any()
+        if lined or ndimage.label(walls)[1] > 2:  # else it is the stem of a thin 7 among others
+            lines |= walls
         if columns < WIDE * rows or not lines.any():  # the bar of a single 7 is a stroke
             break
         found[box] |= ndimage.binary_dilation(lines)
     return found
 
 
-def is_printed(rest: np.ndarray, thickness: float) -> bool:
-    """Whether a line across is thinner than the strokes or goes on on both sides of them.
+def is_printed(rest: np.ndarray, thickness: float, margin: float, several: bool) -> bool:
+    """Whether a line across is thinner than the strokes, or one of several longer than the rest.
 
-    The bar of a 7 in a tight crop does neither.
+    The bar of a 7 and the stem of a 4 in a tight crop are neither.
     """
     if not rest.any():
         return False
     stroke = 2 * np.quantile(ndimage.distance_transform_edt(rest)[rest], 0.9)
     across, width = np.flatnonzero(rest.any(0)), rest.shape[1]
-    return thickness < 0.7 * stroke or (across[0] > 0.1 * width and across[-1] < 0.9 * width)
+    before, after = across[0] / width, 1 - across[-1] / width
+    thinner = thickness < 0.7 * stroke and max(before, after) >= margin
+    return thinner or min(before, after) > (0.1 if several else 0.25)
 
 
 def in_cells(ink: np.ndarray) -> np.ndarray:
-    """What printed boxes enclose, if something is written in one of them; else everything."""
-    pieces, _ = ndimage.label(ink < 0.5)
-    cells = np.zeros(ink.shape, bool)
+    """Everything but the walls of printed boxes in which something is written."""
+    pieces, _ = ndimage.label(ink < 0.25)
+    kept = np.ones(ink.shape, bool)
     for number, box in enumerate(ndimage.find_objects(pieces), 1):
         sides = np.array([side.stop - side.start for side in box])
-        if min(sides) < 0.08 * min(ink.shape) or any(
+        at_edge = any(
             side.start == 0 or side.stop == whole
             for side, whole in zip(box, ink.shape, strict=True)
-        ):
+        )
+        if at_edge or min(sides) < 0.08 * min(ink.shape):
             continue
-        hull = convex_hull(pieces[box] == number)
-        fills = hull.mean()
-        hull = ndimage.binary_erosion(hull, iterations=2 + round(0.03 * min(sides)))
-        written = np.flatnonzero((hull & (ink[box] >= 0.5)).any(1))
-        if fills > CELL_FILLS and len(written) > 0.3 * sides[0]:
-            cells[box] |= hull
-    return cells if cells.any() else np.ones(ink.shape, bool)
+        room = 3 + round(0.05 * min(sides))  # for the wall
+        wide = tuple(slice(max(0, side.start - room), side.stop + room) for side in box)
+        hull = convex_hull(pieces[wide] == number)
+        core = ndimage.binary_erosion(hull, iterations=2 + round(0.03 * min(sides)))
+        written = np.flatnonzero((core & (ink[wide] >= 0.5)).any(1))
+        if hull.sum() > CELL_FILLS * sides.prod() and len(written) > 0.3 * sides[0]:
+            kept[wide] &= core | ~ndimage.binary_dilation(hull, np.ones((3, 3)), iterations=room)
+    return kept
 
 
 def convex_hull(mask: np.ndarray) -> np.ndarray:

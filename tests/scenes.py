@@ -5,9 +5,12 @@ to judge the reader as well. Both start from MNIST digits that the caller has he
 shapes that MNIST's American writers seldom made, drawn by strokes.
 """
 
+from pathlib import Path
+
+import matplotlib
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from torch import Tensor
 
@@ -136,6 +139,73 @@ def deformed(
         digits = [as_mnist(draw_shape(strokes, rng)) for _ in range(count)]
         made[kind] = torch.stack(digits), torch.full((count,), digit)
     return made
+
+
+# What is no digit
+
+
+FONTS = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSerif", "DejaVuSansMono")
+OTHER_FONTS = ("STIXGeneral", "STIXGeneralItalic", "cmr10", "cmtt10", "cmss10")
+LETTERS = "ABCDEFGHJKLMNPQRTUVWXYabcdefhjkmnprtuvwxy&@#?!%"  # none that is a digit, too
+
+
+def by_hand(ink: np.ndarray, rng) -> Tensor:
+    """Slanted, narrowed, bent and drawn by any pen, as MNIST would have it."""
+    matrix = [[1, 0], [rng.uniform(-0.3, 0.3), np.exp(rng.uniform(-0.25, 0.2))]]
+    bent = warp(ink, matrix, 0.3, rng)
+    return as_mnist(by_pen(skeleton(bent), rng.uniform(1, 3.6)) if rng.random() < 0.5 else bent)
+
+
+def letters(fonts, seed: int) -> Tensor:
+    """Each of LETTERS in each of matplotlib's fonts, uint8 (N, 1, 28, 28)."""
+    rng, made = np.random.default_rng(seed), []
+    for name in fonts:
+        path = Path(matplotlib.get_data_path(), "fonts/ttf", f"{name}.ttf")
+        font = ImageFont.truetype(str(path), 80)
+        for letter in LETTERS:
+            image = Image.new("L", (LARGE, LARGE))
+            ImageDraw.Draw(image).text((LARGE / 2, LARGE / 2), letter, 255, font, anchor="mm")
+            made.append(by_hand(np.asarray(image) / 255, rng))
+    return torch.stack(made)
+
+
+def shapes(count: int, seed: int) -> Tensor:
+    """Stars, crosses, houses, arrows, spirals and scribbles, uint8 (count, 1, 28, 28)."""
+    rng = np.random.default_rng(seed)
+    turns = np.linspace(0, 4 * np.pi, 60)
+    spiral = [(0.5 + t / 28 * np.cos(t), 0.5 + t / 28 * np.sin(t)) for t in turns]
+    corners = [(0.5 + 0.48 * np.sin(k * 0.8 * np.pi), 0.5 - 0.48 * np.cos(k * 0.8 * np.pi))
+               for k in range(6)]  # fmt: skip
+    house = [(0.1, 0.5), (0.5, 0.05), (0.9, 0.5), (0.8, 0.5), (0.8, 0.95), (0.2, 0.95), (0.2, 0.5)]
+    kinds = [
+        [spiral],
+        [corners],
+        [house],
+        [[(0.05, 0.05), (0.95, 0.95)], [(0.05, 0.95), (0.95, 0.05)]],
+        [[(0.05, 0.5), (0.95, 0.5)], [(0.5, 0.05), (0.5, 0.95)]],
+        [[(0.1, 0.5), (0.9, 0.5)], [(0.6, 0.2), (0.9, 0.5), (0.6, 0.8)]],
+    ]
+    made = []
+    for number in range(count):
+        scribble = [[tuple(point) for point in rng.random((rng.integers(5, 10), 2))]]
+        strokes = [*kinds, scribble][number % 7]
+        made.append(as_mnist(draw_shape(strokes, rng)))
+    return torch.stack(made)
+
+
+def other_shapes(count: int, seed: int) -> Tensor:
+    """Flowers, faces, waves, grids and triangles, which nothing is fitted on."""
+    rng = np.random.default_rng(seed)
+    turn = np.linspace(0, 2 * np.pi, 80)
+    petals = [(0.5 + 0.48 * np.cos(5 * t) * np.cos(t), 0.5 + 0.48 * np.cos(5 * t) * np.sin(t))
+              for t in turn]  # fmt: skip
+    face = [arc(0.5, 0.5, 0.48, 0.48, 0, 360), arc(0.5, 0.55, 0.25, 0.2, 20, 160)]
+    face += [[(0.33, 0.33), (0.34, 0.38)], [(0.66, 0.33), (0.67, 0.38)]]
+    wave = [[(x, y + 0.1 * np.sin(12 * x)) for x in np.linspace(0, 1, 40)] for y in (0.2, 0.5, 0.8)]
+    grid = [[(at, 0), (at, 1)] for at in (0, 0.5, 1)] + [[(0, at), (1, at)] for at in (0, 0.5, 1)]
+    triangle = [[(0.5, 0.02), (0.98, 0.95), (0.02, 0.95), (0.5, 0.02)]]
+    kinds = [[petals], face, wave, grid, triangle]
+    return torch.stack([as_mnist(draw_shape(kinds[n % 5], rng)) for n in range(count)])
 
 
 # Pictures: arrays (height, width) of brightness, 0 to 1, then Pillow images
@@ -356,4 +426,87 @@ def photographs(
             [picture(draw_shape(strokes, rng), rng, **plain) for _ in range(count)],
             [digit] * count,
         )
+    return made
+
+
+# Pages: several digits, or one on printed paper
+
+
+def by_height(ink: np.ndarray, height: int) -> np.ndarray:
+    """A large digit cut out and scaled, (height, width)."""
+    image = Image.fromarray((255 * crop(ink)).astype(np.uint8))
+    width = max(4, round(image.width * height / image.height))
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)) / 255
+
+
+def photographed(cover: np.ndarray, printed: np.ndarray, rng, tilt=0.0) -> Image.Image:
+    """Ink over printed paper, both 0 to 1, taken with a little noise and blur."""
+    grey = np.minimum(0.93 - printed, 0.93 - 0.75 * cover)
+    image = Image.fromarray((255 * grey).clip(0, 255).astype(np.uint8))
+    image = image.rotate(tilt, Image.Resampling.BICUBIC, fillcolor=237)
+    grey = ndimage.gaussian_filter(np.asarray(image, float), 0.8) + rng.normal(0, 2, cover.shape)
+    return Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+
+
+def pair(inks, rng, gap: float) -> Image.Image:
+    """Digits in a row, the paper between them `gap` of their height wide."""
+    cut = [by_height(ink, 150) for ink in inks]
+    cover = np.zeros((230, sum(one.shape[1] for one in cut) + round(150 * gap * len(cut)) + 80))
+    left = 40
+    for one in cut:
+        cover[40:190, left : left + one.shape[1]] = one
+        left += one.shape[1] + round(150 * gap)
+    return photographed(cover, np.zeros_like(cover), rng)
+
+
+def on_rules(ink, rng, contrast: float, tilt: float) -> Image.Image:
+    """A digit over ruled lines of that contrast and tilt in degrees."""
+    cover, one = np.zeros((300, 300)), by_height(ink, 105)
+    cover[100:205, 150 - one.shape[1] // 2 :][:, : one.shape[1]] = one
+    y, x = np.indices(cover.shape)
+    away = (y - np.tan(np.radians(tilt)) * (x - 150) - rng.integers(110)) % 110
+    return photographed(cover, contrast * (away < 4), rng)
+
+
+def in_boxes(inks, rng, kind: str) -> Image.Image:
+    """A row of digits in printed boxes with common walls or apart, or over a comb."""
+    cell, width = int(rng.integers(75, 105)), int(rng.integers(2, 4))
+    step = cell + (int(rng.integers(10, 25)) if kind == "boxes apart" else 0)
+    cover = np.zeros((cell + 80, 60 + step * len(inks)))
+    printed = np.zeros_like(cover)
+    for number, ink in enumerate(inks):
+        left, top, level = 30 + step * number, 40, rng.uniform(0.3, 0.7)
+        wall = cell // 3 if kind == "comb" else cell
+        for x in (left, left + cell):
+            printed[top + cell - wall : top + cell, x : x + width] = level
+        for y in (top + cell,) if kind == "comb" else (top, top + cell):
+            printed[y : y + width, left : left + cell + width] = level
+        one = by_height(ink, int(cell * rng.uniform(0.6, 0.78)))[:, : cell - 12]
+        down, right = top + (cell - one.shape[0]) // 2, left + (cell - one.shape[1]) // 2 + 1
+        cover[down : down + one.shape[0], right : right + one.shape[1]] = one
+    return photographed(cover, printed, rng, rng.uniform(-2, 2))
+
+
+def pages(draw, count: int, seed: int) -> dict[str, list[tuple[Image.Image, str]]]:
+    """Pictures with their digits, by kind; `draw(rng)` gives a large digit and its name."""
+    rng, made = np.random.default_rng(seed), {}
+
+    def row(length):
+        inks, names = zip(*(draw(rng) for _ in range(length)), strict=True)
+        return inks, "".join(map(str, names))
+
+    for gap in (0.03, 0.06, 0.1, 0.15, 0.2):
+        rows = [row(2) for _ in range(count)]
+        made[f"pairs, {100 * gap:.0f}% apart"] = [
+            (pair(inks, rng, gap), names) for inks, names in rows
+        ]
+    for contrast in (0.15, 0.25, 0.4):
+        rows = [row(1) for _ in range(count)]
+        made[f"rules, contrast {contrast}"] = [
+            (on_rules(*inks, rng, contrast, rng.choice([0, 1, 2.5, 4])), names)
+            for inks, names in rows
+        ]
+    for kind in ("boxes with common walls", "boxes apart", "comb"):
+        rows = [row(int(rng.integers(3, 7))) for _ in range(count)]
+        made[kind] = [(in_boxes(inks, rng, kind), names) for inks, names in rows]
     return made

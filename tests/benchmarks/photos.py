@@ -14,6 +14,7 @@ Prints Markdown tables.
 import argparse
 import importlib.util
 import tempfile
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from s4lib.model import MNISTNet
 from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import SHIPPED_WEIGHTS, load_weights
 from s4lib.train import predict
-from tests.scenes import deformed, photographs
+from tests.scenes import deformed, enlarge, pages, photographs
 
 BINS = (0, 0.5, 0.8, 0.95, 0.99, 1)  # of the probability of an answer
 
@@ -46,6 +47,30 @@ def read_all(reader, pictures: list) -> tuple[Tensor, Tensor]:
             except UsageError:
                 pass
     return seen, could
+
+
+def large(images: Tensor, labels: Tensor, rng) -> tuple:
+    """One of the digits, drawn large, and its name."""
+    pick = int(rng.integers(len(images)))
+    return enlarge(images[pick, 0].numpy()), int(labels[pick])
+
+
+def read_pages(reader, model, made: list) -> tuple[int, int]:
+    """How many pages are read right, and how many of several digits get a sure single answer."""
+    right = sure = 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "page.png")
+        for image, names in made:
+            image.save(path, compress_level=1)
+            try:
+                digits = predict(model, normalise(reader.read_digits(path))).argmax(1)
+                right += "".join(map(str, digits.tolist())) == names
+                if len(names) > 1:
+                    log_probs = predict(model, normalise(reader.read_digit(path)[None]))
+                    sure += not reader.answer(log_probs[0]).startswith("not sure")
+            except UsageError:
+                pass
+    return right, sure
 
 
 def module(path: Path):
@@ -122,6 +147,15 @@ def main() -> None:
         titles = [f"{kind}\n{digit}" for _, kind, digit in wrong]
         grid = plots.image_grid([image for image, *_ in wrong], titles, 8, "Misread")
         grid.savefig(args.show)
+
+    before = " before |" if args.before else ""
+    print(f"| pages, with --many |{before} read right | sure without it |")
+    print(f"|---|{'---:|' * (len(readers) + 1)}")
+    for kind, made in pages(partial(large, images, labels), args.count, args.seed).items():
+        results = [read_pages(reader, model, made) for reader in readers]
+        shares = [f"{100 * right / len(made):.1f}%" for right, _ in results]
+        print(f"| {kind} | {' | '.join(shares)} | {results[-1][1]} |", flush=True)
+    print()
 
     made = deformed(images, labels, args.count * 5, args.seed)
     print("| deformed digits, as MNIST would have them | right |\n|---|---:|")
