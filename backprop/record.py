@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from backprop import layers
 from backprop.tape import Step, pair
 from s4lib.runtime import UsageError
+from s4lib.runtime.rehearsal import refuse_scripted
 
 CONSTANT = Tensor | int | float
 SUMS = {"add", "sub", "rsub", "subtract"}  # functions that are handed nothing but their terms
@@ -45,6 +46,7 @@ def record(net, images, seed=0, seen=None):
 
     Raises UsageError, and names it, for whatever no pair of functions can differentiate.
     """
+    refuse_scripted(net)
     given = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
     given |= {name: buffer.clone() for name, buffer in net.named_buffers()}
     images = images.detach().clone().requires_grad_()

@@ -10,7 +10,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from s4lib.runtime import UsageError
-from s4lib.runtime.rehearsal import explained
+from s4lib.runtime.rehearsal import explained, refuse_scripted
 
 ARGUMENTS = {  # of the functions that look at neighbours, in order
     "conv2d": ("input", "weight", "bias", "stride", "padding", "dilation"),
@@ -302,6 +302,7 @@ def receptive_fields(model: nn.Module) -> list[Row]:
     A norm whose mean is the whole map's is a row, too: its kernel is as large as the map. Raises
     UsageError for what changes the map's size otherwise.
     """
+    refuse_scripted(model)
     fields = Fields({module: name for name, module in model.named_modules()})
     images = torch.zeros(2, 1, 28, 28).to(next(model.parameters(), torch.zeros(1)))
     images.seen = Seen(Row("the image", 1, 1, 0, 28, 1, 1), (2, 3))

@@ -17,6 +17,7 @@ from backprop.tape import backward, forward
 from s4lib import UsageError
 from s4lib.data import load
 from s4lib.model import MNISTNet
+from s4lib.receptive_field import receptive_fields
 from tests.faults import few_digits
 
 LESSON = Path(__file__).parents[1] / "backprop" / "LAYERS.md"
@@ -444,3 +445,13 @@ def test_the_lesson_shows_the_table_that_the_referee_prints(digits):
     assert numbers == printed
     # The last digits belong to a machine.
     assert all(float(relative) < 1e-10 for *_, relative in shown)
+
+
+def test_a_scripted_part_is_refused_not_accused():
+    """By the referee and by the receptive fields: its steps leave no trace that could be read."""
+    part = torch.jit.script(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()))
+    net = nn.Sequential(part, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+    images, labels = torch.rand(4, 1, 28, 28), torch.arange(4)
+    for judge in (lambda: referee.compare(net, images, labels), lambda: receptive_fields(net)):
+        with pytest.raises(UsageError, match="0 is scripted"):
+            judge()

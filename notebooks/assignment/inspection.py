@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from s4lib.runtime import UsageError
-from s4lib.runtime.rehearsal import copied, explained, plain
+from s4lib.runtime.rehearsal import copied, explained, plain, refuse_scripted
 from s4lib.train import Network, make_network
 
 NORM, DROPOUT = "batch normalisation", "dropout"
@@ -42,12 +42,7 @@ def prepared(network: Network) -> nn.Module:
     Raises UsageError for scripted parts, into which nobody can look.
     """
     model = plain(copied(make_network(network)).cpu())
-    for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise UsageError(
-                f"{name or 'The network'} is scripted: what it computes can't be looked into. "
-                "Check the class itself, without torch.jit.script."
-            )
+    refuse_scripted(model)
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return model

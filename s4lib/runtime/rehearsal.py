@@ -150,3 +150,13 @@ def place(frame: traceback.FrameSummary) -> str | None:
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
     return f"{path}, line {frame.lineno}"
+
+
+def refuse_scripted(model: nn.Module) -> None:
+    """Raises UsageError, naming it, for a scripted part: nobody can look into what it computes."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UsageError(
+                f"{name or 'The network'} is scripted: what it computes can't be looked into. "
+                "Check the class itself, without torch.jit.script."
+            )
