@@ -92,6 +92,8 @@ def read_digits(path: str | Path) -> Tensor:
         ink = 1 - box
     ink = ink * in_cells(ink)
     ink = without_specks(ink * ~combs(ink > 0.25))
+    if not (ink > 0.5).any():
+        raise UsageError(f"{path} shows no digit: what stands out is printed, or pale.")
     digits = [centre(fit_box(crop(digit))) for digit in separate(ink)]
     blobs = [ndimage.binary_erosion(digit > 127, np.ones((9, 9))).any() for digit in digits]
     if all(blobs):  # no stroke is 9 of 28 pixels wide
@@ -317,7 +319,7 @@ def in_cells(ink: np.ndarray) -> np.ndarray:
             side.start == 0 or side.stop == whole
             for side, whole in zip(box, ink.shape, strict=True)
         )
-        if at_edge or min(sides) < 0.08 * min(ink.shape):
+        if at_edge or min(sides) < max(6, 0.08 * min(ink.shape)):
             continue
         room = 3 + round(0.05 * min(sides))  # for the wall
         wide = tuple(slice(max(0, side.start - room), side.stop + room) for side in box)
@@ -407,7 +409,7 @@ def halves(ink: np.ndarray) -> list[np.ndarray]:
     middle = slice(columns[0] + round(0.3 * width), columns[0] + round(0.7 * width))
     crossed = ink[:, middle].sum(0)
     stroke = 2 * ndimage.distance_transform_edt(ink > 0.5).max()
-    if crossed.min() > 1.5 * stroke:
+    if not crossed.size or crossed.min() > 1.5 * stroke:
         return [ink]
     cut = middle.start + int(crossed.argmin())
     left = np.arange(ink.shape[1]) < cut
