@@ -40,7 +40,7 @@ def error_curves():
 
 
 def error_surface():
-    """The plane where w6 − w5 and w8 − w7 are as at the start, w1 … w4 too; and six paths."""
+    """The plane where w6 − w5, w8 − w7 and w1 … w4 are as at the start; and six paths."""
     w1, w2, w3, w4, w5, w6, w7, w8 = WEIGHTS
     x, y = np.linspace(-3, 1, 81), np.linspace(0, 3, 61)
     across, up = np.meshgrid(x, y)

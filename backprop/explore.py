@@ -9,7 +9,7 @@ from s4lib.runtime import UsageError
 
 
 def switch(name: str, value) -> bool:
-    """A notebook's parameter that is yes or no; the environment's S4_SLIDERS, say, goes before.
+    """A notebook's parameter that is yes or no; the environment's S4_SLIDERS, say, overrides it.
 
     Raises UsageError for anything else.
     """

@@ -104,7 +104,7 @@ def gradients(inputs=INPUTS, targets=TARGETS, weights=WEIGHTS, biases=NO_BIASES)
 def train(
     rate, steps=100, inputs=INPUTS, targets=TARGETS, weights=WEIGHTS, biases=NO_BIASES
 ) -> np.ndarray:
-    """Gradient descent, w ← w − rate · ∂E_total/∂w, as a table with one row a step.
+    """Gradient descent, w ← w − rate · ∂E_total/∂w, as a table with one row per step.
 
     Row n, of `steps` + 1, is the network after n updates. The table is a structured array whose
     fields are `COLUMNS`: `train(0.5)["E_total"]` is the error curve, of shape (steps + 1,). Of an

@@ -2,7 +2,7 @@
 
 A sheet holds one map. What a convolution reads has its C channels side by side, channel c of pixel
 (x, y) in column x·C + c of row y: so a patch of all channels is one block, and a convolution one
-SUMPRODUCT. Every map is there as pictures, too, one of each channel. They are what a pooling reads,
+SUMPRODUCT. Every map is also there as pictures, one of each channel. They are what a pooling reads,
 and the SUMPRODUCT of two of them is the gradient of one weight. A sheet whose name begins with d
 holds the slopes of the loss along what follows the d.
 

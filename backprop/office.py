@@ -76,7 +76,7 @@ def _run(command: list[str], name: str, made: list[Path], timeout: float) -> Non
             _, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             if hasattr(os, "killpg"):
-                os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
+                os.killpg(process.pid, signal.SIGKILL)  # and what it has started
             process.kill()
             errors = f"it took longer than {timeout:g} seconds"
     if not all(path.exists() for path in made):

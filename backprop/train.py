@@ -83,7 +83,7 @@ def train_by_hand(net, batches):
 
 
 def train_by_autograd(net, batches):
-    """The same steps with PyTorch's gradients and optimiser; trains `net`, returns the losses."""
+    """The same steps with PyTorch's gradients and optimizer; trains `net`, returns the losses."""
     net.train()
     optimizer, losses = torch.optim.SGD(net.parameters(), LR, MOMENTUM), []
     for step, (images, labels) in enumerate(tqdm(batches, desc="autograd", unit="batch")):

@@ -99,7 +99,7 @@ class Page:
         self.text(1, 0, hint, font_color=FAINT)
 
     def table(self, top, left, symbols, table, rate, first):
-        """A training, live: a header in row `top` and one row a step from row `first` on.
+        """A training, live: a header in row `top` and one row per step from row `first` on.
 
         `rate` is the name of the cell with the learning rate. Symbols that the table has no
         column for are taken from the sheet that teaches.
@@ -226,7 +226,7 @@ def chain_rule(table) -> dict[str, float]:
 
 
 def _train_once(page, table, rate):
-    """The sheet with one training: the class sheet's columns, one row a step, and its chart."""
+    """The sheet with one training: the class sheet's columns, one row per step, and its chart."""
     sheet = page.sheet
     page.head(
         "Training",

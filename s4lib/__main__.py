@@ -106,7 +106,7 @@ OPTIONS = {
     "--recipe": {"choices": RECIPES, "help": "hyperparameters (fast, on the "
                  "digits 20 epochs of it)"},
     "--dataset": {"choices": DATASETS, "default": "auto", "help": "mnist; digits, which come with "
-                  "scikit-learn; or auto: MNIST if it can be had (auto)"},
+                  "scikit-learn; or auto: MNIST if possible (auto)"},
     "--data": {"type": Path, "help": "folder of MNIST ($S4_DATA, else ./data)"},
     "--device": {"default": "auto", "help": "cuda, mps or cpu (the fastest)"},
     "--epochs": {"type": int, "help": "passes over the training set (the recipe's)"},

@@ -65,7 +65,7 @@ def load(name: str = "auto", root: str | os.PathLike | None = None) -> Dataset:
 
     MNIST is read from `root` (else `$S4_DATA`, else `./data`) as torchvision or Kaggle lay it out,
     and downloaded there when it is missing. Raises UsageError for an unknown name, for a damaged
-    file, and, when MNIST is insisted on, if it can't be had.
+    file, and for `mnist` if it can't be downloaded.
     """
     check_choice("data set", name, DATASETS)
     if name == "digits":
@@ -125,7 +125,7 @@ def load_digits() -> Dataset:
 
 @dataclass
 class Batches:
-    """A data set's training images, shuffled anew for every pass, the last partial batch dropped.
+    """A data set's training images, shuffled again for every pass, the last partial batch dropped.
 
     Batches are made whole, on the device where the images are: picked, given to `augment` as
     float ink from 0 to 255, normalised. Yields float32 (B, 1, 28, 28) and int64 labels (B,); of

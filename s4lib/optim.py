@@ -103,9 +103,9 @@ def make_schedule(
 def make_average(model: nn.Module, recipe: Recipe, steps: int) -> AveragedModel | None:
     """The recipe's exponential moving average of the model's weights and buffers, if it has one.
 
-    Batch normalisation's statistics are averaged, too: they belong to the weights. The average
-    reaches back a twentieth of a run's `steps` at most, for the first weights of a short run
-    would stay in it.
+    Batch normalisation's statistics are averaged as well, because they belong to the weights. The
+    average reaches back at most a twentieth of a run's `steps`: otherwise the first weights of a
+    short run would stay in it.
     """
     if not recipe.ema_decay:
         return None

@@ -30,7 +30,7 @@ WORKING_SIDE = 400  # pixels; plenty for a digit that ends up 20 pixels tall
 TEMPERATURE = 0.69  # of the shipped weights: what `python -m tests.benchmarks.photos` fits
 REJECT = Path(__file__).with_name("reject.npz")
 NOTHING = "nothing here looks like a digit"
-SURE = 0.8  # a less probable answer names the second, too
+SURE = 0.8  # a less probable answer also names the second
 FAINTEST = 0.06  # of brightness: texture and noise of an even paper stay below it
 MOST_TILT = 4  # degrees, of printed lines
 LINE_COVERS = 0.8  # of the picture's width, where a stroke doesn't hide it
@@ -79,7 +79,7 @@ def read_digit(path: str | Path) -> Tensor:
     digits = read_digits(path)
     if len(digits) == 1:
         return digits[0]
-    raise UsageError(f"{path} shows {len(digits)} digits, not one: read them by --many.")
+    raise UsageError(f"{path} shows {len(digits)} digits, not one: use --many to read them all.")
 
 
 def read_digits(path: str | Path) -> Tensor:

@@ -41,10 +41,10 @@ styled = style.context(STYLE, after_reset=True)
 
 
 class Figure(matplotlib.figure.Figure):
-    """A figure that shows itself in a notebook, without pyplot, and says in words what it shows.
+    """A figure that shows itself in a notebook, without pyplot, and describes itself in words.
 
-    The words serve who can't see it, and the notebooks' tests: pixels change with every version
-    of matplotlib and with the fonts.
+    The words are for those who can't see it, and for the notebooks' tests, because pixels change
+    with every version of matplotlib and with the fonts.
     """
 
     def _repr_png_(self):
@@ -187,7 +187,7 @@ def confusion_matrix(labels, predictions, name: str) -> Figure:
 
 
 def mistakes(images, labels, log_probs, name: str, count: int = 25) -> Figure:
-    """The wrongly predicted images that the network was surest of, the surest first."""
+    """The mistakes the network was most confident about, the most confident first."""
     confidence, predictions = log_probs.exp().max(1)
     wrong = (predictions != labels).nonzero()[:, 0]
     wrong = wrong[confidence[wrong].argsort(descending=True)][:count]

@@ -35,7 +35,7 @@ def load_run(network: Network, folder: Path) -> nn.Module:
     try:
         return load_weights(copied(make_network(network)).cpu(), folder / "weights.pt")
     except UsageError as error:
-        raise UsageError(f"{error}\nTo train anew, delete {folder}, or choose another.") from error
+        raise UsageError(f"{error}\nTo train again, delete {folder}, or choose another.") from error
 
 
 def read_history(folder: str | Path) -> History:

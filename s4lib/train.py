@@ -176,7 +176,7 @@ def place(model: nn.Module, dataset: Dataset, batch_size: int, amp) -> nn.Module
 
 @torch.no_grad()
 def check_output(model: nn.Module, dataset: Dataset) -> None:
-    """Raises UsageError, with the line that mends it, unless outputs are log-probabilities."""
+    """Raises UsageError, with the line to write, unless outputs are log-probabilities."""
     model.eval()
     output = model(dataset.normalise(dataset.test[0][:4]))
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -188,7 +188,7 @@ def check_output(model: nn.Module, dataset: Dataset) -> None:
     total = output.exp().sum(1)
     if not torch.allclose(total, torch.ones_like(total), atol=0.01):
         raise UsageError(
-            "The network's outputs are no log-probabilities: their exponentials should add up to "
+            "The network's outputs are not log-probabilities: their exponentials should add up to "
             f"1, not {total[0]:.3g}. Let forward end with:\n"
             "return torch.nn.functional.log_softmax(x, dim=1)"
         )
@@ -205,7 +205,7 @@ def describe(model, dataset, recipe, seed, device, amp) -> History:
     where = str(device) if processes == 1 else f"{device} × {processes}"
     name, parameters = identity(model)
     print(
-        f"{name}, {parameters:,} parameters, by the recipe {recipe.name} on {dataset.name}: "
+        f"{name}, {parameters:,} parameters, with the recipe {recipe.name} on {dataset.name}: "
         f"{len(dataset.train[1]):,} training and {len(dataset.test[1]):,} test images, "
         f"seed {seed}, {where}, {amp.name}\n"
     )

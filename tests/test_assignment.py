@@ -348,7 +348,7 @@ def test_every_command_does_its_work(graded):
 @each
 def test_the_solution_gets_every_automatic_point(graded, stem):
     got = automatic(graded[1][SOLUTION], stem)
-    ungraded = {"check-run": None} if "check-run" in got else {}  # as MNIST is not at hand
+    ungraded = {"check-run": None} if "check-run" in got else {}  # as MNIST is not available
     assert got == points(stem) | ungraded
 
 

@@ -173,7 +173,7 @@ def test_dropout_is_seen_in_every_form_and_must_rest_in_testing(drop):
     assert not unmet(check_network(net))
     net.always = True
     (line,) = unmet(check_network(net))
-    assert line.startswith("✗ dropout at work in testing, too. ")
+    assert line.startswith("✗ dropout at work in testing as well. ")
 
 
 @pytest.mark.parametrize(
@@ -322,16 +322,15 @@ def test_weights_must_give_what_the_history_claims(saved, few, capsys):
     correct = read_history(saved).epochs[-1].test_correct
     assert not check_assignment(Net, [saved], few)
     said = capsys.readouterr().out
-    assert f"✓ {saved}: the weights predict {correct} correctly, its history says {correct}" in said
+    assert f"✓ {saved}: the weights predict {correct} correctly, its history has {correct}" in said
 
     change(saved, test_correct=correct + 5)  # as on another device
     check_assignment(Net, [saved], few)
     assert f"✓ {saved}" in capsys.readouterr().out
     change(saved, test_correct=correct + 6)
     check_assignment(Net, [saved], few)
-    assert (
-        f"✗ {saved}: the weights predict {correct} correctly, its history says {correct + 6}"
-        in (capsys.readouterr().out)
+    assert f"✗ {saved}: the weights predict {correct} correctly, its history has {correct + 6}" in (
+        capsys.readouterr().out
     )
 
 
@@ -343,7 +342,7 @@ def test_weights_are_not_tested_on_another_data_set(saved, few, capsys):
 
 
 def test_weights_of_another_network_are_refused(saved, few):
-    with pytest.raises(UsageError, match=r"weights of another network.*\nTo train anew, delete "):
+    with pytest.raises(UsageError, match=r"weights of another network.*\nTo train again, delete "):
         check_assignment(lambda: Net(width=9), [saved], few)
 
 
@@ -495,7 +494,7 @@ def test_exit_status_0_only_if_all_is_met(command, few, monkeypatch):
         (NET + "\nclass Other(Net): pass", "net.py defines Net, Other. Say what to check"),
         ("", "net.py defines no network. Say what to check: net.py:Name"),
         (NET.replace("F.log_softmax(self.fc(self.drop(x)), dim=1)", "self.fc(self.drop(x))"),
-         "The network's outputs are no log-probabilities"),
+         "The network's outputs are not log-probabilities"),
     ],
 )  # fmt: skip
 def test_errors_in_the_file_are_told_in_a_line_or_two(command, source, message):
@@ -519,8 +518,8 @@ def test_a_function_can_make_the_network_and_the_file_import_its_neighbours(comm
         ("nothing.py", "There is no Python file nothing.py. Give FILE.py, or FILE.py:Name."),
         ("net.txt", "There is no Python file net.txt."),
         ("net.py:Nothing", "net.py: there is no Nothing at module level; it defines Net."),
-        ("net.py:width", "net.py: width is no class or function that makes a network: int."),
-        ("net.py:Other", "net.py: Other is no class of a network: it is no nn.Module."),
+        ("net.py:width", "net.py: width is not a class or function that makes a network: int."),
+        ("net.py:Other", "net.py: Other is not a network's class: it is not an nn.Module."),
     ],
 )
 def test_what_cannot_be_checked_is_refused(command, target, message):

@@ -73,7 +73,7 @@ def test_train_leaves_weights_history_and_curves(few, here, capsys):
     assert history["recipe"]["lr"] == 0.005
     assert len(history["epochs"]) == 2
     last = history["epochs"][-1]
-    assert "by the recipe classic on scikit-learn digits: 200 training and 50 test images" in out
+    assert "with the recipe classic on scikit-learn digits: 200 training and 50 test images" in out
     assert f"{last['test_accuracy']:.2f} % on scikit-learn digits after epoch 2." in out
 
     assert "holds a run with epochs 2, not 19" in refused(capsys, *TRAIN)

@@ -680,8 +680,8 @@ def test_the_overview_holds_experiments_against_their_tables(tmp_path, monkeypat
     said = {
         row["student"]: "\n".join(row["remarks"]) for row in report.overview(tmp_path / "submitted")
     }
-    differs = f"{name}: b: the table says 98.50 ± 0.10 %, experiment.json gives 96.50 ± 0.50 %"
-    assert "the table says" not in said["fits"]
+    differs = f"{name}: b: the table has 98.50 ± 0.10 %, experiment.json gives 96.50 ± 0.50 %"
+    assert "the table has" not in said["fits"]
     assert differs in said["other"]
     assert "the notebook shows no table" in said["cleared"]
     assert "handed in without outputs" in said["cleared"]
@@ -691,21 +691,19 @@ def test_the_overview_holds_experiments_against_their_tables(tmp_path, monkeypat
 
 def test_the_overview_says_when_a_history_does_not_fit_its_weights(tmp_path):
     (tmp_path / "submitted/4711").mkdir(parents=True)
-    said = "✓ log\n✗ weights: predict 78 of 10,000 test images, history says 9,960"
+    said = "✓ log\n✗ weights: predict 78 of 10,000 test images, history has 9,960"
     checks = [{"name": "check-run", "points": 5.0, "max": 5.0, "output": said}]
     part = {"points": 5.0, "not_graded": "", "notes": [], "checks": checks, "number": None}
     kept = {"4711": {"student": "4711", "parts": {stem: part for stem in submission.parts()}}}
     (tmp_path / "grades.json").write_text(json.dumps(kept))
     (row,) = report.overview(tmp_path / "submitted")
-    assert (
-        f"{PART}: weights: predict 78 of 10,000 test images, history says 9,960" in row["remarks"]
-    )
+    assert f"{PART}: weights: predict 78 of 10,000 test images, history has 9,960" in row["remarks"]
 
 
 def test_what_cannot_be_checked_here_has_no_points_rather_than_none():
-    points, (output,) = grade.told(NotGradedError("MNIST is not at hand"))
+    points, (output,) = grade.told(NotGradedError("MNIST is not available"))
     assert points is None
-    assert output["evalue"] == "Not graded: MNIST is not at hand"
+    assert output["evalue"] == "Not graded: MNIST is not available"
 
 
 @pytest.fixture

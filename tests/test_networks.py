@@ -157,9 +157,9 @@ def test_what_is_no_network_is_refused(few):
     [
         ([nn.Flatten(), nn.Linear(784, 11)], r"makes \(4, 11\) of 4 images.*\(4, 10\)"),
         ([nn.Conv2d(1, 10, 28)], r"makes \(4, 10, 1, 1\) of 4 images"),
-        ([nn.Flatten(), nn.Linear(784, 10)], "no log-probabilities"),
-        ([nn.Flatten(), nn.Linear(784, 10), nn.Softmax(1)], "no log-probabilities"),
-        ([nn.Flatten(), nn.Linear(784, 10), nn.LogSoftmax(0)], "no log-probabilities"),
+        ([nn.Flatten(), nn.Linear(784, 10)], "not log-probabilities"),
+        ([nn.Flatten(), nn.Linear(784, 10), nn.Softmax(1)], "not log-probabilities"),
+        ([nn.Flatten(), nn.Linear(784, 10), nn.LogSoftmax(0)], "not log-probabilities"),
     ],
 )
 def test_other_outputs_are_refused_with_the_line_that_mends_it(layers, message, few, tmp_path):

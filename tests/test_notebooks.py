@@ -294,7 +294,7 @@ def test_on_kaggle_outputs_go_where_writing_is_allowed(tmp_path):
 
     (log,) = (text(cell) for cell in code(notebook) if "= fit(" in cell.source)
     assert log.startswith(
-        "MNISTNet, 17,498 parameters, by the recipe classic on scikit-learn digits: "
+        "MNISTNet, 17,498 parameters, with the recipe classic on scikit-learn digits: "
         "1,437 training and 360 test images, seed 3"
     )
     assert f", {choose_device()}, " in log.splitlines()[0]  # CUDA where there is one

@@ -121,7 +121,7 @@ def test_other_forms_of_a_network_pass():
     [
         (partial(MNISTNet, 0, 0), "✗ no dropout at work, although block3.dropout is there"),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 9)), r"\(4, 9\), where it should make"),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softmax(0)), "no log-prob"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softmax(0)), "not log-prob"),
         (model_answer.Net, "✗ this is the course's model answer, layer by layer"),
         (lambda: 3, "must be an nn.Module"),
     ],
@@ -337,7 +337,7 @@ def test_each_of_the_last_epochs_has_a_point(handed_in, capsys):
 
 def test_without_mnist_a_run_is_not_graded(handed_in, monkeypatch, digits):
     monkeypatch.setattr(part2, "load", lambda _: digits)
-    with pytest.raises(NotGradedError, match=r"^not graded: MNIST is not at hand"):
+    with pytest.raises(NotGradedError, match=r"^not graded: MNIST is not available"):
         part2.check_run(Small, handed_in)
 
 
@@ -358,7 +358,7 @@ def test_a_run_that_does_not_count(handed_in):
 
 def test_the_weights_are_tested(handed_in):
     change(handed_in, 9970)
-    with pytest.raises(AnswerError, match="predict 9,955 correctly, its history says 9,970"):
+    with pytest.raises(AnswerError, match="predict 9,955 correctly, its history has 9,970"):
         part2.check_run(Small, handed_in)
     for content, hint in ((b"no weights", "not a file of weights"), (None, "holds no weights.pt")):
         (handed_in / "weights.pt").unlink()

@@ -383,7 +383,7 @@ def test_an_experiment_is_held_against_the_notebook_s_own_table(tmp_path):
     assert part3.held_against(notebook, path) == []
     path.write_text(json.dumps(RESULTS | {"average": [97.61, 97.91, 97.68]}))
     (line,) = part3.held_against(notebook, path)
-    assert line.startswith("average: the table says 97.40 ± 0.43 %, experiment.json gives 97.73 ±")
+    assert line.startswith("average: the table has 97.40 ± 0.43 %, experiment.json gives 97.73 ±")
     path.write_text(json.dumps({"max": RESULTS["max"], "other": RESULTS["average"]}))
     (line,) = part3.held_against(notebook, path)
     assert line == "experiment.json is about max, other, and variants about max, average"

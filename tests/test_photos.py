@@ -212,7 +212,9 @@ def test_several_digits_are_counted_and_with_many_read_in_order(model, tmp_path)
         spot = draw(digit, (180, 200), 14)
         page.paste(spot, (10 + 200 * (place % 3), 5 + 205 * (place // 3) + 4 * (place % 2)))
     page.save(tmp_path / "page.png")
-    with pytest.raises(UsageError, match=r"page.png shows 6 digits, not one: read them by --many"):
+    with pytest.raises(
+        UsageError, match=r"page.png shows 6 digits, not one: use --many to read them all"
+    ):
         read_digit(tmp_path / "page.png")
     assert digits_in(model, read_digits(tmp_path / "page.png")) == [3, 1, 4, 5, 9, 2]
 

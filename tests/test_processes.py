@@ -121,7 +121,7 @@ def test_each_process_draws_a_dropout_of_its_own(pair):
 
 def test_one_process_writes_and_prints(pair):
     folder, out, _ = pair
-    header = "MNISTNet, 17,498 parameters, by the recipe classic on scikit-learn digits: "
+    header = "MNISTNet, 17,498 parameters, with the recipe classic on scikit-learn digits: "
     assert out.count(header) == out.count(", cpu × 2, ") == 4  # train, killed (2), failing
     assert history(folder / "train").device == "cpu × 2"
     assert out.count("Epoch 3:") == 2  # train, killed

@@ -235,7 +235,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_can_start_anew(few, never, fi
             train(few, finished)
         assert contents(finished) == before
         told = re.fullmatch(
-            r"(.*) is damaged\. Delete (.*) to train anew, or .*", str(caught.value)
+            r"(.*) is damaged\. Delete (.*) to train again, or .*", str(caught.value)
         )
         assert told.groups() == (str(path), str(finished))
     shutil.rmtree(told[2])

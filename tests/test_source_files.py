@@ -171,7 +171,7 @@ REFUSED = {
     ),
     "none": (HEAD, "net.py defines no network. Say what to check: net.py:Name"),
     "syntax": (HEAD + NET + "print 'done'\n", "net.py, line 12: SyntaxError: Missing parentheses"),
-    "broken notebook": ('{"cells": [', "net.py is no notebook that can be read: "),
+    "broken notebook": ('{"cells": [', "net.py is not a notebook that can be read: "),
     "a constant that is nowhere": (ALONE, "net.py, line 8: NameError: name 'WIDTH' is not defined"),
     "a broken constant": (HEAD + "WIDTH = 1 / 0\n" + READING, "net.py, line 4: ZeroDivisionError"),
 }  # fmt: skip

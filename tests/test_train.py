@@ -164,7 +164,7 @@ def test_the_log_is_one_clean_line_an_epoch(few, capfd):
     fit(MNISTNet, few, QUICK, 0, "cpu")
     captured = capfd.readouterr()
     assert captured.out.startswith(
-        "MNISTNet, 17,498 parameters, by the recipe classic on few digits: "
+        "MNISTNet, 17,498 parameters, with the recipe classic on few digits: "
         "300 training and 70 test images, seed 0, cpu, "
     )
     bars = [line for line in captured.err.splitlines() if line]

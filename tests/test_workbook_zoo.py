@@ -47,7 +47,7 @@ SLIPS = {  # what each makes of the formulas, and a part of what should be said
     ),
     "one way only": (
         {"dE_dw4": TO_A_H2.split("+")[0] + ")*{a_h2}*(1-{a_h2})*{i2}"},
-        "only the way through o1 counts",
+        "only the path through o1 counts",
     ),
     "no output slope": (
         {"dE_dw7": "({a_o2}-{t2})*{a_h1}"},

@@ -28,7 +28,7 @@ export function toAddress(view) {
   return new URLSearchParams(known).toString().replaceAll("%2F", "/");
 }
 
-/** The names and values after the #; `#eight` alone opens the second view, too. */
+/** The names and values after the #; `#eight` alone also opens the second view. */
 export function fromAddress(hash) {
   const view = Object.fromEntries(new URLSearchParams(hash.replace(/^#/, "")));
   if ("eight" in view) view.view = "eight";

@@ -1,4 +1,4 @@
-// The loss over the steps that were taken, as a line; pointing at it says the loss at a step.
+// The loss over the steps that were taken, as a line; pointing at it shows the loss at a step.
 
 import { show } from "./numbers.js";
 

@@ -22,7 +22,7 @@ from s4lib.recipes import RECIPES
 from s4lib.runs import finished_run, seeds_and_folders
 from s4lib.runtime import INTERRUPTED, Parser, UsageError, run_command
 
-ABOUT = "Check an assignment's files. Teachers have the commands `grade` and `report`, too."
+ABOUT = "Check an assignment's files. Teachers also have the commands `grade` and `report`."
 
 
 def check(args) -> int:
@@ -44,7 +44,7 @@ def check_network(args) -> int:
     """Train the network, or find its finished runs, and print the checklist."""
     path, network = import_network(args.file)
     with errors_of(path):
-        checklist.check_network(network)  # what can't be checked is said before it is trained
+        checklist.check_network(network)  # what can't be checked is reported before it is trained
     dataset = load(args.dataset, args.data)
     recipe = RECIPES[args.recipe]
     name = f"{recipe.name}-{SHORT_NAMES[dataset.name]}"

@@ -100,7 +100,7 @@ def check_network(network: Network) -> list[Requirement]:
         lines.append(Requirement(working, text, advice))
     if testing.layers & {DROPOUT, ALL_DROPPED}:
         advice = "Use nn.Dropout(p), or F.dropout(x, p, self.training)"
-        lines.append(Requirement(False, "dropout at work in testing, too", advice))
+        lines.append(Requirement(False, "dropout at work in testing as well", advice))
     return lines
 
 
@@ -120,7 +120,7 @@ def check_runs(network: Network, runs: Sequence[History]) -> list[Requirement]:
     model = identity(make_network(network))
     trained = sorted({(run.network, run.parameters) for run in runs})
     text = " and ".join(f"{name} with {count:,} parameters" for name, count in trained)
-    lines = [Requirement(trained == [model], f"trained: {text}", f"Train {model[0]} anew")]
+    lines = [Requirement(trained == [model], f"trained: {text}", f"Train {model[0]} again")]
 
     seeds = [run.seed for run in runs]
     if len({*seeds}) < len(seeds):
@@ -148,7 +148,7 @@ def check_accuracy(runs: Sequence[History]) -> Requirement:
     last = [(epoch, run.seed) for run in runs for epoch in run.epochs[-LAST:]]
     if len(last) < LAST * len(runs):
         text = f"too few epochs to show whether {GOAL} % lasts for {LAST}"
-        return Requirement(False, text, "Train by the recipe BEST, 19 epochs")
+        return Requirement(False, text, "Train with the recipe BEST, 19 epochs")
     below = sum(100 * epoch.test_correct < GOAL * epoch.test_images for epoch, _ in last)
     lowest, seed = min(last, key=lambda one: one[0].test_correct / one[0].test_images)
     accuracy = 100 * lowest.test_correct / lowest.test_images
@@ -164,12 +164,12 @@ def check_accuracy(runs: Sequence[History]) -> Requirement:
 def check_weights(
     network: Network, folder: Path, history: History, dataset: Dataset
 ) -> Requirement:
-    """Whether the weights in `folder` predict as many test images as its history says."""
+    """Whether the weights in `folder` predict as many test images as its history has."""
     model = load_run(network, folder)
     if history.dataset != dataset.name:
         text = f"{folder}: its weights are for {history.dataset}, and here is {dataset.name}"
         return Requirement(False, text, "Check where the data set is")
     correct, said = evaluate(model, dataset)[1], history.epochs[-1].test_correct
-    text = f"{folder}: the weights predict {correct:,} correctly, its history says {said:,}"
-    advice = "Keep both files of one run together, and train a changed network anew"
+    text = f"{folder}: the weights predict {correct:,} correctly, its history has {said:,}"
+    advice = "Keep both files of one run together, and train a changed network again"
     return Requirement(abs(correct - said) <= SLACK, text, advice)

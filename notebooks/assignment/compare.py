@@ -1,6 +1,6 @@
 """How an answer is asked for and compared with the right one, and what is said of it.
 
-The checks of all parts call this. It needs no torch, for Part 1 does without.
+The checks of all parts call this. It needs no torch, because Part 1 does without.
 """
 
 import copy
@@ -110,7 +110,7 @@ def is_students(filename: str) -> bool:
 def stand_in(function, right: dict):
     """A context in which functions of `right`, by name, replace the student's of the same names.
 
-    Whatever else the student calls one of these functions is replaced, too; the function that is
+    Whatever else the student calls one of these functions is replaced as well; the function that is
     asked never is.
     """
     asked = inspect.unwrap(function) if callable(function) else function

@@ -263,7 +263,7 @@ def said_of(part: dict) -> list[str]:
 def as_moodle(results: list[dict]) -> str:
     """Moodle's worksheet for grading offline, for folders with the names that Moodle gives them.
 
-    The columns are those that `mod/assign/feedback/offline` looks for. Whoever has a part that was
+    The columns are those that `mod/assign/feedback/offline` looks for. A student of whom a part was
     not graded gets no points by this.
     """
     rows = []

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-# Until when students may hand in, in local time: `report` names whoever was later.
+# Until when students may hand in, in local time: `report` names those who were later.
 due = ""  # as in "2026-12-01 23:59"
 
 # nbgrader calls `alembic` as a program, which an environment that is not activated would not find.

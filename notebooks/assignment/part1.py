@@ -157,7 +157,7 @@ def check_errors(errors, student=None) -> None:
             yield "the targets are swapped: t1 belongs to a_o1, t2 to a_o2", with_sum(form)
         for form in -t * np.log(a), -t * np.log(a) - (1 - t) * np.log(1 - a):
             yield (
-                "this is the cross-entropy; half the squared distance is asked for",
+                "this is the cross-entropy; the error is half the squared distance",
                 with_sum(form),
             )
         yield "E_total is the sum, not the mean", want * (1, 1, 0.5)
@@ -186,7 +186,7 @@ def _check_gradients(function, student, asked, part, known, slips=GRADIENT_SLIPS
         yield from slipped(pass_back, asked, slips | CODE_SLIPS, part)
         for rate in RATES:
             early = [pass_back(*one, old=update(*one[:3], rate))[part] for one in asked]
-            yield "the error comes back by the old w5 … w8, not by the new ones", early
+            yield "the error comes back through the old w5 … w8, not the new ones", early
         unbiased = each(lambda *one: pass_back(*one[:3]), asked)[:, part]
         yield "the biases are missing in the forward pass", unbiased
 
@@ -262,7 +262,7 @@ MOVES = {
     "the weights never change": lambda i, t, w, start, rate: w,
     "the learning rate is missing": lambda i, t, w, start, rate: update(i, t, w, 1),
     "the sign is wrong: the error rises": lambda i, t, w, start, rate: update(i, t, w, -rate),
-    "every step takes the start's gradients: compute them anew": lambda i, t, w, start, rate: (
+    "every step takes the start's gradients: compute them again": lambda i, t, w, start, rate: (
         np.add(w, update(i, t, start, rate)) - start
     ),
     "every step begins at the start: go on from the new weights": lambda i, t, w, start, rate: (
@@ -283,12 +283,12 @@ def check_train(train, student=None) -> None:
         late = [padded(curve(*one, steps + 1)[1 : steps + 2]) for *one, steps in asked]
         yield "each error is taken a step too late: the first is that of the start", late
         for which in (0, 1):
-            hint = f"this is E{which + 1} alone: E_total is asked for"
+            hint = f"this is E{which + 1} alone: return E_total"
             yield hint, each(partial(curve, which=which), asked)
         right = np.isclose(got, want) | np.isnan(want)
         same = right.all(axis=0).cumprod().sum()
         if same > 1:
-            hint = f"right up to step {same - 1}: what is another in the steps after it?"
+            hint = f"right up to step {same - 1}: what is different in the steps after it?"
             yield hint, np.where(np.arange(len(names)) >= same, got, np.nan)
 
     try:

@@ -110,11 +110,11 @@ def check_log_probs(network) -> None:
     if not adds_up(output.exp(), 1):
         if adds_up(output.exp(), 0):
             raise AnswerError("✗ log_softmax takes the images for the classes: it needs dim=1")
-        raise AnswerError("✗ the outputs are no log-probabilities: end with log_softmax(x, dim=1)")
+        raise AnswerError("✗ the outputs are not log-probabilities: end with log_softmax(x, dim=1)")
     in_training = call(model.train(), images, name=name)
     if not adds_up(in_training.exp(), 1):
         raise AnswerError(
-            "✗ in training the outputs are no log-probabilities: put dropout before the last layer"
+            "✗ in training the outputs are not log-probabilities: put dropout before the last layer"
         )
     lowest = (in_training == in_training.min(1, keepdim=True).values).sum(1)
     if ((lowest > 1) & (lowest < 10)).float().mean() > 0.5:
@@ -161,11 +161,11 @@ def grow(
 
 
 FIELD_SLIPS = {
-    "a kernel of k taps reaches k − 1 taps further, not k": {"less": 0},
-    "the jump is forgotten: after a stride of 2 neighbouring taps are 2 pixels apart": {
+    "a kernel k wide reaches k − 1 positions further, not k": {"less": 0},
+    "the jump is forgotten: after a stride of 2, neighbouring inputs are 2 pixels apart": {
         "far": False
     },
-    "a stride counts from the next layer on: the layer's own taps are as far apart as before": {
+    "a stride counts from the next layer on: the layer's own inputs are as far apart as before": {
         "own": True
     },
     "strides multiply: after two of 2 the jump is 4": {"add": "s - 1"},
@@ -173,13 +173,13 @@ FIELD_SLIPS = {
     "strides multiply: the jump is not the last layer's stride alone": {"keep": True},
     "a layer is (kernel, stride), in this order": {"swap": True},
     "a field begins with 1: a pixel sees itself": {"start": 0},
-    "a pooling sees as much as its kernel is large: it widens the field, too": {"pools": False},
+    "a pooling sees as much as its kernel is large: it widens the field as well": {"pools": False},
     "a stride multiplies the jump, not the field": {"times": True},
     "a pooling widens the field by (k − 1) jumps: it does not multiply it": {"double": True},
     "(field − 1) · stride + kernel goes from the last layer back, not from the first on": {
         "before": True
     },
-    "count on where the image ends: what the kernels would reach is asked for": {"most": 28},
+    "count the full square, even where it extends beyond the image": {"most": 28},
 }
 
 
@@ -224,7 +224,7 @@ def check_by_hand(sees, network) -> None:
     except (AnswerError, TypeError):
         has = f"sees has {count}" if isinstance(sees, (list, tuple)) else f"sees is {sees!r}"
         raise AnswerError(
-            f"✗ {len(rows)} numbers are asked for, of {', '.join(names)}, but {has}"
+            f"✗ {len(rows)} numbers are needed, of {', '.join(names)}, but {has}"
         ) from None
     layers = [(row.kernel, row.stride) for row in rows]
     want = [[row.receptive_field for row in rows]]
@@ -313,7 +313,7 @@ class Watched:
             never = "the weights never change: loss.backward() or optimizer.step() is missing"
             return None if changed else never
         if not {*"s0"} & {*self.notes}:
-            own = "take the steps by the optimizer that is given, not by one of your own"
+            own = "take the steps with the optimizer that is given, not with your own"
             return own if changed else "the weights never change: optimizer.step() is forgotten"
         if "b" not in self.notes:
             return "the weights never change: loss.backward() is missing"
@@ -420,10 +420,10 @@ MEAN_SLIPS = {
     "a batch's size is len(labels), not a fixed number": [
         of_fixed_size(size) for size in (32, 50, 64, 100, 128, 250, 256, 512, 1000)
     ],
-    "per cent are asked for, not a fraction": [
+    "return per cent, not a fraction": [
         lambda losses, corrects, sizes: (np.nan, corrects.sum() / sizes.sum())
     ],
-    "per cent are asked for, not the number of correct images": [
+    "return per cent, not the number of correct images": [
         lambda losses, corrects, sizes: (np.nan, corrects.sum())
     ],
     "this is the share of mistakes": [
@@ -449,16 +449,16 @@ def summed(log_probs, labels):
 
 TRAIN_SLIPS = {
     "zero_grad is forgotten: the gradients of all batches pile up": {"clear": False},
-    "model.train() is forgotten: dropout rests, and batch norm takes its running statistics": {
+    "model.train() is forgotten: dropout is off, and batch norm uses its running statistics": {
         "mode": nn.Module.eval
     },
     "the loss takes log-probabilities, but it is given probabilities": {"loss": on_probabilities},
     "the loss of a batch is the mean over its images, not the sum": {"loss": summed},
     "loss and predictions are those before the step, not after it": {"late": True},
-    "the batches are gone through twice: one pass is asked for": {"passes": 2},
+    "this goes through the batches twice: make one pass": {"passes": 2},
 }
 TEST_SLIPS = {
-    "model.eval() is forgotten: dropout drops, and batch norm takes the batch's mean": {
+    "model.eval() is forgotten: dropout is on, and batch norm uses the batch's mean": {
         "mode": leave
     },
     "put it under torch.no_grad(): recording what no backward() needs takes memory": {
@@ -538,7 +538,7 @@ def check_test(test) -> None:
 def check_run(network, folder: str | Path) -> float:
     """Check the run in `folder`; a point for each of the last five epochs at 99.4 % or more.
 
-    Its weights are tested on MNIST. Raises NotGradedError where MNIST is not at hand.
+    Its weights are tested on MNIST. Raises NotGradedError where MNIST is not available.
     """
     model, folder = made(network), Path(folder)
     refuse_model_answer(model)
@@ -560,6 +560,6 @@ def check_run(network, folder: str | Path) -> float:
     show(lines)
     print(accuracy)
     if digits.name != history.dataset:
-        raise NotGradedError(f"{history.dataset} is not at hand, so the weights can't be tested")
+        raise NotGradedError(f"{history.dataset} is not available, so the weights can't be tested")
     last = history.epochs[-checklist.LAST :]
     return float(sum(100 * one.test_correct >= GOAL * one.test_images for one in last))

@@ -33,7 +33,7 @@ PER_CENT = {"rtol": 0, "atol": 2e-4}  # float32 tells accuracies near 100 apart 
 
 
 def check_variants(variants) -> None:
-    """Check `variants`: two or more networks by name, each made anew when it is asked for."""
+    """Check `variants`: two or more networks by name, each made again when it is asked for."""
     if variants is None:
         raise AnswerError("✗ variants is not written yet")
     if not isinstance(variants, dict) or len(variants) < 2:
@@ -138,8 +138,8 @@ def held_out_faults(hold_out, train_count: int, test_count: int, count: int) -> 
         ),
         "it is trained on test images": any(n >= train_count for n in train),
         f"{len(train & test)} images are trained on, and tested on": train & test,
-        f"{count} images are to be held out, not {len(test)}": len(test) != count,
-        f"the other {rest} training images are to be trained on, not {len(train)}": (
+        f"{count} images must be held out, not {len(test)}": len(test) != count,
+        f"the other {rest} training images must be trained on, not {len(train)}": (
             len(train) != rest
         ),
         "some images are there twice": [*map(len, lists)] != [len(train), len(test)],
@@ -237,9 +237,9 @@ def record(experiment, names, recipe, seeds):
         raise AnswerError(f"✗ experiment should return a dictionary with the keys {[*variants]}")
     for network, data, by, _ in recorder.calls:
         if not any(network is one for one in variants.values()):
-            raise AnswerError("✗ hand fit the class, so that every seed makes its own network")
+            raise AnswerError("✗ give fit the class, so that every seed makes its own network")
         if data is not dataset or by is not recipe:
-            raise AnswerError("✗ hand fit the data set and the recipe that experiment is given")
+            raise AnswerError("✗ give fit the data set and the recipe that experiment is given")
     answer = []
     for name, accuracies in results.items():
         try:
@@ -260,10 +260,10 @@ def slipped_results(recorder, variants, seeds, first, best, last) -> Iterator[tu
     yield "this is the best epoch's accuracy; the last epoch's is the result", best
     yield "this is the first epoch's accuracy, not the last one's", first
     yield "this is the accuracy on the images it was trained on", np.full(size, 99.2)
-    yield "every seed is asked for, not one and the same", with_seeds(*[seeds[0]] * count)
-    yield "the seed is not handed on to fit, which then takes 0", with_seeds(*[0] * count)
-    yield "these are the seeds 0, 1, 2: take those that are given", with_seeds(*range(count))
-    yield "per cent are asked for, not a fraction", last / 100
+    yield "use every seed, not always the same one", with_seeds(*[seeds[0]] * count)
+    yield "the seed is not passed on to fit, which then takes 0", with_seeds(*[0] * count)
+    yield "these are the seeds 0, 1, 2: use those that are given", with_seeds(*range(count))
+    yield "return per cent, not a fraction", last / 100
     yield "this is the number of correct images, not per cent", last * IMAGES / 100
     yield "this is the test loss, not the accuracy", np.full(size, 0.2)
 
@@ -320,7 +320,7 @@ def held_against(notebook: str | Path, experiment: str | Path) -> list[str]:
     except UsageError as error:
         return [str(error).split(". Delete")[0]]
     return [
-        f"{name}: the table says {mean:.2f} ± {deviation:.2f} %, {Path(experiment).name} gives "
+        f"{name}: the table has {mean:.2f} ± {deviation:.2f} %, {Path(experiment).name} gives "
         f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f} %"
         for name, values in results.items()
         for mean, deviation in [shown[name]]
@@ -360,7 +360,7 @@ def check_spread(spread) -> None:
         ("this is the variance: take its square root", each(np.mean, partial(np.var, ddof=1))),
         ("this is the variance: take its square root", each(np.mean, np.var)),
         (
-            "this is the standard error of the mean; the deviation of one run is asked for",
+            "this is the standard error of the mean; return the standard deviation of the runs",
             each(np.mean, stats.sem),
         ),
         ("this is the best run, not the mean", each(max, deviation)),
@@ -406,7 +406,7 @@ def root(variance):
 
 
 INTERVAL_SLIPS = {
-    "for so few runs it is Student's t, not the normal distribution's 1.96": [{"t": 1.96}],
+    "for so few runs take Student's t, not the normal distribution's 1.96": [{"t": 1.96}],
     "the degrees of freedom are n₁ + n₂ − 2, of both samples": [
         {"df": lambda n, m: n - 1},
         {"df": lambda n, m: m - 1},
@@ -416,7 +416,7 @@ INTERVAL_SLIPS = {
     "2.5 % lie on either side: take t at 0.975": [
         {"t": lambda freedom: stats.t.ppf(0.95, freedom)}
     ],
-    "this is where single runs lie; of the mean, divide by √n": [
+    "this is where single runs lie; for the mean, divide by √n": [
         {"error": root(lambda pooled, a, b: np.var(a, ddof=1) + np.var(b, ddof=1))},
         {"error": root(lambda pooled, a, b: pooled)},
     ],
@@ -441,7 +441,7 @@ INTERVAL_SLIPS = {
         {"error": lambda pooled, a, b: pooled * np.sqrt(1 / len(a) + 1 / len(b))},
         {"error": lambda pooled, a, b: np.sqrt(pooled) * (1 / len(a) + 1 / len(b))},
     ],
-    "runs of one seed are no pair: two networks share nothing by it": [
+    "runs with the same seed are not a pair: the networks share nothing": [
         {
             "df": lambda n, m: n - 1,
             "error": lambda pooled, a, b: (
@@ -479,7 +479,7 @@ def check_intervals(difference, pairs, quietly=False) -> None:
     if fitting and quietly:
         return
     if fitting and fitting[0] is accepted[-1]:
-        print("(2.78 is t for three runs of each; of other numbers it is another)")
+        print("(2.78 is t for three runs of each; for other numbers t is different)")
 
     def slips():
         for hint, forms in INTERVAL_SLIPS.items():
@@ -487,7 +487,7 @@ def check_intervals(difference, pairs, quietly=False) -> None:
                 yield hint, each(**options)
         yield "this is theirs minus ours", -each()[:, ::-1]
         middle, half = each().mean(1), np.ptp(each(), axis=1) / 2
-        ends = "both ends are asked for, mean − half and mean + half"
+        ends = "return both ends, mean − half and mean + half"
         for other in ((middle, half), (half, middle), (-half, half)):
             yield ends, np.column_stack(other)
         yield "the low end comes first", each()[:, ::-1]

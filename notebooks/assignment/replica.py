@@ -120,7 +120,7 @@ def any_tensor(value) -> bool:
 
 
 def settings(module: nn.Module) -> dict | None:
-    """What makes such a layer of `torch.nn` anew, or nothing if it is none."""
+    """What makes such a layer of `torch.nn` again, or nothing if it is none."""
     kind = type(module)
     if getattr(nn, kind.__name__, None) is not kind or any(module.children()):
         return None

@@ -96,8 +96,8 @@ def row(name: str, facts: dict, result: dict | None, book: dict | None, due) -> 
         made["parts"][stem] = {**points, "not_graded": why}
         made["remarks"] += [f"{stem}: {note}" for note in facts["notes"].get(stem, [])]
         for check in part.get("checks", []):
-            if check["name"] == "check-run" and "history says" in check["output"]:
-                line = next(x for x in check["output"].splitlines() if "history says" in x)
+            if check["name"] == "check-run" and "history has" in check["output"]:
+                line = next(x for x in check["output"].splitlines() if "history has" in x)
                 made["remarks"] += [f"{stem}: {line.lstrip('✗ ')}"] * line.startswith("✗")
     made["remarks"] += facts["remarks"]
     if due and facts["time"] and facts["time"] > due:
@@ -180,7 +180,9 @@ def due_date(config: Path) -> datetime.datetime | None:
     try:
         return datetime.datetime.fromisoformat(found[1]).astimezone() if found else None
     except ValueError as error:
-        raise CommandError(f"due is no date in {config}: write it as 2026-12-01 23:59") from error
+        raise CommandError(
+            f"due is not a date in {config}: write it as 2026-12-01 23:59"
+        ) from error
 
 
 def own_code(cells: list[dict], stem: str) -> dict[str, str]:
@@ -248,7 +250,7 @@ def devices(tree: ast.AST) -> list[str]:
 
 
 def doubles(facts: dict[str, dict]) -> list[tuple[str, str]]:
-    """Whoever has handed in the same as another."""
+    """Students who have handed in the same as another."""
     owners = {}
     for name, one in facts.items():
         for file, mark in one["files"].items():

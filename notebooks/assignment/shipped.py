@@ -1,7 +1,7 @@
 """Whether a network has weights that come, or once came, with the course.
 
 `shipped.json` holds of every file of weights that was ever shipped a few sorted values of each
-large tensor: enough to know it again, too few to use it. If other weights are shipped, add them:
+large tensor: enough to recognise it, too few to use it. If other weights are shipped, add them:
 `python -m notebooks.assignment.shipped`.
 """
 

@@ -160,7 +160,7 @@ GRADIENT_SLIPS = {
         "factor": -1
     },
     "twice too large: the ½ in the error cancels the 2 of the square": {"factor": 2},
-    "half of what it should be: the square's 2 has already cancelled the ½, and ways add up": {
+    "half of what it should be: the square's 2 has already cancelled the ½, and paths add up": {
         "factor": 0.5
     },
     "the slope of the output's sigmoid, a_o (1 − a_o), is missing": {"out": np.ones_like},
@@ -175,20 +175,20 @@ GRADIENT_SLIPS = {
         "out": of_the_sum,
         "hidden": of_the_sum,
     },
-    "the sum over both outputs is forgotten: only the way through o1 counts": {"roads": (1, 0)},
-    "the sum over both outputs is forgotten: only the way through o2 counts": {"roads": (0, 1)},
-    "w6 and w7 are swapped on the way back: a_h1 goes out by w5 and w7": {"back": "5678"},
+    "the sum over both outputs is missing: only the path through o1 counts": {"roads": (1, 0)},
+    "the sum over both outputs is missing: only the path through o2 counts": {"roads": (0, 1)},
+    "w6 and w7 are swapped on the way back: a_h1 goes out through w5 and w7": {"back": "5678"},
     "w5 and w6 are swapped on the way back: w5 goes out of a_h1, w6 of a_h2": {"back": "6758"},
 }
 # Slips of those who write code: copied lines, and σ′ of the wrong thing.
 CODE_SLIPS = {
-    "the slope is σ′(o) = a_o (1 − a_o), with a_o = σ(o): here the sigmoid is taken of a_o, too": {
+    "the slope is σ′(o) = a_o (1 − a_o), with a_o = σ(o): here the sigmoid of a_o is taken": {
         "out": of_the_activation
     },
-    "the slope is σ′(h) = a_h (1 − a_h), with a_h = σ(h): here the sigmoid is taken of a_h, too": {
+    "the slope is σ′(h) = a_h (1 − a_h), with a_h = σ(h): here the sigmoid of a_h is taken": {
         "hidden": of_the_activation
     },
-    "both slopes are a (1 − a), with a = σ(sum): here the sigmoid is taken of a, too": {
+    "both slopes are a (1 − a), with a = σ(sum): here the sigmoid of a is taken": {
         "out": of_the_activation,
         "hidden": of_the_activation,
     },
@@ -225,7 +225,7 @@ CODE_SLIPS = {
     "the last factor, i1 or i2, is missing": {"into_hidden": ("1", "1", "1", "1")},
     "the last factor is i1 or i2, not the weight": {"into_hidden": ("w1", "w2", "w3", "w4")},
     "the last factor is i1 or i2, not a_h": {"into_hidden": ("a_h1", "a_h1", "a_h2", "a_h2")},
-    "the sign is wrong in one of the two ways from the outputs": [
+    "the sign is wrong in one of the two paths from the outputs": [
         {"roads": (1, -1)},
         {"roads": (-1, 1)},
     ],

@@ -93,7 +93,7 @@ def import_network(target: str) -> tuple[Path, Callable[[], nn.Module]]:
     with errors_of(path), neighbours(path):
         module = execute(path, chosen)
         make = vars(module).get(name)
-        if isinstance(make, nn.Module):  # made anew each time, so that a seed fixes its weights
+        if isinstance(make, nn.Module):  # made again each time, so that a seed fixes its weights
             return path, lambda: vars(execute(path, chosen))[name]
     check_maker(path, name, make, statements)
     return path, make
@@ -103,9 +103,9 @@ def check_maker(path: Path, name: str, make, statements: list[Statement]) -> Non
     """Raises UsageError, with the way out, unless `make` makes a network without arguments."""
     if not callable(make):
         what = "an nn.Module, but no network" if make is None else type(make).__name__
-        raise UsageError(f"{path}: {name} is no class or function that makes a network: {what}.")
+        raise UsageError(f"{path}: {name} is not a class or function that makes a network: {what}.")
     if inspect.isclass(make) and not issubclass(make, nn.Module):
-        raise UsageError(f"{path}: {name} is no class of a network: it is no nn.Module.")
+        raise UsageError(f"{path}: {name} is not a network's class: it is not an nn.Module.")
     try:
         parameters = inspect.signature(make).parameters.values()
     except (TypeError, ValueError):
@@ -141,13 +141,15 @@ def read_parts(path: Path) -> list[Part]:
         part, left_out = parsed(str(path), text)
         if left_out:  # in a file they are a mistake, if one that can be passed over
             told = [f"line {number}, {part.lines[number - 1].strip()}" for number in left_out]
-            print(f"{path}: what only notebooks know is left out: {'; '.join(told)}")
+            print(f"{path}: what works only in notebooks is left out: {'; '.join(told)}")
         return [part]
     try:
         cells = json.loads(text)["cells"]
         sources = ["".join(one["source"]) for one in cells if one["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{path} is no notebook that can be read: {first_line(error)}.") from error
+        raise UsageError(
+            f"{path} is not a notebook that can be read: {first_line(error)}."
+        ) from error
     named = [(f"{path}, cell {number}", source) for number, source in enumerate(sources, 1)]
     return [
         parsed(name, source)[0]

@@ -1,8 +1,8 @@
 """What passes between the grader and the process in which a student's answers run.
 
-What the grader sends is pickled, for it is trusted. What comes back is JSON: numbers, text, arrays,
-and what is made of them, never code. A function, a class or a network of the student's stays where
-it is and comes back as a number, by which the grader may call it.
+What the grader sends is pickled, because it is trusted. What comes back is JSON: numbers, text,
+arrays, and what is made of them, never code. A function, a class or a network of the student's
+stays where it is and comes back as a number, by which the grader may call it.
 """
 
 import base64

@@ -13,7 +13,7 @@ from notebooks.assignment.personal import Numbers
 from notebooks.assignment.spreadsheet import Book, Place, WorkbookError, read
 
 EXACT = 1e-9  # how far off a formula's number may be, in parts of it
-SHOWN = 6e-7  # how far off a typed number may be: six decimals will do
+SHOWN = 6e-7  # how far off a typed number may be: six decimals are enough
 COPIES = 2  # with changed inputs
 NAMES = ("i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9)))
 LEFT_OPEN = (
@@ -99,7 +99,7 @@ class Cells:
     def _changes(self, asked: dict[str, float]) -> list[dict[float, float]]:
         """For each copy what is added to every number that is typed and is no learning rate.
 
-        Drawn anew each time, so that no formula can know it.
+        Drawn again each time, so that no formula can contain it.
         """
         draw = np.random.default_rng()
         typed = {value for value in asked.values() if value in {*self.inputs.values()}}
@@ -112,7 +112,7 @@ class Cells:
     def _typed(self, numbers: Numbers, changes: list) -> list[dict[Place, float]]:
         """What is typed into each copy: changed inputs, and changed results where one was pasted.
 
-        So a formula that takes a pasted number has to follow it, too.
+        So a formula that takes a pasted number has to follow it as well.
         """
         table = train(np.array(sorted(RATES)), 50, *numbers)
         results = np.unique([table[name] for name in COLUMNS[5:]])

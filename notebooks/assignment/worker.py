@@ -90,7 +90,7 @@ class Worker:
             reply = {"value": do(*details)}
         except wire.LostError:
             raise
-        except BaseException as error:  # SystemExit and KeyboardInterrupt, too, are the answer's
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are the answer's as well
             reply = {"error": self.failure(error)}
         self.write(reply)
 
@@ -213,7 +213,7 @@ def stand_ins_of(stand_ins: dict, function, own: dict) -> list[tuple[dict, dict]
     """Where functions that the grader sends take the place of others, by name: the names and what
     they get.
 
-    As in the notebook's own check, whatever else has the function of that name is replaced, too,
+    As in the notebook's own check, whatever else has the function of that name is replaced as well,
     and the function that is asked never is.
     """
     if not stand_ins:

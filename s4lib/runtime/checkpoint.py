@@ -48,7 +48,7 @@ def atomic_write(path: Path, content: bytes) -> None:
     except OSError as error:
         raise UsageError(
             f"Can't write {path} ({error.strerror}). What was saved before is whole: "
-            "make room, or mend that, and run again."
+            "make room or allow writing, and run again."
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -60,7 +60,7 @@ def read(path: str | os.PathLike, largest: int = LARGEST) -> bytes:
     path = Path(path)
     try:
         if path.stat().st_size > largest or not path.is_file():
-            raise UsageError(f"Can't read {path}: it is no file of at most {largest:,} bytes.")
+            raise UsageError(f"Can't read {path}: it is not a file of at most {largest:,} bytes.")
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"Can't read {path}: {error.strerror}.") from error
@@ -193,7 +193,7 @@ class Run:
             return
         content = read(path)
         if hashlib.sha256(content[32:]).digest() != content[:32]:
-            anew = f"Delete {self.folder} to train anew, or {ELSEWHERE}"
+            anew = f"Delete {self.folder} to train again, or {ELSEWHERE}"
             raise UsageError(f"{path} is damaged. {anew}")
         try:
             state = unpack(content[32:])
@@ -201,7 +201,7 @@ class Run:
             if not changes:
                 return self.load_state_dict(state)
         except Exception as error:  # a foreign file may hold anything
-            raise UsageError(f"{path} is no checkpoint: {ELSEWHERE}") from error
+            raise UsageError(f"{path} is not a checkpoint: {ELSEWHERE}") from error
         raise UsageError(
             f"{self.folder} holds a run with {changes}.\n"
             f"Give the same settings to continue it, or {ELSEWHERE}"

@@ -17,7 +17,7 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device(found[0])
     try:
         device = torch.device(name)
-        if device.type not in found:  # "meta" is a device, too, but computes nothing
+        if device.type not in found:  # "meta" is also a device, but computes nothing
             raise RuntimeError
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:

@@ -60,7 +60,7 @@ def read_checked(path: Path, md5: str) -> bytes:
     if not is_whole(content, md5):
         raise UsageError(
             f"{path} is damaged: its checksum is not MNIST's.\n"
-            "Delete it and run again: it will be unpacked or downloaded afresh."
+            "Delete it and run again: it will be unpacked or downloaded again."
         )
     return content
 

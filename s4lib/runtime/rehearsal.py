@@ -1,4 +1,4 @@
-"""A network is tried before it is trained: what would stop it later is said at once."""
+"""A network is tried before it is trained: what would stop it later is reported at once."""
 
 import contextlib
 import copy
@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from s4lib.runtime import UsageError
 
-OURS = Path(__file__).parents[1]  # frames of the library's own say nothing to a user
+OURS = Path(__file__).parents[1]  # frames of the library's own mean nothing to a user
 LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
 
 

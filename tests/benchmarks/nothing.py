@@ -1,4 +1,4 @@
-"""What is no digit: fit the reject of s4lib/photos.py, and say what it costs and what it catches.
+"""What is no digit: fit the reject of s4lib/photos.py, and print what it costs and what it catches.
 
     python -m tests.benchmarks.nothing [--weights FILE]
 

@@ -4,10 +4,10 @@
 
 Pictures of the last 10,000 training digits, deformed and photographed, and of shapes drawn by
 strokes; see tests/scenes.py. The shipped weights have seen those digits as MNIST has them; to
-compare networks, train them on the other 50,000 and name their `--weights`. `--before` reads the
-pictures with another version of s4lib/photos.py, too, from `git show VERSION:s4lib/photos.py`. The
+compare networks, train them on the other 50,000 and name their `--weights`. `--before` also reads
+the pictures with another version of s4lib/photos.py, from `git show VERSION:s4lib/photos.py`. The
 temperature is fitted on half of the deformed digits, and its effect shown on the others and on the
-pictures. It belongs into s4lib/photos.py as TEMPERATURE whenever the shipped weights change.
+pictures. It belongs in s4lib/photos.py as TEMPERATURE whenever the shipped weights change.
 Prints Markdown tables.
 """
 

@@ -6,10 +6,10 @@
     python -m tests.benchmarks.records small --seeds 5
     python -m tests.benchmarks.records smallest
 
-trains networks on all of MNIST, one run a core, and prints a Markdown table: `best` and
-`consistent` are `MNISTNet` by these recipes; by CONSISTENT, too, `open` is the assignment's model
-answer, `small` are networks of 2,000 to 20,000 parameters, and `smallest` is the one of them that
-needs the fewest for 99.4%.
+trains networks on all of MNIST, one run per core, and prints a Markdown table: `best` and
+`consistent` are `MNISTNet` with these recipes. `open`, `small` and `smallest` are other networks,
+with CONSISTENT: the assignment's model answer, networks of 2,000 to 20,000 parameters, and the one
+of them that needs the fewest for 99.4%.
 Nothing is chosen by what they print: seeds are counted from 0, and the last epoch is a run's
 result. "Five views" averages the log-probabilities of an image and of its copies moved by half a
 pixel to the four sides. Runs are kept in runs/records/, and the same command continues them; their

@@ -58,8 +58,8 @@ MISTAKES = [
         "dE_do2 * a_h1, dE_do1 * a_h2",
         "∂E/∂w6: this is the value of ∂E/∂w7",
     ),
-    ("hidden-gradients", "from_o1 * w5 + from_o2 * w7", "from_o1 * w5", "only the way through o1"),
-    ("hidden-gradients", "from_o1 * w6 + from_o2 * w8", "from_o2 * w8", "only the way through o2"),
+    ("hidden-gradients", "from_o1 * w5 + from_o2 * w7", "from_o1 * w5", "only the path through o1"),
+    ("hidden-gradients", "from_o1 * w6 + from_o2 * w8", "from_o2 * w8", "only the path through o2"),
     (
         "hidden-gradients",
         "from_o2 * w7) * a_h1 * (1 - a_h1)\n    dE_dh2 = (from_o1 * w6",
@@ -366,8 +366,8 @@ MISTAKES = [
         "a_h1 * (1 - a_h1)",
         "copied from the first hidden un",
     ),
-    ("hidden-gradients", "from_o1 * w5 +", "from_o1 * w5 -", "wrong in one of the two ways"),
-    ("hidden-gradients", "(from_o1 * w6 +", "(-from_o1 * w6 +", "wrong in one of the two ways"),
+    ("hidden-gradients", "from_o1 * w5 +", "from_o1 * w5 -", "wrong in one of the two paths"),
+    ("hidden-gradients", "(from_o1 * w6 +", "(-from_o1 * w6 +", "wrong in one of the two paths"),
     (
         "hidden-gradients",
         "(from_o1 * w5 + from_o2 * w7)",
@@ -381,7 +381,7 @@ MISTAKES = [
         " weights)))\n"
         "    w7, w8 = (w - 0.5 * g for w, g in zip((w7, w8), output_gradients(inputs, targets,"
         " weights)[2:]))\n    from_o1 =",
-        "the error comes back by the old w5 … w8, not by the new ones",
+        "the error comes back through the old w5 … w8, not the new ones",
     ),
     (
         "hidden-gradients",
@@ -416,8 +416,8 @@ MISTAKES = [
         "    return weights\n    return",
         "updated weights are used too early",
     ),
-    ("train", "weights)[2]", "weights)[0]", "this is E1 alone: E_total is asked for"),
-    ("train", "weights)[2]", "weights)[1]", "this is E2 alone: E_total is asked for"),
+    ("train", "weights)[2]", "weights)[0]", "this is E1 alone: return E_total"),
+    ("train", "weights)[2]", "weights)[1]", "this is E2 alone: return E_total"),
     (
         "train",
         "    for _ in range(steps):",

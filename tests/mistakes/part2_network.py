@@ -21,12 +21,12 @@ MISTAKES = [
         "network",
         "F.dropout(x.mean((2, 3)), 0.05, self.training)",
         "F.dropout(x.mean((2, 3)), 0.05)",
-        "✗ dropout at work in testing, too",
+        "✗ dropout at work in testing as well",
     ),
     ("network", "self.fc(x), dim=1", "self.fc(x), dim=0", "takes the images for the classes"),
-    ("network", "F.log_softmax(self.fc(x), dim=1)", "self.fc(x)", "no log-probabilities"),
+    ("network", "F.log_softmax(self.fc(x), dim=1)", "self.fc(x)", "not log-probabilities"),
     ("network", "x.mean((2, 3))", "x.amax((2, 3))", "✗ no global average pooling at work"),
-    ("fields", "(kernel - 1)", "kernel", "a kernel of k taps reaches k − 1 taps further, not k"),
+    ("fields", "(kernel - 1)", "kernel", "a kernel k wide reaches k − 1 positions further, not k"),
     ("fields", "(kernel - 1) * jump", "(kernel - 1)", "the jump is forgotten"),
     (
         "fields",
@@ -45,7 +45,7 @@ MISTAKES = [
         "[3, 5, 6, 6, 8, 10, 11, 11, 13, 15, 17]",
         "the jump is forgotten",
     ),
-    ("by-hand", "32, 40]", "28, 28]", "count on where the image ends"),
+    ("by-hand", "32, 40]", "28, 28]", "count the full square"),
     (
         "by-hand",
         "[3, 5, 6, 6, 10, 14, 16, 16, 24, 32, 40]",
@@ -89,7 +89,7 @@ MISTAKES = [
         "    seen = 1",
         "this is the sum of the batches' means",
     ),
-    ("train-epoch", "100 * correct", "correct", "per cent are asked for, not a fraction"),
+    ("train-epoch", "100 * correct", "correct", "return per cent, not a fraction"),
     ("train-epoch", "loss_sum / seen", "loss_sum", "this is the sum over all images: divide by"),
     (
         "train-epoch",
@@ -112,7 +112,7 @@ MISTAKES = [
         'reduction="mean").item()',
         "✗ mean loss: a batch's loss is already a mean",
     ),
-    ("test", "100 * correct", "correct", "✗ accuracy in %: per cent are asked for"),
+    ("test", "100 * correct", "correct", "✗ accuracy in %: return per cent, not"),
     (
         "test",
         "loss_sum / seen, 100 * correct / seen",
@@ -124,7 +124,7 @@ MISTAKES = [
         "network",
         "return F.log_softmax(self.fc(x), dim=1)",
         "return F.dropout(F.log_softmax(self.fc(x), dim=1), 0.05, self.training)",
-        "in training the outputs are no log-probabilities",
+        "in training the outputs are not log-probabilities",
     ),
     (
         "network",
@@ -178,7 +178,7 @@ MISTAKES = [
     ("fields", "jump *= stride", "jump = stride", "the jump is not the last layer's stride alone"),
     ("fields", "jump *= stride", "jump += stride", "strides multiply: the jump is not their sum"),
     ("fields", "for kernel, stride in", "for stride, kernel in", "a layer is (kernel, stride), in"),
-    ("fields", "append(field)", "append(min(field, 28))", "count on where the image ends"),
+    ("fields", "append(field)", "append(min(field, 28))", "count the full square"),
     (
         "fields",
         "field += (kernel - 1) * jump",
@@ -212,7 +212,7 @@ MISTAKES = [
         "fields raised NameError: name 'layer' is not",
     ),
     ("by-hand", "[3, 5, 6, 6, 10, 14, 16, 16, 24, 32, 40]", "{3: 5, 6: 7}", "but sees is {3: 5"),
-    ("by-hand", "[3, 5, 6, 6, 10, 14, 16, 16, 24, 32, 40]", "40", "11 numbers are asked for"),
+    ("by-hand", "[3, 5, 6, 6, 10, 14, 16, 16, 24, 32, 40]", "40", "11 numbers are needed"),
     ("by-hand", "[3, 5, 6, 6, 10, 14, 16, 16, 24, 32, 40]", "None", "✗ sees is not written yet"),
     (
         "by-hand",
@@ -263,13 +263,13 @@ MISTAKES = [
         "train-epoch",
         "    model.train()\n",
         "    model.train()\n    optimizer = torch.optim.SGD(model.parameters(), 0.05)\n",
-        "take the steps by the optimizer that is given",
+        "take the steps with the optimizer that is given",
     ),
     (
         "train-epoch",
         "in batches:",
         "in [*batches, *batches]:",
-        "the batches are gone through twice",
+        "goes through the batches twice",
     ),
     ("train-epoch", "in batches:", "in batches[:1]:", "✗ "),
     (

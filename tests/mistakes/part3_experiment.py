@@ -45,16 +45,16 @@ MISTAKES = [
         "experiment",
         "fit(network, dataset, recipe, seed)",
         "fit(network, dataset, recipe)",
-        "the seed is not handed on to fit, which then takes 0",
+        "the seed is not passed on to fit, which then takes 0",
     ),
     ("experiment", "[-1].test_accuracy", "[0].test_accuracy", "the first epoch's accuracy"),
     ("experiment", "[-1].test_accuracy", "[-1].train_accuracy", "the images it was trained on"),
-    ("experiment", "recipe, seed)", "recipe, seeds[0])", "every seed is asked for, not one and"),
+    ("experiment", "recipe, seed)", "recipe, seeds[0])", "use every seed, not always"),
     (
         "experiment",
         "runs = [fit(network, dataset",
         "net = network()\n        runs = [fit(net, dataset",
-        "✗ hand fit the class, so that every seed makes its own network",
+        "✗ give fit the class, so that every seed makes its own network",
     ),
     (
         "experiment",
@@ -69,7 +69,7 @@ MISTAKES = [
     ("spread", "np.mean(", "np.max(", "this is the best run, not the mean"),
     ("spread", "np.mean(", "np.median(", "this is the median, not the mean"),
     ("spread", "np.std(accuracies, ddof=1)", "np.ptp(accuracies)", "this is the range"),
-    ("difference", "stats.t.ppf(0.975, n + m - 2)", "1.96", "it is Student's t, not the normal"),
+    ("difference", "stats.t.ppf(0.975, n + m - 2)", "1.96", "take Student's t, not the normal"),
     (
         "difference",
         "(0.975, n + m - 2)",
@@ -94,7 +94,7 @@ MISTAKES = [
         "difference",
         "    half = stats.t.ppf(0.975, n + m - 2) * error",
         "    half = stats.t.ppf(0.975, n - 1) * stats.sem(np.subtract(ours, theirs))",
-        "runs of one seed are no pair",
+        "runs with the same seed are not a pair",
     ),
     ("difference", "stats.t.ppf(0.975, n + m - 2) * error", "error", "is missing its t"),
     # The networks
@@ -141,7 +141,7 @@ MISTAKES = [
     ),
     # Held-out images
     ("hold-out", "[:-count]", "[:-10]", "✗ "),
-    ("hold-out", "-count", "-10", "12 images are to be held out, not 10"),
+    ("hold-out", "-count", "-10", "12 images must be held out, not 10"),
     (
         "hold-out",
         "test=held)",
@@ -172,7 +172,7 @@ MISTAKES = [
         "hold-out",
         "train=kept, test=held",
         "train=held, test=kept",
-        "10 images are to be held out, not",
+        "10 images must be held out, not",
     ),
     ("hold-out", "replace(dataset, train=kept, test=held)", "kept, held", "a Dataset, not tuple"),
     (
@@ -193,7 +193,7 @@ MISTAKES = [
         "experiment",
         "for seed in seeds]",
         "for seed in (0, 1, 2)]",
-        "these are the seeds 0, 1, 2: take those",
+        "these are the seeds 0, 1, 2: use those",
     ),
     (
         "experiment",
@@ -235,7 +235,7 @@ MISTAKES = [
         "experiment",
         "fit(network, dataset,",
         "fit(network, replace(dataset, name='digits'),",
-        "✗ hand fit the data set and the recipe that experiment is given",
+        "✗ give fit the data set and the recipe that experiment is given",
     ),
     ("experiment", "    results = {}", "    raise NotImplementedError\n", "is not written yet"),
     ("experiment", "return results", "return [*results.values()]", "a dictionary with the keys"),
@@ -298,13 +298,13 @@ MISTAKES = [
         "difference",
         "return middle - half, middle + half",
         "return middle, half",
-        "both ends are asked",
+        "return both ends",
     ),
     (
         "difference",
         "return middle - half, middle + half",
         "return -half, half",
-        "both ends are asked f",
+        "return both ends f",
     ),
     (
         "difference",
