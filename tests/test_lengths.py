@@ -1,7 +1,10 @@
-"""Pages stay short enough to be read, link to headings that exist, and show every picture."""
+"""Pages stay short enough to be read, their links, pictures and formulas work."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,16 @@ LIMITS = {  # words: tables and code among them, folded parts and comments not a
 PAGES = [name for name in LIMITS if name.endswith(".md") and (ROOT / name).exists()]
 
 NOTEBOOKS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("notebooks/*.ipynb"))
+HANDED_OUT = [str(path.relative_to(ROOT)) for path in ROOT.glob("notebooks/assignment/*/*/*.ipynb")]
+
+# Sets every formula of the list [place, formula, whether displayed] and prints what can't be set.
+KATEX = """
+const katex = require("katex");
+for (const [place, formula, displayMode] of JSON.parse(require("fs").readFileSync(0, "utf-8"))) {
+  try { katex.renderToString(formula, { displayMode, strict: "error" }); }
+  catch (error) { console.log(`${place}: ${error.message}`); }
+}
+"""
 
 
 def read(path: Path) -> str:
@@ -78,3 +91,39 @@ def test_every_picture_is_shown_somewhere():
         and f"drawings.{picture.stem.removeprefix('drawing_')}(" not in text
     ]
     assert not hidden
+
+
+def formulas(page: str) -> list[tuple[str, bool]]:
+    """Every formula of a page, and whether it is displayed on lines of its own."""
+    text = re.sub(r"```.*?```|`[^`\n]*`|<!--.*?-->", "", read(ROOT / page), flags=re.DOTALL)
+    displayed = re.findall(r"\$\$(.+?)\$\$", text, re.DOTALL)
+    text = re.sub(r"\$\$.+?\$\$", "", text, flags=re.DOTALL)
+    inline = re.findall(r"(?<![\w\\])\$(\S|\S[^$\n]*\S)\$(?!\w)", text)
+    assert text.count("$") == 2 * len(inline), "a $ beside a letter or a blank is text"
+    return [(formula, True) for formula in displayed] + [(formula, False) for formula in inline]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_markdown_leaves_formulas_as_they_are(page):
+    """GitHub takes a backslash before punctuation away, and `|` ends a cell of a table."""
+    for formula, _ in formulas(page):
+        assert not re.search(r"\\[^a-zA-Z]", formula), formula
+        assert "|" not in formula, formula
+
+
+def test_katex_sets_every_formula():
+    """Needs Node and KaTeX: `npm install --global katex`."""
+    npm = shutil.which("npm")
+    node = shutil.which("node")
+    if not (npm and node):
+        pytest.skip("needs Node")
+    modules = os.environ.get("NODE_PATH") or subprocess.check_output([npm, "root", "-g"], text=True)
+    kept = {**os.environ, "NODE_PATH": modules.strip()}
+    pages = [*PAGES, *NOTEBOOKS, *HANDED_OUT]
+    listed = [(page, *formula) for page in pages for formula in formulas(page)]
+    options = {"env": kept, "capture_output": True, "text": True}
+    done = subprocess.run([node, "-e", KATEX], input=json.dumps(listed), **options)
+    if "Cannot find module 'katex'" in done.stderr:
+        pytest.skip("needs KaTeX")
+    assert (done.stdout, done.returncode) == ("", 0), done.stderr
+    assert len(listed) > 200

@@ -329,7 +329,7 @@ def test_the_difference_by_another_route(difference, capsys):
 
 def test_the_t_of_three_runs_each_is_named_where_it_is_taken_for_others(capsys):
     part3.check_difference(with_t(lambda df: 2.78))
-    assert "(2.78 is t for three runs of each; of other numbers" in capsys.readouterr().out
+    assert "(2.78 is t for three runs of each; for other numbers" in capsys.readouterr().out
 
 
 # What comes of the experiment

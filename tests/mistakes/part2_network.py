@@ -38,7 +38,7 @@ MISTAKES = [
     ("fields", "field, jump, sides = 1,", "field, jump, sides = 0,", "a field begins with 1"),
     ("fields", "* jump\n", "* jump * (kernel != stride)\n", "a pooling sees as much as its kernel"),
     ("fields", "jump *= stride", "jump *= stride; field *= stride", "multiplies the jump, not the"),
-    ("by-hand", "[3, 5, 6, 6, 10, 14, 16, 16, 24, 32, 40]", "[3, 5, 6]", "11 numbers are asked"),
+    ("by-hand", "[3, 5, 6, 6, 10, 14, 16, 16, 24, 32, 40]", "[3, 5, 6]", "11 numbers are needed"),
     (
         "by-hand",
         "[3, 5, 6, 6, 10, 14, 16, 16, 24, 32, 40]",

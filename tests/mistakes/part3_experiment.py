@@ -304,7 +304,7 @@ MISTAKES = [
         "difference",
         "return middle - half, middle + half",
         "return -half, half",
-        "return both ends f",
+        "return both ends, mean",
     ),
     (
         "difference",
