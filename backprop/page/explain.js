@@ -76,7 +76,7 @@ export function makeExplanation(state, pick, element, choose) {
     if (!place || !state.outputs) {
       element.innerHTML = `<h3 tabindex="-1">Where a number comes from</h3>
         <p class="note">Point at any ${word("activation")}, or tap it. Its
-        ${word("receptive field")} lights up in the drawing, and here stands the sum that makes it.</p>`;
+        ${word("receptive field")} lights up in the drawing, and the sum that makes it appears here.</p>`;
       whose = "";
       return;
     }
@@ -127,7 +127,7 @@ export function makeExplanation(state, pick, element, choose) {
     const source = { ...place, name: sums.layerBefore(layer.name).name };
     switch (kind) {
       case "input":
-        return [item(true, "The image", "<p>The ink, normalised: MNIST's mean off, then divided by its standard deviation.</p>")];
+        return [item(true, "The image", "<p>The ink, normalised: MNIST's mean is subtracted, and the result is divided by its standard deviation.</p>")];
       case "pool":
         return [poolStep(layer, place)];
       case "gap":

@@ -386,9 +386,9 @@ function showNote() {
     input.disabled = !state[input.value];
     input.checked = input.value === state.show;
   }
-  const colours = (what) => `Vermilion: if this ${what} grew, the loss would grow, too. Blue: the loss would fall.`;
+  const colours = (what) => `Vermilion: if this ${what} grew, the loss would also grow. Blue: the loss would fall.`;
   element("inside-note").textContent = pick.held()
-    ? "Press the same picture elsewhere, or a number at its side, to go on; Escape or × lets go."
+    ? "Press the same picture elsewhere, or a number beside it, to go on. Escape or × closes it."
     : {
         outputs: "Point at an activation, or tap it, to see where it comes from.",
         slopes: colours("activation"),

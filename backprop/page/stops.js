@@ -54,7 +54,7 @@ export function makeStops(act) {
     },
     {
       title: "Ten logits become ten probabilities",
-      text: `At the end stands one ${word("logit")} for each digit. ${word("softmax", "Softmax")} makes them
+      text: `The network ends in one ${word("logit")} for each digit. ${word("softmax", "Softmax")} makes them
         probabilities: they are positive and add up to 1. Press a logit in the table to go back, step by step,
         to the image.`,
       at: '[id="layer-log_softmax"]',
@@ -73,8 +73,8 @@ export function makeStops(act) {
     {
       title: "The gradient comes back",
       text: `Backward, every number learns how the loss would change if it grew. Through a convolution the
-        ${word("gradient", "gradients")} come back as a sum again: the kernels are read backwards, each lies on what comes
-        back, multiply and add. Forward and backward stand side by side.
+        ${word("gradient", "gradients")} come back as a sum again: the kernels are read backwards and laid on what comes
+        back; multiply, then add. Forward and backward are shown side by side.
         ${derived("convInput", "Why the kernel is flipped")}.`,
       at: '[id="layer-block1.relu1"]',
       set() {

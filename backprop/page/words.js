@@ -6,7 +6,7 @@ export const WORDS = {
   activation: "A number that a layer gives: one for each channel, row and column.",
   "batch normalisation":
     "Each channel is shifted and scaled by the mean and the standard deviation that it had in training, then by two learned numbers, γ and β.",
-  channel: "One of the maps that a layer gives, such as one for edges and one for corners.",
+  channel: "One of the maps that a layer gives. Each is made by a kernel of its own.",
   gradient: "How much the loss would change if a number grew a little, per unit. Below 0, the loss would fall.",
   kernel: "The small square of weights that a convolution lays on every place of its input: multiply, then add.",
   "learning rate": "How far a step goes: each weight changes by the learning rate times its gradient.",
