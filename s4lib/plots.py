@@ -165,7 +165,7 @@ def model_loss(histories) -> Figure:
 
 @styled
 def confusion_matrix(labels, predictions, name: str) -> Figure:
-    """How often each digit was taken for each; the right answers, far more, left uncoloured."""
+    """How often each digit was mistaken for each other digit; right answers have no colour."""
     counts = torch.bincount(labels * 10 + predictions, minlength=100).view(10, 10).numpy(force=True)
     wrong = np.where(np.eye(10, dtype=bool), 0, counts)
     fig = Figure(figsize=(6.4, 6))
