@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from typing import NamedTuple
 
 import torch
@@ -18,21 +19,12 @@ ARGUMENTS = {  # of the functions that look at neighbours, in order
     "avg_pool2d": ("input", "kernel_size", "stride", "padding"),
     "lp_pool2d": ("input", "norm_type", "kernel_size", "stride"),
 }
-PERMUTATIONS = ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis")
-RESHAPES = ("view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten", "reshape_as")
-MOVES = (
-    "pad",
-    "expand",
-    "expand_as",
-    "repeat",
-    "cat",
-    "narrow",
-    "chunk",
-    "split",
-    *PERMUTATIONS,
-    *RESHAPES,
+MOVES = (  # of numbers of one tensor, to other places
+    *("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "view", "reshape"),
+    *("flatten", "squeeze", "unsqueeze", "unflatten", "reshape_as", "narrow", "select"),
     "__getitem__",
 )
+RESIZES = ("pad", "expand", "expand_as", "repeat", "cat", "chunk", "split")  # without looking
 PRODUCTS = ("matmul", "bmm", "__matmul__", "einsum", "scaled_dot_product_attention")
 
 
@@ -61,7 +53,7 @@ class Row(NamedTuple):
     receptive_field: Side  # side of the square that one activation can see
 
 
-class Seen(NamedTuple):
+class Trace(NamedTuple):
     """What is known of a tensor on its way: its last row, and which of its axes are the map's.
 
     The two are the same where the map is flattened, and None where nothing is left of it.
@@ -78,12 +70,12 @@ def both(value) -> tuple[int, int]:
 
 def side(value) -> Side:
     """One number if height and width are alike."""
-    high, wide = (int(one) for one in both(value))
+    high, wide = map(int, both(value))
     return high if high == wide else Sides((high, wide))
 
 
-class Fields(TorchFunctionMode):
-    """Every tensor on its way remembers the row of the last layer that it has come through.
+class Tracer(TorchFunctionMode):
+    """While entered: every tensor on its way knows the row of the last layer it came through.
 
     A kernel of k taps that are d pixels apart sees k - 1 taps more than its input did: field +=
     (k - 1) d jump; then jump *= stride. Where paths meet, the largest field counts.
@@ -100,70 +92,69 @@ class Fields(TorchFunctionMode):
     def leave(self, module, inputs, output):
         self.modules.pop()
         before = inputs[0] if inputs else None  # what a scripted function makes knows nothing
-        known = isinstance(before, Tensor) and hasattr(before, "seen")
-        lost = isinstance(output, Tensor) and not hasattr(output, "seen")
+        known = isinstance(before, Tensor) and hasattr(before, "traced")
+        lost = isinstance(output, Tensor) and not hasattr(output, "traced")
         if known and lost and output.shape == before.shape:
-            output.seen = before.seen
+            output.traced = before.traced
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         values = [*args, *kwargs.values()]
-        values += [one for part in values if isinstance(part, list | tuple) for one in part]
-        inputs = [value for value in values if isinstance(value, Tensor)]
-        before = [
-            (one, one.seen, one.shape, one.stride()) for one in inputs if hasattr(one, "seen")
-        ]
+        values += [item for value in values if isinstance(value, list | tuple) for item in value]
+        known = [v for v in values if isinstance(v, Tensor) and hasattr(v, "traced")]
+        before = [(tensor, tensor.traced, tensor.shape) for tensor in known]  # or overwritten
         output = func(*args, **kwargs)
         if before:
-            name = func.__name__.removesuffix("_with_indices")
             for after in output if isinstance(output, tuple | list) else [output]:
                 if isinstance(after, Tensor):
-                    after.seen = self.see(name, before, after, args, kwargs)
+                    after.traced = self.follow(func, before, after, args, kwargs)
         return output
 
-    def see(self, name: str, before: list, after: Tensor, args, kwargs) -> Seen:
-        """What is known of the result of a function, of what was known of its inputs."""
-        fields = [both(seen.row.receptive_field) for _, seen, *_ in before]
-        _, (last, axes), shape, strides = max(before, key=map_size)
+    def follow(self, func, before: list, after: Tensor, args, kwargs) -> Trace:
+        """What is known of a function's result, from what was known `before` of its inputs."""
+        name = func.__name__.removesuffix("_with_indices")
+        fields = [both(trace.row.receptive_field) for _, trace, _ in before]
+        tensor, (last, axes), shape = max(before, key=map_size)
         last = last._replace(receptive_field=side([*map(max, zip(*fields, strict=True))]))
         if axes == (None, None):  # no map is left
-            return Seen(last, axes)
+            return Trace(last, axes)
         sizes = both(last.size) if axes[0] == axes[1] else sizes_of(shape, axes)
-        left, gone = remaining(name, after, axes, shape, strides, sizes, args, kwargs)
+        gone, steps = (False, False), (1, 1)
+        if name in MOVES and tensor is (*args, *kwargs.values())[0]:
+            left, steps = moved(func, tensor, axes, both(last.size)[1], args, kwargs)
+        else:
+            left, gone = remaining(after, axes, shape, args, kwargs)
         counts = sizes if left[0] == left[1] is not None else sizes_of(after.shape, left)
         counts = [1 if lost else count for count, lost in zip(counts, gone, strict=True)]
-        values = dict(zip(ARGUMENTS.get(name, ()), args, strict=False)) | kwargs
-        whole = sees_all(name, axes, len(shape), args, kwargs)
-        taps = [
-            (size, 1) if lost or (every and size > 1) else None
-            for size, lost, every in zip(sizes, gone, whole, strict=True)
-        ]
         if name in ARGUMENTS:
-            return Seen(self.add(name, counts, last, values), left)
+            values = dict(zip(ARGUMENTS[name], args, strict=False)) | kwargs
+            return Trace(self.add_row(name, counts, last, values), left)
+        whole = sees_all(name, axes, len(shape), args, kwargs)
+        windows = [
+            (size, 1) if lost or (every and size > 1) else (1, step)
+            for size, lost, every, step in zip(sizes, gone, whole, steps, strict=True)
+        ]
         if name.startswith("adaptive") and counts != [1, 1]:
-            taps = [*map(bins, sizes, counts)]
+            windows = [*map(bins, sizes, counts)]
         elif name == "pixel_unshuffle":
-            taps = [(size // count,) * 2 for size, count in zip(sizes, counts, strict=True)]
-        elif name == "__getitem__" and (steps := steps_of(args[1], axes, len(shape))) != [1, 1]:
-            taps = [(1, step) for step in steps]
-        if any(taps):
-            kernel, stride = zip(*(one or (1, 1) for one in taps), strict=True)
+            windows = [(size // count,) * 2 for size, count in zip(sizes, counts, strict=True)]
+        if windows != [(1, 1)] * 2:
+            kernel, stride = zip(*windows, strict=True)
             values = {"kernel_size": kernel, "stride": stride}
-            return Seen(self.add(name, counts, last, values), left)
-        if (*counts,) != (*sizes,) and left[0] != left[1] and name not in MOVES:
+            return Trace(self.add_row(name, counts, last, values), left)
+        resized = (*counts,) != (*sizes,) and left[0] != left[1]
+        if resized and name not in MOVES + RESIZES:
             raise UsageError(
                 f"After {last.layer} the map becomes {counts[0]}×{counts[1]}, not "
                 f"{sizes[0]}×{sizes[1]}, by {name}, whose receptive field isn't known here. Use a "
                 "convolution or a pooling."
             )
-        return Seen(last._replace(size=side(counts)), left)
+        return Trace(last._replace(size=side(counts)), left)
 
-    def add(self, name: str, counts, last: Row, values: dict) -> Row:
+    def add_row(self, name: str, counts, last: Row, values: dict) -> Row:
         """Note what follows on the `last` row."""
         layer = self.names.get(self.modules[-1], "")
-        inside = [
-            part for part, _ in self.modules[-1].named_children() if part != "parametrizations"
-        ]
+        inside = {child for child, _ in self.modules[-1].named_children()} - {"parametrizations"}
         if inside or not layer:  # called in `forward`
             layer = f"{layer}.{name}".lstrip(".")
         kernels = both(values.get("kernel_size") or tuple(values["weight"].shape[-2:]))
@@ -181,16 +172,11 @@ class Fields(TorchFunctionMode):
         return self.rows[-1]
 
 
-def map_size(one) -> int:
+def map_size(known: tuple[Tensor, Trace, torch.Size]) -> int:
     """How many activations the map of an input has; 0 where nothing is left of it."""
-    _, seen, shape, _ = one
-    if seen.axes == (None, None):
-        return 0
-    return (
-        shape[seen.axes[0]]
-        if seen.axes[0] == seen.axes[1]
-        else torch.Size(sizes_of(shape, seen.axes)).numel()
-    )
+    _, trace, shape = known
+    axes = {axis for axis in trace.axes if axis is not None}
+    return math.prod(shape[axis] for axis in axes) if axes else 0
 
 
 def sizes_of(shape, axes) -> tuple[int, int]:
@@ -198,45 +184,68 @@ def sizes_of(shape, axes) -> tuple[int, int]:
     return tuple(1 if axis is None else shape[axis] for axis in axes)
 
 
-def remaining(name, after, axes, shape, strides, sizes, args, kwargs):
+def moved(func, tensor, axes, width, args, kwargs):
+    """Which axes of the result are the map's, and in which steps its rows and columns go.
+
+    The function is handed the row of each activation in place of `tensor`, and then the column.
+    """
+    results = []
+    for positions in rows_and_columns(tensor, axes, width):
+        given = [positions if value is tensor else value for value in args]
+        named = {key: positions if value is tensor else value for key, value in kwargs.items()}
+        results.append(func(*given, **named))
+    rows, columns = results
+    high, wide = varying(rows), varying(columns)
+    if high == wide is not None:  # flattened, if channels were not flattened, too
+        in_order = rows.dim() > 2 and (rows.diff(dim=high) >= 0).all()
+        return ((high, wide) if in_order else (None, None)), (1, 1)
+    down, right = step(rows, high), step(columns, wide)
+    return (high if down else None, wide if right else None), (down or 1, right or 1)
+
+
+def rows_and_columns(tensor, axes, width) -> list[Tensor]:
+    """The row of each activation, and its column, in tensors of the shape of `tensor`."""
+    positions = []
+    for axis in axes:
+        numbers = torch.zeros(1) if axis is None else torch.arange(tensor.shape[axis])
+        shape = [1] * tensor.dim()
+        shape[axis or 0] = -1
+        positions.append(numbers.view(shape).expand(tensor.shape).contiguous())
+    rows, columns = positions
+    return [rows // width, columns % width] if axes[0] == axes[1] else positions
+
+
+def varying(positions: Tensor) -> int | None:
+    """The only axis along which they differ, if there is one."""
+    axes = [
+        axis
+        for axis, size in enumerate(positions.shape)
+        if size > 1 and positions.ne(positions.narrow(axis, 0, 1)).any()
+    ]
+    return axes[0] if len(axes) == 1 else None
+
+
+def step(positions: Tensor, axis: int | None) -> int:
+    """How far they are apart along an axis; 0 unless they grow."""
+    apart = torch.zeros(1) if axis is None else positions.diff(dim=axis)
+    return int(apart.flatten()[0]) if (apart > 0).all() else 0
+
+
+def remaining(after, axes, shape, args, kwargs):
     """Which axes of the result are the map's, and whether rows and columns were put together."""
     count, new = len(shape), tuple(after.shape)
-    if name == "__getitem__":
-        return kept_axes(args[1], axes, count), (False, False)
-    if name in PERMUTATIONS:
-        places = [
-            next(
-                (
-                    d
-                    for d in range(after.dim())
-                    if (new[d], after.stride(d)) == (shape[a], strides[a])
-                ),
-                None,
-            )
-            if a is not None
-            else None
-            for a in axes
-        ]
-        return tuple(places), (False, False)
-    if name in RESHAPES:
-        pairs = [d for d in range(len(new) - 1) if new[d : d + 2] == sizes]
-        flat = [d for d in range(len(new)) if len(new) > 2 and new[d] == sizes[0] * sizes[1]]
-        if pairs:
-            return (pairs[-1], pairs[-1] + 1), (False, False)
-        return ((flat[-1], flat[-1]) if flat and max(sizes) > 1 else (None, None)), (False, False)
     if after.dim() == count:  # a map of the same axes, some of which may have been averaged
-        gone = [a is not None and shape[a] > 1 == new[a] for a in axes]
-        return axes, tuple(gone)
-    over = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    over = over if isinstance(over, list | tuple) else [over]
-    over = [one % count if isinstance(one, int) else None for one in over]
+        return axes, tuple(axis is not None and shape[axis] > 1 == new[axis] for axis in axes)
+    dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    dims = dims if isinstance(dims, list | tuple) else [dims]
+    dims = [dim % count if isinstance(dim, int) else None for dim in dims]
     ways = [(True, True), (True, False), (False, True)]
-    for lost in sorted(ways, key=lambda lost: lost != tuple(axis in over for axis in axes)):
-        dropped = {a for a, one in zip(axes, lost, strict=True) if one}
+    for lost in sorted(ways, key=lambda lost: lost != tuple(axis in dims for axis in axes)):
+        dropped = {axis for axis, is_lost in zip(axes, lost, strict=True) if is_lost}
         rest = [d for d in range(count) if d not in dropped]
         if None not in dropped and new == tuple(shape[d] for d in rest):
-            places = tuple(rest.index(a) if a in rest else None for a in axes)
-            return places, tuple(a in dropped for a in axes)
+            places = tuple(rest.index(axis) if axis in rest else None for axis in axes)
+            return places, tuple(axis in dropped for axis in axes)
     return (None, None), (False, False)
 
 
@@ -267,34 +276,6 @@ def bins(size: int, count: int) -> tuple[int, int]:
     return max(-(-(i + 1) * size // count) - i * size // count for i in range(count)), size // count
 
 
-def indices(key, count: int) -> list:
-    """What a key in square brackets does to each of `count` axes."""
-    key = [*key] if isinstance(key, tuple) else [key]
-    missing = count - sum(one is not None and one is not Ellipsis for one in key)
-    if Ellipsis in [one for one in key if not isinstance(one, Tensor)]:
-        place = next(i for i, one in enumerate(key) if one is Ellipsis)
-        key[place : place + 1] = [slice(None)] * missing
-    return key + [slice(None)] * (count - sum(one is not None for one in key))
-
-
-def kept_axes(key, axes, count: int) -> tuple[int | None, int | None]:
-    """Where the map's axes are after x[key]."""
-    places, place, axis = {}, 0, 0
-    for one in indices(key, count):
-        if one is not None:
-            places[axis] = None if isinstance(one, int) else place
-            axis += 1
-        place += not isinstance(one, int)
-    return tuple(places.get(a) for a in axes)
-
-
-def steps_of(key, axes, count: int) -> list[int]:
-    """The steps of x[key] along the map's axes."""
-    parts = [one for one in indices(key, count) if one is not None]
-    steps = [getattr(part, "step", None) or 1 for part in parts]
-    return [1 if axis is None else steps[axis] for axis in axes]
-
-
 @torch.no_grad()
 def receptive_fields(model: nn.Module) -> list[Row]:
     """One row for every convolution and pooling that `model` computes of a 28×28 image.
@@ -303,20 +284,20 @@ def receptive_fields(model: nn.Module) -> list[Row]:
     UsageError for what changes the map's size otherwise.
     """
     refuse_scripted(model)
-    fields = Fields({module: name for name, module in model.named_modules()})
+    tracer = Tracer({module: name for name, module in model.named_modules()})
     images = torch.zeros(2, 1, 28, 28).to(next(model.parameters(), torch.zeros(1)))
-    images.seen = Seen(Row("the image", 1, 1, 0, 28, 1, 1), (2, 3))
+    images.traced = Trace(Row("the image", 1, 1, 0, 28, 1, 1), (2, 3))
     training = model.training
     with (
-        register_module_forward_pre_hook(fields.enter),
-        register_module_forward_hook(fields.leave, always_call=True),
+        register_module_forward_pre_hook(tracer.enter),
+        register_module_forward_hook(tracer.leave, always_call=True),
         contextlib.redirect_stdout(io.StringIO()),
         explained(model),
-        fields,
+        tracer,
     ):
         model.eval()(images)
     model.train(training)
-    return fields.rows
+    return tracer.rows
 
 
 def table(rows: list[Row]) -> str:

@@ -80,11 +80,6 @@ def test_sizes_are_those_of_the_forward_pass():
     assert sizes == {row.layer: row.size for row in ROWS}
 
 
-def test_pooling_adds_one_jump_and_does_not_double_the_field():
-    fields = {row.layer: row.receptive_field for row in ROWS}
-    assert (fields["block1.conv2"], fields["transition1.pool"], fields["gap"]) == (5, 6, 40)
-
-
 def test_functional_pooling_reuse_dilation_and_skips_are_followed():
     """What comes after the averaging looks at no map."""
     rows = receptive_fields(Functional().train())
