@@ -51,7 +51,7 @@ def record(net, images, seed=0, seen=None):
     given |= {name: buffer.clone() for name, buffer in net.named_buffers()}
     images = images.detach().clone().requires_grad_()
     torch.manual_seed(seed)
-    with Notes(keep=seen is not None):
+    with NodeNotes(keep=seen is not None):
         output = functional_call(net, given, images.clone())  # a clone may be overwritten
         log_probs = as_log_probs(output)
     if not isinstance(output, Tensor):
@@ -61,28 +61,30 @@ def record(net, images, seed=0, seen=None):
         raise UsageError("No gradient leads from the network's output back to its images.")
 
     names = {tensor: name for name, tensor in {**given, "images": images}.items()}
-    steps, ahead = [], {behind((log_probs.grad_fn, 0))}
-    while ahead:
-        node = max(ahead, key=moment)  # the last that was executed
-        kind, inputs, options = read(node)
+    steps = []
+    for node, kind, inputs, options in layers_behind(log_probs):
         output, *handed = (name_of(item, names) for item in (node, *inputs))
         steps.insert(0, Step(output, kind, tuple(handed), options))
         if seen is not None and "value" in getattr(node, "metadata", ()):
             seen[output] = node.metadata["value"].numpy()
-        ahead |= {item for item in inputs if not isinstance(item, CONSTANT)}
-        ahead.remove(node)
-    missing = dict.fromkeys(lack for lack in map(missing_pair, steps) if lack)
-    if missing:
-        raise UsageError(
-            f"backprop/layers.py lacks {'; '.join(missing)}. "
-            "Write the functions there, or leave the layer out."
-        )
+    check_pairs(steps)
     check_end(steps[-1], log_probs.detach())
     return steps, {
         name: item.numpy(force=True) if isinstance(item, Tensor) else item
         for item, name in names.items()
         if isinstance(item, CONSTANT)
     }
+
+
+def layers_behind(tensor):
+    """The nodes that a tensor depends on, from the last executed to the first, and their layers."""
+    ahead = {behind((tensor.grad_fn, 0))}
+    while ahead:
+        node = max(ahead, key=moment)
+        kind, inputs, options = as_layer(node)
+        ahead |= {item for item in inputs if not isinstance(item, CONSTANT)}
+        ahead.remove(node)
+        yield node, kind, inputs, options
 
 
 def as_log_probs(output):
@@ -92,18 +94,23 @@ def as_log_probs(output):
     """
     if not isinstance(output, Tensor) or output.dim() != 2:
         return output
-    totals = (output.detach().exp().sum(dim) for dim in (0, 1))
-    done = any(torch.allclose(one, torch.ones(()).to(one), atol=1e-6) for one in totals)
+    done = adds_up_to_1(output.detach(), 0) or adds_up_to_1(output.detach(), 1)
     return output if done else F.log_softmax(output, 1)
+
+
+def adds_up_to_1(log_probs, dim) -> bool:
+    """Whether the probabilities along the axis `dim` do."""
+    totals = log_probs.exp().sum(dim)
+    return torch.allclose(totals, torch.ones_like(totals), atol=1e-6)
 
 
 def check_end(last, log_probs) -> None:
     """Raises UsageError unless the result of the `last` step is one of log-probabilities."""
-    two = log_probs.dim() == 2
-    if two and torch.allclose(log_probs.exp().sum(1), torch.ones(()).to(log_probs), atol=1e-6):
+    table = log_probs.dim() == 2
+    if table and adds_up_to_1(log_probs, 1):
         return
     end = ", ".join([last.kind, *(f"{name}={value}" for name, value in last.options.items())])
-    shape = "" if two else f" of {tuple(log_probs.shape)}"
+    shape = "" if table else f" of {tuple(log_probs.shape)}"
     raise UsageError(f"The network must end in log_softmax(dim=1), not in {end}{shape}.")
 
 
@@ -125,15 +132,23 @@ def name_of(item, names) -> str:
     return names[item]
 
 
-def missing_pair(step) -> str | None:
-    """The functions that a step needs and nobody has written, or None."""
-    names = [f"{step.kind}_forward", f"{step.kind}_backward"]
-    functions = pair(step.kind)
-    if None in functions:
-        return " and ".join(names)
-    known = set.intersection(*map(parameters, functions))
-    unknown = [f"{name}={value!r}" for name, value in step.options.items() if name not in known]
-    return f"{' and '.join(names)} with {', '.join(unknown)}" if unknown else None
+def check_pairs(steps) -> None:
+    """Raises UsageError for the functions that steps need and nobody has written."""
+    missing = {}
+    for step in steps:
+        names, functions = f"{step.kind}_forward and {step.kind}_backward", pair(step.kind)
+        if None in functions:
+            missing[names] = None
+            continue
+        known = set.intersection(*map(parameters, functions))
+        unknown = [f"{name}={value!r}" for name, value in step.options.items() if name not in known]
+        if unknown:
+            missing[f"{names} with {', '.join(unknown)}"] = None
+    if missing:
+        raise UsageError(
+            f"backprop/layers.py lacks {'; '.join(missing)}. "
+            "Write the functions there, or leave the layer out."
+        )
 
 
 @cache
@@ -142,7 +157,7 @@ def parameters(function) -> set[str]:
     return set(inspect.signature(function).parameters)
 
 
-class Notes(TorchFunctionMode):
+class NodeNotes(TorchFunctionMode):
     """While it is entered: every node notes what its function is called, what that is handed
     without gradients, and its result, if that is to be kept.
     """
@@ -154,9 +169,9 @@ class Notes(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         constants = [
-            deepcopy(one)  # which the function may overwrite
-            for one in (*args, *kwargs.values())
-            if isinstance(one, CONSTANT) and not getattr(one, "requires_grad", False)
+            deepcopy(value)  # which the function may overwrite
+            for value in (*args, *kwargs.values())
+            if isinstance(value, CONSTANT) and not getattr(value, "requires_grad", False)
         ]
         result = function(*args, **kwargs)
         node = getattr(result, "grad_fn", None)
@@ -195,7 +210,7 @@ def behind(edge):
 # ---- PyTorch's functions as layers: the kind, what it is handed, and {option: (value, usual)} ----
 
 
-def read(item):
+def as_layer(item):
     """The layer that a node is, as a `Step` has it: its kind, inputs, and unusual options.
 
     A function that is not listed below is a layer of its own name, with those of its options, by
@@ -212,12 +227,13 @@ def read(item):
         raise UsageError(f"{function} can't be followed: {str(error).splitlines()[0]}") from error
     if layer:
         kind, inputs, options = layer
-        return kind, inputs, {name: one for name, (one, usual) in options.items() if one != usual}
-    inputs = [one for one in inputs if one is not None]
+        unusual = {name: value for name, (value, usual) in options.items() if value != usual}
+        return kind, inputs, unusual
+    inputs = [item for item in inputs if item is not None]
     forward, _ = pair(function)
     wanted = [*inspect.signature(forward).parameters][len(inputs) :] if forward else []
     saved = {name: getattr(node, f"_saved_{name}", None) for name in wanted}
-    return function, inputs, {name: one for name, one in saved.items() if one is not None}
+    return function, inputs, {name: value for name, value in saved.items() if value is not None}
 
 
 def single(values):
@@ -234,18 +250,18 @@ def axes(node, name, count) -> tuple[int, ...]:
     """The saved dimensions of that name, of `count`, from 0 on; all, if none are named."""
     saved = getattr(node, f"_saved_{name}", ())
     saved = saved if isinstance(saved, tuple) else (saved,)
-    return tuple(signed(one) % count for one in saved) or tuple(range(count))
+    return tuple(signed(number) % count for number in saved) or tuple(range(count))
 
 
 def eps_of(node) -> float:
     """The eps that a norm was handed; PyTorch saves it for batch normalisation alone."""
-    floats = [one for one in node.metadata.get("constants", ()) if isinstance(one, float)]
+    floats = [value for value in node.metadata.get("constants", ()) if isinstance(value, float)]
     return floats[-1] if floats else layers.EPS
 
 
-def like(node, value, shape):
-    """A tensor with one value everywhere: a weight or bias that was left out."""
-    return torch.full(tuple(shape), value, dtype=torch.float64)
+def filled(parameter, value, shape):
+    """A weight or bias; if it was left out, a tensor with one value everywhere."""
+    return torch.full(shape, value, dtype=torch.float64) if parameter is None else parameter
 
 
 def conv(node, x, weight, bias):
@@ -253,7 +269,6 @@ def conv(node, x, weight, bias):
     if bias is None and tuple(node._saved_bias_sym_sizes_opt or (0,)) != (0,):
         return "conv", (x, weight, None), {}  # a bias without gradients, which nobody saved
     shape = shape_of(weight)
-    bias = like(node, 0.0, shape[:1]) if bias is None else bias
     options = {
         "padding": (single(node._saved_padding), 0),
         "stride": (single(node._saved_stride), 1),
@@ -262,30 +277,26 @@ def conv(node, x, weight, bias):
         "transposed": (node._saved_transposed, False),
         "dimensions": (len(shape), 4),
     }
-    return "conv", (x, weight, bias), options
+    return "conv", (x, weight, filled(bias, 0.0, shape[:1])), options
 
 
 def batch_norm(node, x, weight, bias):
     channels = shape_of(node)[1:2]
-    weight = like(node, 1.0, channels) if weight is None else weight
-    bias = like(node, 0.0, channels) if bias is None else bias
-    running = () if node._saved_training else (node._saved_running_mean, node._saved_running_var)
-    return "batch_norm", (x, weight, bias, *running), {"eps": (node._saved_eps, layers.EPS)}
+    inputs = [x, filled(weight, 1.0, channels), filled(bias, 0.0, channels)]
+    if not node._saved_training:
+        inputs += [node._saved_running_mean, node._saved_running_var]
+    return "batch_norm", inputs, {"eps": (node._saved_eps, layers.EPS)}
 
 
 def group_norm(node, x, weight, bias):
-    channels = (node._saved_C,)
-    weight = like(node, 1.0, channels) if weight is None else weight
-    bias = like(node, 0.0, channels) if bias is None else bias
-    options = {"groups": (node._saved_group, None), "eps": (eps_of(node), None)}
-    return "group_norm", (x, weight, bias), options
+    inputs = x, filled(weight, 1.0, (node._saved_C,)), filled(bias, 0.0, (node._saved_C,))
+    return "group_norm", inputs, {"groups": (node._saved_group, None), "eps": (eps_of(node), None)}
 
 
 def layer_norm(node, x, weight, bias):
-    shape = node._saved_normalized_shape
-    weight = like(node, 1.0, shape) if weight is None else weight
-    bias = like(node, 0.0, shape) if bias is None else bias
-    return "layer_norm", (x, weight, bias), {"eps": (eps_of(node), None)}
+    shape = tuple(node._saved_normalized_shape)
+    inputs = x, filled(weight, 1.0, shape), filled(bias, 0.0, shape)
+    return "layer_norm", inputs, {"eps": (eps_of(node), None)}
 
 
 def linear(node, *inputs):
@@ -294,7 +305,8 @@ def linear(node, *inputs):
     if isinstance(weight, Tensor) or function_of(weight) != "t":
         return None if bias else ("matmul", (x, weight), {})
     weight = behind(weight.next_functions[0])
-    return "linear", (x, weight, *(bias or [like(node, 0.0, shape_of(node)[1:])])), {}
+    bias = bias or [filled(None, 0.0, shape_of(node)[1:])]
+    return "linear", (x, weight, *bias), {}
 
 
 def product(node, x, other=None):
@@ -353,7 +365,7 @@ def max_pool(node, x):
     sizes = shape_of(x)[-2:]
     if node._saved_ceil_mode:  # as many rows and columns as the windows need
         far = [end - size - p for end, size, p in zip(reach, sizes, padding, strict=True)]
-        padding = tuple(zip(padding, far, strict=True)) if max(far) > 0 else padding
+        padding = tuple(zip(padding, far, strict=True))
     options = {
         "kernel_size": (single(kernel), 2),
         "stride": (single(stride), 2),
@@ -439,8 +451,8 @@ def permute(node, x):
         return "permute", (x,), {"dims": (axes(node, "dims", count), None)}
     dims = [*range(count)]
     ends = (0, -1) if function_of(node) == "t" else (node._saved_dim0, node._saved_dim1)
-    one, other = map(signed, ends)
-    dims[one], dims[other] = dims[other], dims[one]
+    first, second = map(signed, ends)
+    dims[first], dims[second] = dims[second], dims[first]
     return "permute", (x,), {"dims": (tuple(dims), None)}
 
 
@@ -457,7 +469,7 @@ def slices(item, x):
     node, number = item if isinstance(item, Piece) else (item, 0)
     function = function_of(node)
     if function == "index":
-        key = tuple(slice(None) if one is None else one.numpy() for one in node._saved_indices)
+        key = tuple(slice(None) if i is None else i.numpy() for i in node._saved_indices)
         return "slice", (x,), {"key": (key, None)}
     (dim,) = axes(node, "dim", len(shape_of(x)))
     if function == "slice":
@@ -474,16 +486,14 @@ def slices(item, x):
 
 def pad(node, x):
     function, count = function_of(node), len(shape_of(x))
-    values = [
-        signed(one) for one in getattr(node, "_saved_pad", getattr(node, "_saved_padding", ()))
-    ]
+    values = [*map(signed, getattr(node, "_saved_pad", getattr(node, "_saved_padding", ())))]
+    if min(values) < 0:
+        return None  # which cuts
     pairs = [*zip(values[::2], values[1::2], strict=True)][::-1]
     borders = ((0, 0),) * (count - len(pairs)) + tuple(pairs)
     mode = {"reflection_pad2d": "reflect", "replication_pad2d": "edge"}.get(function, "constant")
-    filled = [one for one in node.metadata.get("constants", ()) if one]
-    options = {"borders": (borders, None), "mode": (mode, "constant"), "value": (filled, [])}
-    if min(values) < 0:
-        return None  # which cuts
+    fill = [value for value in node.metadata.get("constants", ()) if value]
+    options = {"borders": (borders, None), "mode": (mode, "constant"), "value": (fill, [])}
     return "pad", (x,), options
 
 
