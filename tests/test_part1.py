@@ -57,6 +57,7 @@ def test_numbers_stay_what_they_are():
     stored = ((0.55, 0.63), (0.14, 0.9), weights)
     for spelling in ("4711", 4711, " 0047-11 "):
         assert personal_numbers(spelling) == stored
+    assert personal_numbers("Straße 1") == personal_numbers("STRASSE 1")
     assert personal_numbers("S4711") == personal_numbers("s4711") != stored
     assert personal_numbers() == personal_numbers("") == CLASS
     assert len({personal_numbers(student) for student in range(1, 1001)}) == 1000
