@@ -67,11 +67,8 @@ def digits(number: str, count: int) -> str:
 def table(text: str) -> str:
     """The lines of `measured` as the Markdown table of the page."""
     cells = {
-        (
-            row["depth"],
-            row["start"],
-        ): f"{digits(row['first_rising_rate'], 3)} ({digits(row['slope'], 2)})"
-        for row in csv.DictReader(io.StringIO(text))
+        (depth, start): f"{digits(rate, 3)} ({digits(at_start, 2)})"
+        for depth, start, at_start, rate in [*csv.reader(io.StringIO(text))][1:]
     }
     lines = [["depth", *(f"all weights {start}" for start in STARTS)], ["---:"] * (1 + len(STARTS))]
     lines += [[str(n), *(cells[str(n), str(w)] for w in STARTS)] for n in DEPTHS]

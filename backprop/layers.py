@@ -58,7 +58,7 @@ def bordered(x, padding, fill=0):
     `padding` is a number, (height, width), or ((top, bottom), (left, right)).
     """
     (top, bottom), (left, right) = map(both, both(padding))
-    borders = [(max(0, one), max(0, other)) for one, other in ((top, bottom), (left, right))]
+    borders = (max(0, top), max(0, bottom)), (max(0, left), max(0, right))
     x = np.pad(x, ((0, 0), (0, 0), *borders), constant_values=fill) if np.any(borders) else x
     return x[:, :, max(0, -top) :, max(0, -left) :][
         :, :, : min(0, bottom) or None, : min(0, right) or None
@@ -96,7 +96,7 @@ def conv_backward(dy, x, weight, bias, padding=0, stride=1, dilation=1, groups=1
         return np.concatenate(dx, 1), np.concatenate(dweight), np.concatenate(dbias)
     flipped = weight[:, :, ::-1, ::-1].swapaxes(0, 1)  # (C, O, K, K)
     reach = [rate * (taps - 1) for rate, taps in zip(both(dilation), weight.shape[2:], strict=True)]
-    borders = [both(one) for one in both(padding)]
+    borders = [both(border) for border in both(padding)]
     spread = dy
     if stride != 1:
         sizes = [
@@ -106,7 +106,7 @@ def conv_backward(dy, x, weight, bias, padding=0, stride=1, dilation=1, groups=1
         spread = np.zeros((*dy.shape[:2], *sizes), dy.dtype)
         spread[:, :, :: both(stride)[0], :: both(stride)[1]] = dy
     full = tuple(
-        tuple(far - one for one in border) for far, border in zip(reach, borders, strict=True)
+        (far - first, far - last) for far, (first, last) in zip(reach, borders, strict=True)
     )
     dx = correlate(spread, flipped, full, dilation=dilation)
     patches = windows(x, weight.shape[2:], padding, stride, dilation)
@@ -224,9 +224,8 @@ def max_pool_backward(dy, x, kernel_size=2, stride=2, padding=0, dilation=1):
 
     dx = Σ dy of those windows that x wins
     """
-    winner = pooled(x, kernel_size, stride, padding, dilation).argmax(
-        axis=-1
-    )  # the first of equals
+    values = pooled(x, kernel_size, stride, padding, dilation)
+    winner = values.argmax(axis=-1)  # the first of equals
     dx = np.zeros_like(bordered(x, padding))
     steps, spread = both(stride), both(dilation)
     for number, taps in enumerate(np.ndindex(both(kernel_size))):  # one value of each window

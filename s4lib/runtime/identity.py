@@ -5,6 +5,8 @@ import contextlib
 import hashlib
 import inspect
 import re
+from collections.abc import Iterator
+from itertools import chain
 from types import FunctionType
 from typing import Any
 
@@ -81,10 +83,27 @@ def written(model: nn.Module) -> dict[str, Any]:
         for place, layer in model.named_modules()
         for name, value in attributes(layer).items()
     }
-    waiting = [*values.values()]
-    for layer in model.modules():
-        waiting += [value for kind in own_classes(layer) for value in vars(kind).values()]
-    texts, states, seen = {}, set(), set()
+    members = [vars(kind).values() for layer in model.modules() for kind in own_classes(layer)]
+    texts, states = {}, set()
+    for function, tree, named in functions_behind([*values.values(), *chain(*members)]):
+        name = f"{function.__qualname__.split('<locals>.')[-1]}()"
+        texts[name] = texts.get(name, "") + ast.unparse(tree)
+        if function.__name__ != "__init__":
+            states |= {node.attr for node in ast.walk(tree) if is_assigned(node, ast.Attribute)}
+        values |= {f"constant {name}": value for name, value in named.items()}
+    plain = {name: value for name, value in sorted(values.items()) if is_plain(value)}
+    return {
+        **{name: value for name, value in plain.items() if name.split(".")[-1] not in states},
+        **{name: fingerprint(text.encode()) for name, text in sorted(texts.items())},
+    }
+
+
+def functions_behind(values: list) -> Iterator[tuple[FunctionType, ast.AST, dict[str, Any]]]:
+    """Each of the author's functions among values, and among what those name from their module.
+
+    With its syntax tree, and what it names that stands outside it.
+    """
+    waiting, seen = values, set()
     while waiting:
         value = waiting.pop()
         if isinstance(value, tuple | frozenset):
@@ -97,19 +116,11 @@ def written(model: nn.Module) -> dict[str, Any]:
         seen.add(function)
         if (tree := syntax_tree(function)) is None:
             continue
-        name = f"{function.__qualname__.split('<locals>.')[-1]}()"
-        texts[name] = texts.get(name, "") + ast.unparse(tree)
-        if function.__name__ != "__init__":
-            states |= {node.attr for node in ast.walk(tree) if is_assigned(node, ast.Attribute)}
-        for name, value in outside(function, tree).items():
-            values[f"constant {name}"] = value
+        named = outside(function, tree)
+        yield function, tree, named
+        for value in named.values():
             if getattr(value, "__module__", None) == function.__module__:
                 waiting += vars(value).values() if inspect.isclass(value) else [value]
-    plain = {name: value for name, value in sorted(values.items()) if is_plain(value)}
-    return {
-        **{name: value for name, value in plain.items() if name.split(".")[-1] not in states},
-        **{name: fingerprint(text.encode()) for name, text in sorted(texts.items())},
-    }
 
 
 def attributes(layer: nn.Module) -> dict[str, Any]:

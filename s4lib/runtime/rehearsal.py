@@ -72,7 +72,7 @@ def copied(model: nn.Module) -> nn.Module:
             if name not in usual
         ]
     try:
-        return copy.deepcopy(model, {id(one): one for one in held if not can_be_copied(one)})
+        return copy.deepcopy(model, {id(kept): kept for kept in held if not can_be_copied(kept)})
     except Exception as error:
         name = type(model).__name__
         raise UsageError(f"{name} can't be copied: {first_line(error)}.") from error
@@ -108,17 +108,8 @@ def explained(model: nn.Module) -> Iterator[None]:
 
 def explain(error: Exception, model: nn.Module) -> str:
     """What went wrong where: the user's line, else the layer, and what that was given."""
-    kind = type(error).__name__
+    what, (layer, given) = first_line(error), failing_layer(error)
     names = {module: name for name, module in model.named_modules()}
-    layer = given = None
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        module = frame.f_locals.get("self")
-        if isinstance(module, nn.Module) and not any(module.children()):
-            inputs = (frame.f_locals.get(name) for name in ("input", "x", "args"))
-            inputs = [one[0] if isinstance(one, tuple) and one else one for one in inputs]
-            shapes = [tuple(one.shape) for one in inputs if isinstance(one, Tensor)]
-            layer, given = module, shapes[0] if shapes else given
-    what = first_line(error)
     name = names.get(layer) or type(layer).__name__
     if isinstance(layer, nn.Conv2d) and given and given[-3:] == (1, 28, 28):
         what = f"images have one channel, but {name} wants {layer.in_channels}: {layer}"
@@ -129,7 +120,22 @@ def explain(error: Exception, model: nn.Module) -> str:
     frames = [*traceback.extract_tb(error.__traceback__)]
     calls = [i for i, frame in enumerate(frames) if frame.filename == nn.modules.module.__file__]
     lines = [line for line in map(place, frames[calls[0] :] if calls else []) if line]
-    return f"{lines[-1]}: {kind}: {what}" if lines else f"{type(model).__name__}: {what}"
+    if lines:
+        return f"{lines[-1]}: {type(error).__name__}: {what}"
+    return f"{type(model).__name__}: {what}"
+
+
+def failing_layer(error: Exception) -> tuple[nn.Module | None, tuple[int, ...] | None]:
+    """The innermost layer without others inside that an error came through; its input's shape."""
+    layer = given = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and not any(module.children()):
+            inputs = (frame.f_locals.get(name) for name in ("input", "x", "args"))
+            inputs = [value[0] if isinstance(value, tuple) and value else value for value in inputs]
+            shapes = [tuple(value.shape) for value in inputs if isinstance(value, Tensor)]
+            layer, given = module, shapes[0] if shapes else given
+    return layer, given
 
 
 def first_line(error: Exception) -> str:
@@ -141,7 +147,7 @@ def place(frame: traceback.FrameSummary) -> str | None:
     path = Path(frame.filename)
     if frame.name == "__torch_function__":  # of who follows the network's functions
         return None
-    if path.is_relative_to(OURS) or any(path.is_relative_to(one) for one in LIBRARIES):
+    if any(map(path.is_relative_to, (OURS, *LIBRARIES))):
         return None
     if "ipykernel_" in frame.filename:
         return f"line {frame.lineno} of a cell"
