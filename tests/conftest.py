@@ -22,16 +22,10 @@ hypothesis.settings.load_profile("patient")
 
 # torch is imported below, where it is needed: the process that only hands out tests never does.
 LONGEST = [
-    "assignment",
-    "grade",
-    "playground",
-    "notebooks",
-    "workbook_zoo",
-    "student_workbook",
-    "zoo_networks",
-    "hostile",
-    "processes",
-    "cli",
+    *("playground", "network_sheet", "assignment", "backprop_build", "hostile", "photos"),
+    *("2_architectural_basics", "notebooks", "grade", "zoo_networks", "3_experiments"),
+    *("1_backpropagation", "workbook", "student_workbook", "identity", "resume", "workbook_zoo"),
+    *("processes", "part2", "cli"),
 ]
 
 
@@ -41,8 +35,8 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     """The files that take longest come first, so that the last to be finished is a short one."""
-    rank = {f"test_{name}": place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem.removeprefix("test_"), len(rank)))
 
 
 @pytest.fixture(autouse=True)

@@ -56,23 +56,6 @@ def test_averaging_changes_nothing_of_the_training_itself(few):
     assert plain == averaged
 
 
-def test_a_continued_run_averages_on(few, tmp_path):
-    whole, _ = fit(MNISTNet, few, AVERAGED, 0, "cpu")
-
-    def interrupt(step, loss):
-        steps.append(step)
-        if len(steps) == 60:
-            raise KeyboardInterrupt
-
-    steps = []
-    stopped, run = fit(MNISTNet, few, AVERAGED, 0, "cpu", tmp_path, on_batch=interrupt)
-    assert len(run.epochs) == 1
-    kept = load_weights(MNISTNet(), tmp_path / "weights.pt").state_dict()
-    assert all(value.equal(kept[name]) for name, value in stopped.state_dict().items())
-    continued, _ = fit(MNISTNet, few, AVERAGED, 0, "cpu", tmp_path)
-    assert all(v.equal(whole.state_dict()[name]) for name, v in continued.state_dict().items())
-
-
 @pytest.mark.parametrize(("steps", "share"), [(10, 1), (800, 20 / 400), (10**6, 0.01)])
 def test_an_average_reaches_back_a_twentieth_of_a_run_at_most(steps, share):
     """The share that the latest weights have; those of a short run's beginning would stay."""

@@ -71,7 +71,7 @@ def alone(draw, rng):
 
 def torch_norm(x, weight, bias, mean=None, var=None):
     """PyTorch's batch norm: with running statistics, or in training."""
-    mean, var = (None if one is None else one.detach() for one in (mean, var))
+    mean, var = (None if value is None else value.detach() for value in (mean, var))
     return F.batch_norm(x, mean, var, weight, bias, training=mean is None)
 
 
@@ -114,116 +114,90 @@ def matrices(draw, rng):
     return rng.normal(size=(n, a, b)), rng.normal(size=(n, b, c))
 
 
-def one(kind, torch_forward, inputs=alone, **options):
+def case(kind, torch_forward, inputs=alone, **options):
     """A layer with these options, its derivative, PyTorch's version and its inputs."""
     return *(partial(function, **options) for function in tape.pair(kind)), torch_forward, inputs
 
 
 CONSTANTS = {"dropout": 1, "batch norm, evaluating": 2}  # how many arguments have no gradient
 LAYERS = {  # forward, backward, PyTorch's version, and how to draw what they are handed
-    "conv 1x1": (layers.conv_forward, layers.conv_backward, F.conv2d, partial(kernels, 1)),
-    "conv 3x3": (layers.conv_forward, layers.conv_backward, F.conv2d, partial(kernels, 3)),
-    "conv 3x3, padded": (
-        partial(layers.conv_forward, padding=1),
-        partial(layers.conv_backward, padding=1),
-        partial(F.conv2d, padding=1),
-        partial(kernels, 3),
+    "conv 1x1": case("conv", F.conv2d, partial(kernels, 1)),
+    "conv 3x3": case("conv", F.conv2d, partial(kernels, 3)),
+    "conv 3x3, padded": case("conv", partial(F.conv2d, padding=1), partial(kernels, 3), padding=1),
+    "batch norm": case("batch_norm", torch_norm, normed),
+    "batch norm, evaluating": case("batch_norm", torch_norm, running),
+    "relu": case("relu", F.relu),
+    "dropout": case("dropout", torch.mul, masked),
+    "max pool": case("max_pool", partial(F.max_pool2d, kernel_size=2)),
+    "global average pool": case(
+        "global_average_pool", partial(F.adaptive_avg_pool2d, output_size=1)
     ),
-    "batch norm": (
-        layers.batch_norm_forward,
-        layers.batch_norm_backward,
-        torch_norm,
-        normed,
-    ),
-    "batch norm, evaluating": (
-        layers.batch_norm_forward,
-        layers.batch_norm_backward,
-        torch_norm,
-        running,
-    ),
-    "relu": (layers.relu_forward, layers.relu_backward, F.relu, alone),
-    "dropout": (layers.dropout_forward, layers.dropout_backward, torch.mul, masked),
-    "max pool": (
-        layers.max_pool_forward,
-        layers.max_pool_backward,
-        partial(F.max_pool2d, kernel_size=2),
-        alone,
-    ),
-    "global average pool": (
-        layers.global_average_pool_forward,
-        layers.global_average_pool_backward,
-        partial(F.adaptive_avg_pool2d, output_size=1),
-        alone,
-    ),
-    "flatten": (
-        layers.flatten_forward,
-        layers.flatten_backward,
-        partial(torch.flatten, start_dim=1),
-        alone,
-    ),
-    "linear": (layers.linear_forward, layers.linear_backward, F.linear, rows),
-    "conv, stride 2": one("conv", partial(F.conv2d, stride=2), partial(kernels, 3), stride=2),
-    "conv, dilation 2 and padding": one(
+    "flatten": case("flatten", partial(torch.flatten, start_dim=1)),
+    "linear": case("linear", F.linear, rows),
+    "conv, stride 2": case("conv", partial(F.conv2d, stride=2), partial(kernels, 3), stride=2),
+    "conv, dilation 2 and padding": case(
         *("conv", partial(F.conv2d, dilation=2, padding=3), partial(kernels, 3)),
         **{"dilation": 2, "padding": 3},
     ),
-    "conv, sides differ": one(
+    "conv, sides differ": case(
         *("conv", partial(F.conv2d, stride=(2, 1), padding=(0, 2)), partial(kernels, 2)),
         **{"stride": (2, 1), "padding": (0, 2)},
     ),
-    "conv, groups": one("conv", partial(F.conv2d, groups=2, stride=2), grouped, groups=2, stride=2),
-    "max pool, overlapping": one(
+    "conv, groups": case(
+        "conv", partial(F.conv2d, groups=2, stride=2), grouped, groups=2, stride=2
+    ),
+    "max pool, overlapping": case(
         *("max_pool", partial(F.max_pool2d, kernel_size=2, stride=1, padding=1)),
         **{"kernel_size": 2, "stride": 1, "padding": 1},
     ),
-    "max pool, dilated": one(
+    "max pool, dilated": case(
         *("max_pool", partial(F.max_pool2d, kernel_size=2, stride=1, padding=1, dilation=2)),
         **{"kernel_size": 2, "stride": 1, "padding": 1, "dilation": 2},
     ),
-    "add": one("add", torch.add, pairs),
-    "add, broadcast": one("add", partial(torch.add, alpha=-3), broadcast, alpha=-3),
-    "mul": one("mul", torch.mul, broadcast),
-    "div": one("div", torch.div, broadcast),
-    "pow": one("pow", lambda x: x**1.7, positive, exponent=1.7),
-    "exp": one("exp", torch.exp),
-    "log": one("log", torch.log, positive),
-    "matmul": one("matmul", torch.matmul, matrices),
-    "sigmoid": one("sigmoid", torch.sigmoid, many),
-    "tanh": one("tanh", torch.tanh, many),
-    "silu": one("silu", F.silu, many),
-    "gelu": one("gelu", F.gelu, many),
-    "gelu by tanh": one("gelu", partial(F.gelu, approximate="tanh"), many, approximate="tanh"),
-    "softplus": one(
+    "add": case("add", torch.add, pairs),
+    "add, broadcast": case("add", partial(torch.add, alpha=-3), broadcast, alpha=-3),
+    "mul": case("mul", torch.mul, broadcast),
+    "div": case("div", torch.div, broadcast),
+    "pow": case("pow", lambda x: x**1.7, positive, exponent=1.7),
+    "exp": case("exp", torch.exp),
+    "log": case("log", torch.log, positive),
+    "matmul": case("matmul", torch.matmul, matrices),
+    "sigmoid": case("sigmoid", torch.sigmoid, many),
+    "tanh": case("tanh", torch.tanh, many),
+    "silu": case("silu", F.silu, many),
+    "gelu": case("gelu", F.gelu, many),
+    "gelu by tanh": case("gelu", partial(F.gelu, approximate="tanh"), many, approximate="tanh"),
+    "softplus": case(
         "softplus", partial(F.softplus, beta=2, threshold=3), many, beta=2, threshold=3
     ),
-    "mish": one("mish", F.mish, many),
-    "leaky relu": one("leaky_relu", partial(F.leaky_relu, negative_slope=0.2), negative_slope=0.2),
-    "prelu": one("prelu", lambda x, w: torch.where(x > 0, x, w * x), broadcast),
-    "elu": one("elu", partial(F.elu, alpha=2), many, alpha=2),
-    "selu": one("elu", F.selu, many, alpha=1.6732632423543772, scale=1.0507009873554805),
-    "celu": one("elu", partial(F.celu, alpha=2), many, alpha=2, input_scale=0.5),
-    "clamp": one("clamp", partial(torch.clamp, min=-1, max=2), many, low=-1, high=2),
-    "hardswish": one("hardswish", F.hardswish, many),
-    "softmax": one("softmax", partial(F.softmax, dim=1), dim=1),
-    "log softmax": one("log_softmax", partial(F.log_softmax, dim=2), dim=2),
-    "group norm": one(
+    "mish": case("mish", F.mish, many),
+    "leaky relu": case("leaky_relu", partial(F.leaky_relu, negative_slope=0.2), negative_slope=0.2),
+    "prelu": case("prelu", lambda x, w: torch.where(x > 0, x, w * x), broadcast),
+    "elu": case("elu", partial(F.elu, alpha=2), many, alpha=2),
+    "selu": case("elu", F.selu, many, alpha=1.6732632423543772, scale=1.0507009873554805),
+    "celu": case("elu", partial(F.celu, alpha=2), many, alpha=2, input_scale=0.5),
+    "clamp": case("clamp", partial(torch.clamp, min=-1, max=2), many, low=-1, high=2),
+    "hardswish": case("hardswish", F.hardswish, many),
+    "softmax": case("softmax", partial(F.softmax, dim=1), dim=1),
+    "log softmax": case("log_softmax", partial(F.log_softmax, dim=2), dim=2),
+    "group norm": case(
         "group_norm", lambda x, w, b: F.group_norm(x, 2, w, b), standardised, groups=2, eps=1e-5
     ),
-    "layer norm": one(
+    "layer norm": case(
         "layer_norm", lambda x, w, b: F.layer_norm(x, (5,), w, b), lined_up, eps=1e-5
     ),
-    "sum": one("sum", lambda x: x.sum((0, 2)), dim=(0, 2)),
-    "mean": one("mean", lambda x: x.mean(1, keepdim=True), dim=(1,), keepdims=True),
-    "permute": one("permute", lambda x: x.permute(3, 0, 2, 1), dims=(3, 0, 2, 1)),
-    "repeat": one("repeat", lambda x: x.repeat(2, 1, 3, 1, 2), repeats=(2, 1, 3, 1, 2)),
-    "slice": one("slice", lambda x: x[:, :, ::2, 1], key=np.s_[:, :, ::2, 1]),
-    "pad": one("pad", lambda x: F.pad(x, (1, 2, 0, 3)), borders=((0, 0), (0, 0), (0, 3), (1, 2))),
-    "reflect": one(
+    "sum": case("sum", lambda x: x.sum((0, 2)), dim=(0, 2)),
+    "mean": case("mean", lambda x: x.mean(1, keepdim=True), dim=(1,), keepdims=True),
+    "permute": case("permute", lambda x: x.permute(3, 0, 2, 1), dims=(3, 0, 2, 1)),
+    "repeat": case("repeat", lambda x: x.repeat(2, 1, 3, 1, 2), repeats=(2, 1, 3, 1, 2)),
+    "slice": case("slice", lambda x: x[:, :, ::2, 1], key=np.s_[:, :, ::2, 1]),
+    "pad": case("pad", lambda x: F.pad(x, (1, 2, 0, 3)), borders=((0, 0), (0, 0), (0, 3), (1, 2))),
+    "reflect": case(
         *("pad", lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect")),
         **{"borders": ((0, 0), (0, 0), (1, 1), (1, 1)), "mode": "reflect"},
     ),
-    "cat": one("cat", lambda x, y: torch.cat([x, y], 1), pairs, dim=1),
-    "stack": one("stack", lambda x, y: torch.stack([x, y], 3), pairs, dim=3),
+    "cat": case("cat", lambda x, y: torch.cat([x, y], 1), pairs, dim=1),
+    "stack": case("stack", lambda x, y: torch.stack([x, y], 3), pairs, dim=3),
 }
 every_layer = pytest.mark.parametrize("layer", LAYERS)
 
@@ -269,12 +243,10 @@ def test_equals_autograd(layer, data, seed):
 
 
 @every_layer
-@quick
-@given(data=st.data(), seed=seeds)
-def test_equals_finite_differences(layer, data, seed):
+def test_equals_finite_differences(layer):
     forward, _, _, inputs = LAYERS[layer]
-    rng = np.random.default_rng(seed)
-    handed = inputs(data.draw, rng)
+    rng = np.random.default_rng(0)
+    handed = inputs(lambda _size: 3, rng)
     dy = rng.normal(size=forward(*handed).shape)
     for index, gradient in enumerate(gradients(layer, dy, handed)):
         direction = rng.uniform(-1, 1, size=gradient.shape)
@@ -288,15 +260,12 @@ def test_equals_finite_differences(layer, data, seed):
 
 
 @every_layer
-@quick
-@given(data=st.data(), seed=seeds)
-def test_keeps_the_dtype(layer, data, seed):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_keeps_the_dtype(layer, dtype):
     forward, _, _, inputs = LAYERS[layer]
-    handed = inputs(data.draw, np.random.default_rng(seed))
-    for dtype in (np.float32, np.float64):
-        cast = [array.astype(dtype) for array in handed]
-        y = forward(*cast)
-        assert {y.dtype, *(g.dtype for g in gradients(layer, y, cast))} == {np.dtype(dtype)}
+    handed = [array.astype(dtype) for array in inputs(lambda _size: 3, np.random.default_rng(0))]
+    y = forward(*handed)
+    assert {y.dtype, *(g.dtype for g in gradients(layer, y, handed))} == {np.dtype(dtype)}
 
 
 @pytest.mark.parametrize("padding", [0, 1])

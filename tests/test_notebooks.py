@@ -109,8 +109,7 @@ def test_cells_tell_the_story_and_guard_nothing(path):
         assert ".axes" not in cell.source  # what a figure holds is for tests/test_plots.py
 
 
-@each
-@pytest.mark.parametrize("form", ["html", "slides"])
+@pytest.mark.parametrize(("path", "form"), [(ONE, "html"), (TWO, "slides"), (THREE, "html")])
 def test_teachers_get_pages_and_slides(path, form):
     exporters = pytest.importorskip("nbconvert.exporters")
     page, _ = exporters.get_exporter(form)().from_filename(str(path))

@@ -11,6 +11,7 @@ from s4lib import CLASSIC, UsageError, fit
 from s4lib.runtime.device import MixedPrecision
 from s4lib.runtime.rehearsal import copied, memory_format
 from tests.faults import few_digits
+from tests.test_networks import Viewing
 from tests.zoo_networks import GhostBatchNorm, chain, ended, normed
 
 QUICK = replace(CLASSIC, epochs=1, batch_size=40, milestones=(), rotation=0)
@@ -19,18 +20,6 @@ QUICK = replace(CLASSIC, epochs=1, batch_size=40, milestones=(), rotation=0)
 @pytest.fixture(scope="module")
 def few(digits):
     return few_digits(digits, 160, 41)
-
-
-class Viewing(nn.Module):
-    """As in pytorch/examples: `view` of a map, which has to be contiguous."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv, self.fc = nn.Conv2d(1, 4, 5, 4), nn.Linear(144, 10)
-
-    def forward(self, x):
-        x = F.dropout(F.relu(self.conv(x)), 0.1, self.training)
-        return F.log_softmax(self.fc(x.view(-1, 144)), dim=1)
 
 
 def layout(model):
@@ -42,22 +31,6 @@ def test_the_fast_layout_is_taken_if_it_trains():
     assert layout(chain(nn.Conv2d(1, 10, 28), nn.Flatten())) is torch.channels_last
     assert layout(Viewing()) is torch.contiguous_format
     assert layout(normed(GhostBatchNorm(4))) is torch.contiguous_format
-
-
-def test_a_network_that_views_its_maps_has_the_bits_of_plain_pytorch(few, monkeypatch):
-    monkeypatch.setattr("s4lib.train.choose_precision", lambda _device: torch.float32)
-    model, _ = fit(Viewing, few, QUICK, 3, "cpu")
-    torch.manual_seed(3)
-    generator = torch.Generator().manual_seed(3)
-    plain, (images, labels) = Viewing().train(), few.train
-    optimizer = torch.optim.Adam(plain.parameters(), QUICK.lr, fused=True)
-    for pick in torch.randperm(160, generator=generator).split(40):
-        loss = F.nll_loss(plain(few.normalise(images[pick].float())), labels[pick])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    for name, value in plain.state_dict().items():
-        assert model.state_dict()[name].equal(value), name
 
 
 def test_a_rehearsal_leaves_no_trace():

@@ -19,7 +19,6 @@ import pytest
 import torch
 from filelock import FileLock
 
-import s4lib.train
 from s4lib import BEST, CLASSIC, FAST, MNISTNet, UsageError, fit
 from s4lib import __main__ as cli
 from s4lib.runtime import checkpoint
@@ -132,26 +131,6 @@ def test_kills_at_random_moments_lose_nothing(tmp_path, request):
     assert runs > 0
 
 
-def test_the_same_command_resumes(few, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "load", lambda *_: few)
-    evaluate, tests = s4lib.train.evaluate, count(1)
-
-    def die_in_the_second(*args):
-        return kill() if next(tests) == 2 else evaluate(*args)
-
-    words = ["train", "--recipe", "best", "--epochs", "2", "--batch-size", "20", "--device", "cpu"]
-    for folder in ("never", "run"):
-        with monkeypatch.context() as patch:
-            if folder == "run":
-                patch.setattr(s4lib.train, "evaluate", die_in_the_second)
-                with pytest.raises(Killed):
-                    cli.main([*words, "--out", str(tmp_path / folder)])
-        assert cli.main([*words, "--out", str(tmp_path / folder)]) == 0
-    assert capsys.readouterr().out.count("Epoch 1:") == 2
-    assert alike(end(tmp_path / "never"), end(tmp_path / "run"))
-    assert (tmp_path / "run" / "modelloss.png").exists()
-
-
 def test_a_finished_run_comes_back_untrained_and_its_files_stay(few, finished, capsys):
     before, others = contents(finished), load_weights(MNISTNet(), finished / "weights.pt")
     model, run = train(few, finished, on_batch=lambda *_: pytest.fail("it trains"))
@@ -218,17 +197,8 @@ def test_a_folder_with_what_is_left_of_another_run_is_refused(name, few, finishe
 def test_a_damaged_checkpoint_is_named_and_the_run_can_start_anew(few, never, finished):
     path = finished / "checkpoint.pt"
     whole = path.read_bytes()
-    generator = torch.Generator().manual_seed(0)
-
-    def at_random():
-        return int(torch.randint(len(whole), (), generator=generator))
-
-    damaged = [whole[: at_random()] for _ in range(10)] + [b"", whole + b"more"]
-    for _ in range(20):
-        flipped = bytearray(whole)
-        flipped[at_random()] ^= 1 << at_random() % 8
-        damaged.append(bytes(flipped))
-    for content in damaged:
+    flipped = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
+    for content in (b"", whole[:99], whole + b"more", flipped):  # more in test_hostile.py
         path.write_bytes(content)
         before = contents(finished)
         with pytest.raises(UsageError) as caught:
