@@ -130,16 +130,9 @@ class Tracer(TorchFunctionMode):
             values = dict(zip(ARGUMENTS[name], args, strict=False)) | kwargs
             return Trace(self.add_row(name, counts, last, values), left)
         whole = sees_all(name, axes, len(shape), args, kwargs)
-        windows = [
-            (size, 1) if lost or (every and size > 1) else (1, step)
-            for size, lost, every, step in zip(sizes, gone, whole, steps, strict=True)
-        ]
-        if name.startswith("adaptive") and counts != [1, 1]:
-            windows = [*map(bins, sizes, counts)]
-        elif name == "pixel_unshuffle":
-            windows = [(size // count,) * 2 for size, count in zip(sizes, counts, strict=True)]
-        if windows != [(1, 1)] * 2:
-            kernel, stride = zip(*windows, strict=True)
+        whole = [lost or every for lost, every in zip(gone, whole, strict=True)]
+        kernel, stride = windows(name, sizes, counts, whole, steps)
+        if (kernel, stride) != ((1, 1), (1, 1)):
             values = {"kernel_size": kernel, "stride": stride}
             return Trace(self.add_row(name, counts, last, values), left)
         resized = (*counts,) != (*sizes,) and left[0] != left[1]
@@ -269,6 +262,17 @@ def sees_all(name, axes, count, args, kwargs) -> tuple[bool, bool]:
         dim = values.get("dim", values.get(1))
         over = (dim % count,) if isinstance(dim, int) else ()
     return tuple(axis in over for axis in axes)
+
+
+def windows(name, sizes, counts, whole, steps):
+    """Kernel and stride of a function that names none; both 1 where it looks at no neighbours."""
+    if name.startswith("adaptive") and counts != [1, 1]:
+        return zip(*map(bins, sizes, counts), strict=True)
+    if name == "pixel_unshuffle":
+        square = tuple(size // count for size, count in zip(sizes, counts, strict=True))
+        return square, square
+    kernel = tuple(size if every else 1 for size, every in zip(sizes, whole, strict=True))
+    return kernel, tuple(1 if every else step for step, every in zip(steps, whole, strict=True))
 
 
 def bins(size: int, count: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backprop import layers, record, tape
 
-quick = settings(derandomize=True, max_examples=20)
+quick = settings(derandomize=True, max_examples=10)
 sizes = st.integers(1, 4)
 seeds = st.integers(0, 2**32 - 1)
 
