@@ -107,8 +107,8 @@ def bad_mirror(mirror, monkeypatch):
 
 @pytest.mark.parametrize(
     "sends",
-    [lambda c: c[:-50], lambda c: c[:100], lambda c: c[:50] + b"?" + c[51:]],
-    ids=["cut", "cut early", "damaged"],
+    [lambda c: c[:-50], lambda c: c[:50] + b"?" + c[51:]],
+    ids=["cut", "damaged"],
 )
 def test_the_next_mirror_is_asked_when_one_sends_damaged_files(bad_mirror, sends, tmp_path):
     bad_mirror["sends"] = sends

@@ -7,7 +7,6 @@ from torch import nn
 
 from s4lib import plots
 from s4lib.model import MNISTNet
-from s4lib.receptive_field import receptive_fields
 from tests.test_history import history
 
 
@@ -91,22 +90,6 @@ def test_class_counts_counts(digits):
     train, test = plots.class_counts(digits).axes
     assert [bar.get_height() for bar in train.patches] == torch.bincount(digits.train[1]).tolist()
     assert [bar.get_height() for bar in test.patches] == torch.bincount(digits.test[1]).tolist()
-
-
-def test_receptive_fields_are_squares_about_the_centre_and_bars():
-    rows = receptive_fields(MNISTNet())
-    squares, bars = plots.receptive_field(rows).axes
-    assert [square.get_width() for square in squares.patches[1:]] == [
-        r.receptive_field for r in rows
-    ]
-    assert {square.get_x() + square.get_width() / 2 for square in squares.patches} == {14}
-    assert [bar.get_width() for bar in bars.patches] == [row.receptive_field for row in rows]
-
-
-def test_parameters_are_all_there():
-    model = MNISTNet()
-    (ax,) = plots.parameters(model).axes
-    assert sum(bar.get_width() for bar in ax.patches) == sum(p.numel() for p in model.parameters())
 
 
 def test_any_networks_parameters_and_a_single_stage_are_drawn():

@@ -216,4 +216,3 @@ def test_table_has_a_line_for_every_layer():
     assert header.split() == ["layer", "kernel", "stride", "padding", "output", "jump", "sees"]
     assert lines[0].split() == ["block1.conv1", "3", "1", "1", "28", "1", "3"]
     assert [line.split()[0] for line in lines] == [row.layer for row in ROWS]
-    assert plots.receptive_field(ROWS)
