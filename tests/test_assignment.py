@@ -99,6 +99,13 @@ def test_points_add_up_and_every_check_is_below_its_answer(stem):
     assert all(not cell.get("outputs") for cell in notebook.cells)
 
 
+def test_the_page_says_how_much_people_read():
+    read_by_people = [n for path in SOURCES for n in points(path.stem, automatic=False).values()]
+    text = " ".join((ASSIGNMENT / "README.md").read_text().split())
+    assert len(read_by_people) == 10
+    assert f"The checks give {100 - sum(read_by_people)} of the 100 points. You read ten" in text
+
+
 def test_all_three_set_up_as_the_guided_tour_does():
     tour = [*(ASSIGNMENT.parent).glob("[0-9]*.ipynb")]
     setups = {marked(read(path))["setup"].source for path in SOURCES}

@@ -528,7 +528,7 @@ def three_points(curves):
 @pytest.mark.parametrize(
     ("graph", "hint"),
     [
-        (labelled("1{}"), "lacks words that say which is 0.1, 0.2"),
+        (labelled("1{}"), "no label names the curve of 0.1, 0.2"),
         (lambda curves: None, "should return a Figure, but returned None: is its return missing"),
         (lambda curves: labelled("{}")(curves).axes, "should return a Figure, but returned list"),
         (lambda curves: Figure(), "lacks the curves of 0.1, 0.2"),

@@ -405,7 +405,7 @@ def faults(figure, curves) -> list[str]:
     found = []
     named = read_numbers(" ".join(text.get_text() for text in figure.findobj(Text)))
     if not named >= {*curves}:
-        found.append(f"the graph lacks words that say which is {listed(curves, named)}")
+        found.append(f"no label names the curve of {listed(curves, named)}")
     wrong = [
         f"the curve of {rate} is called {text.strip()}"
         for rate, text in legend_of(figure, drawn[best])
@@ -414,7 +414,7 @@ def faults(figure, curves) -> list[str]:
     found += [f"{wrong[0]}, and so on: the names are in another order"] if wrong[1:] else wrong
     x, y = names_of_axes(figure, best)
     if not (x and y):
-        found.append("the graph lacks the names of both axes")
+        found.append("the labels of both axes are missing")
     elif re.search(STEPS, y, re.I) or (re.search(ERROR, x, re.I) and not re.search(STEPS, x, re.I)):
         found.append("the names of the axes are swapped: the steps go to the right, the error up")
     return found

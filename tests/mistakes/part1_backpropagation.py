@@ -133,7 +133,7 @@ MISTAKES = [
         "graph",
         ', label=f"η = {rate}"',
         "",
-        "the graph lacks words that say which is 0.1, 0.2, 0.5, 0.8, 1.0, 2.0",
+        "no label names the curve of 0.1, 0.2, 0.5, 0.8, 1.0, 2.0",
     ),
     (
         "graph",
@@ -141,7 +141,7 @@ MISTAKES = [
         "axes.plot(curve[1:]",
         "the graph lacks the curves of 0.1, 0.2, 0.5, 0.8, 1.0, 2.0",
     ),
-    ("graph", ', ylabel="$E_{total}$"', "", "the graph lacks the names of both axes"),
+    ("graph", ', ylabel="$E_{total}$"', "", "the labels of both axes are missing"),
     (
         "bias-gradients",
         "at_o1 + at_o2",
