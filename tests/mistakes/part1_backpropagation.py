@@ -441,8 +441,8 @@ MISTAKES = [
     ),
     ("train", "curve.append(", "curve.add(", "train raised AttributeError: 'list' object has no"),
     # The graph
-    ("graph", 'xlabel="step", ylabel="$E_{total}$"', 'xlabel="x", ylabel="y"', "the names of both"),
-    ("graph", 'xlabel="step", ylabel="$E_{total}$"', 'xlabel=" ", ylabel=" "', "the names of both"),
+    ("graph", 'xlabel="step", ylabel="$E_{total}$"', 'xlabel="x", ylabel="y"', "labels of both"),
+    ("graph", 'xlabel="step", ylabel="$E_{total}$"', 'xlabel=" ", ylabel=" "', "labels of both"),
     (
         "graph",
         'xlabel="step", ylabel="$E_{total}$"',
