@@ -134,6 +134,7 @@ class Batches:
 
     With a `share` below 1 a pass shows only so many of the images: those that it has not shown
     yet, and those whose loss was highest when they were last shown, which `record` must be told.
+    Without such a pass nothing reads the losses, and nothing needs to be told.
     """
 
     dataset: Dataset
@@ -185,8 +186,9 @@ class Batches:
 
     def record(self, log_probs: Tensor) -> None:
         """What the network made of the images last shown, (B, 10)."""
-        labels = self.dataset.train[1][self.shown]
-        self.losses[self.shown] = F.nll_loss(log_probs.float(), labels, reduction="none")
+        labels = self.dataset.train[1].index_select(0, self.shown)
+        losses = F.nll_loss(log_probs.float(), labels, reduction="none")
+        self.losses.index_copy_(0, self.shown, losses)
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"losses": self.losses}

@@ -5,7 +5,6 @@ from itertools import accumulate
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -14,20 +13,32 @@ from s4lib.recipes import Recipe
 from s4lib.runtime.rehearsal import copied
 
 
-def orthogonalise(matrices: list[Tensor]) -> Tensor:
-    """Bring all singular values of each (…, m, n) matrix near 1, those that are 0 aside.
+def orthogonalise(x: Tensor) -> Tensor:
+    """Bring all singular values of each matrix (N, m, n) near 1, those that are 0 aside.
 
     Five Newton-Schulz iterations with the coefficients of Keller Jordan's Muon (2024), which
-    leave the others between 0.7 and 1.2. Matrices are padded with zeros, which stay zeros, and
-    done all at once: (N, …, largest m, largest n).
+    leave the others between 0.7 and 1.2. Rows and columns of zeros stay zeros.
     """
-    rows, columns = (max(matrix.shape[side] for matrix in matrices) for side in (-2, -1))
-    x = torch.stack([F.pad(m, (0, columns - m.shape[-1], 0, rows - m.shape[-2])) for m in matrices])
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
         square = x @ x.mT
-        x = 3.4445 * x + (2.0315 * square @ square - 4.775 * square) @ x
+        polynomial = torch.baddbmm(square, square, square, beta=-4.775, alpha=2.0315)
+        x = torch.baddbmm(x, polynomial, x, beta=3.4445)
     return x
+
+
+def padded(kernels: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Zeros (N, m, n) with room for each kernel as a matrix, and in them a view of its shape.
+
+    A matrix has one row for each output channel.
+    """
+    sizes = [(len(kernel), kernel[0].numel()) for kernel in kernels]
+    matrices = kernels[0].new_zeros(len(kernels), *map(max, zip(*sizes, strict=True)))
+    views = [
+        matrix[:rows, :columns].view(kernel.shape)
+        for matrix, kernel, (rows, columns) in zip(matrices, kernels, sizes, strict=True)
+    ]
+    return matrices, views
 
 
 class Muon(torch.optim.Adam):
@@ -48,18 +59,25 @@ class Muon(torch.optim.Adam):
         return super().step(closure)
 
     def step_along_orthogonal(self, kernels: list[Tensor], lr: float, momentum: float) -> None:
-        directions = []
+        """All kernels at once: a call for each would cost a GPU more than what it computes."""
+        grads = [kernel.grad for kernel in kernels]
+        velocities = [self.velocity(kernel) for kernel in kernels]
+        torch._foreach_mul_(velocities, momentum)
+        torch._foreach_add_(velocities, grads)
+        matrices, steps = padded(kernels)
+        torch._foreach_copy_(steps, grads)
+        torch._foreach_add_(steps, velocities, alpha=momentum)
+        torch.mul(orthogonalise(matrices), -lr, out=matrices)
+        torch._foreach_add_(kernels, steps)
         for kernel in kernels:
-            memory = self.state[kernel]
-            if not memory:  # Adam's load_state_dict() looks for a step
-                memory |= {"velocity": torch.zeros_like(kernel), "step": torch.zeros(())}
-            velocity = memory["velocity"].mul_(momentum).add_(kernel.grad)
-            directions.append(kernel.grad.add(velocity, alpha=momentum).flatten(-3))
-        steps = orthogonalise(directions)
-        for kernel, step, direction in zip(kernels, steps, directions, strict=True):
-            rows, columns = direction.shape[-2:]
-            kernel.sub_(step[..., :rows, :columns].reshape(kernel.shape), alpha=lr)
             kernel.grad = None  # so that Adam passes it over
+
+    def velocity(self, kernel: Tensor) -> Tensor:
+        """The moving sum of a kernel's gradients, 0 at first."""
+        memory = self.state[kernel]
+        if not memory:  # Adam's load_state_dict() looks for a step
+            memory |= {"velocity": torch.zeros_like(kernel), "step": torch.zeros(())}
+        return memory["velocity"]
 
 
 def make_optimizer(

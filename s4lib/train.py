@@ -15,7 +15,14 @@ from s4lib.optim import make_average, make_optimizer, make_schedule
 from s4lib.recipes import Recipe
 from s4lib.runtime import UsageError, check_number, distributed
 from s4lib.runtime.checkpoint import resumable
-from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision, keep_freed_memory
+from s4lib.runtime.device import (
+    MixedPrecision,
+    choose_device,
+    choose_precision,
+    chunk_size,
+    keep_freed_memory,
+    uncounted,
+)
 from s4lib.runtime.progress import progress, show_loss
 from s4lib.runtime.rehearsal import explained, materialise, memory_format
 
@@ -36,10 +43,11 @@ def train_epoch(
     for step, (images, labels) in enumerate(batches):
         with amp.autocast():
             log_probs = model(images)  # (B, 10)
-            loss = F.nll_loss(log_probs, labels)
-            target = label_smoothing(loss, log_probs, smoothing)
+            loss = objective = F.nll_loss(log_probs, labels)
+            if smoothing:  # the softmax that it takes leaves log-probabilities as they are
+                objective = F.cross_entropy(log_probs, labels, label_smoothing=smoothing)
         optimizer.zero_grad()
-        amp.backward(target)
+        amp.backward(objective)
         if amp.step(optimizer):
             schedule.step()
 
@@ -52,21 +60,11 @@ def train_epoch(
     return loss_sum.item() / seen.item(), 100 * correct.item() / seen.item()
 
 
-def label_smoothing(loss: Tensor, log_probs: Tensor, share: float) -> Tensor:
-    """The `loss` of log_probs (B, 10) when `share` of the target is spread over all classes.
-
-    Source: Szegedy et al., 2016, "Rethinking the Inception Architecture for Computer Vision".
-    """
-    if not share:
-        return loss
-    return torch.lerp(loss, -log_probs.mean(dtype=loss.dtype), share)
-
-
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor) -> Tensor:
     """Log-probabilities (N, 10) of normalised images (N, 1, 28, 28), in fp32, without dropout."""
     model.eval()
-    return torch.cat([model(chunk) for chunk in images.split(250)])  # whose maps fit into a cache
+    return torch.cat([model(chunk) for chunk in images.split(chunk_size(images.device))])
 
 
 def evaluate(model: nn.Module, dataset: Dataset) -> tuple[float, int]:
@@ -121,7 +119,8 @@ def fit(
 
     def after_batch(step, loss, log_probs):
         show_loss(bar, step, loss)
-        batches.record(log_probs)
+        if recipe.hard_share < 1:
+            batches.record(log_probs)
         if average and (step + 1) % recipe.ema_every == 0:
             average.update_parameters(model)
         if on_batch:
@@ -137,7 +136,7 @@ def fit(
             batches.share = recipe.share(epoch)
             print(f"Epoch {epoch}{batches}:", flush=True)
             start, lr = time.perf_counter(), schedule.get_last_lr()[0]
-            with progress(batches) as bar:
+            with progress(batches) as bar, uncounted(len(batches), model, tested):
                 trained = train_epoch(
                     synchronised, bar, optimizer, schedule, amp, recipe.label_smoothing, after_batch
                 )

@@ -9,35 +9,43 @@ from hypothesis import strategies as st
 from torch import nn
 
 from s4lib.model import MNISTNet
-from s4lib.optim import Muon, make_optimizer, make_schedule, orthogonalise
+from s4lib.optim import Muon, make_optimizer, make_schedule, orthogonalise, padded
 from s4lib.recipes import CLASSIC, FAST
 
 
 @given(st.integers(0, 2**32), st.floats(1e-6, 1e6))
 def test_orthogonalised_matrices_keep_their_singular_vectors_and_lose_their_values(seed, size):
     torch.manual_seed(seed)
-    matrices = [size * torch.randn(shape) for shape in ((16, 9), (32, 144), (8, 32))]
-    for matrix, padded in zip(matrices, orthogonalise(matrices), strict=True):
-        rows, columns = matrix.shape
-        assert padded.count_nonzero() == padded[:rows, :columns].count_nonzero()
-        u, values, vh = torch.linalg.svd(matrix, full_matrices=False)
-        turned = u.mT @ padded[:rows, :columns] @ vh.mT
+    shapes = [(16, 1, 3, 3), (32, 16, 3, 3), (8, 32, 1, 1)]
+    kernels = [size * torch.randn(shape) for shape in shapes]
+    matrices, views = padded(kernels)
+    torch._foreach_copy_(views, kernels)
+    for matrix, kernel in zip(orthogonalise(matrices), kernels, strict=True):
+        rows, columns = kernel.flatten(1).shape
+        assert matrix.count_nonzero() == matrix[:rows, :columns].count_nonzero()
+        u, values, vh = torch.linalg.svd(kernel.flatten(1), full_matrices=False)
+        turned = u.mT @ matrix[:rows, :columns] @ vh.mT
         torch.testing.assert_close(turned, turned.diag().diag(), atol=1e-3, rtol=0)
         well_conditioned = values > 0.05 * values[0]
         assert ((turned.diag() > 0.6) & (turned.diag() < 1.3))[well_conditioned].all()
 
 
-def test_a_kernel_steps_by_lr_along_its_orthogonalised_nesterov_momentum():
-    kernel = nn.Parameter(torch.randn(4, 2, 3, 3))
-    optimizer = Muon([{"params": [kernel], "momentum": 0.9}], lr=0.1)
-    velocity = torch.zeros_like(kernel)
-    for _ in range(3):
-        before, gradient = kernel.detach().clone(), torch.randn_like(kernel)
-        kernel.grad = gradient.clone()
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_kernel_steps_by_lr_along_its_orthogonalised_nesterov_momentum(layout):
+    """Whatever kernels step beside it, and whether they do: one has a gradient every other time."""
+    shapes = [(4, 2, 3, 3), (6, 4, 1, 1), (2, 1, 5, 5)]
+    kernels = [nn.Parameter(torch.randn(shape).to(memory_format=layout)) for shape in shapes]
+    optimizer = Muon([{"params": kernels, "momentum": 0.9}], lr=0.1)
+    velocities = [torch.zeros(shape) for shape in shapes]
+    for step in range(4):
+        expected = [kernel.detach().clone() for kernel in kernels]
+        for i, kernel in enumerate(kernels[step % 2 :], step % 2):
+            kernel.grad = torch.randn_like(kernel)
+            velocities[i] = 0.9 * velocities[i] + kernel.grad
+            direction = kernel.grad + 0.9 * velocities[i]
+            expected[i] -= 0.1 * orthogonalise(direction.flatten(1)[None]).view(shapes[i])
         optimizer.step()
-        velocity = 0.9 * velocity + gradient
-        direction = orthogonalise([(gradient + 0.9 * velocity).flatten(1)])[0].view_as(kernel)
-        torch.testing.assert_close(kernel.detach(), before - 0.1 * direction)
+        torch.testing.assert_close([kernel.detach() for kernel in kernels], expected)
 
 
 @pytest.mark.parametrize("fused", [False, True])

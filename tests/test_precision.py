@@ -36,6 +36,22 @@ def test_float16_trains_without_a_warning(recipe, digits, monkeypatch):
 
 
 @pytest.mark.parametrize("recipe", [CLASSIC, BEST], ids=lambda recipe: recipe.name)
+def test_a_step_in_float16_asks_once_whether_it_overflowed(recipe, monkeypatch):
+    """To ask a GPU for a number is to wait until it has computed it; Adam counts steps on a CPU."""
+    amp, model, asked = MixedPrecision(CPU, torch.float16), small(), []
+    optimizer = make_optimizer(model.parameters(), recipe, fused=False)
+    item = torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda self: asked.append(self) or item(self))
+    for _ in range(3):
+        optimizer.zero_grad()
+        amp.backward(model(torch.ones(2, 1, 28, 28)).sum())
+        asked.clear()
+        assert amp.step(optimizer)
+        counted = [memory["step"] for memory in optimizer.state.values()]
+        assert len([one for one in asked if not any(one is step for step in counted)]) == 1
+
+
+@pytest.mark.parametrize("recipe", [CLASSIC, BEST], ids=lambda recipe: recipe.name)
 def test_a_step_whose_gradient_overflows_is_skipped_by_all(recipe):
     """Weights and learning rate stay, the scale halves; Muon's part looks no better than Adam's."""
     model = nn.Sequential(nn.Conv2d(1, 10, 3), nn.Flatten(), nn.LogSoftmax(1))

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -11,15 +12,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.lr_scheduler import MultiStepLR
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import s4lib.train
 from s4lib import UsageError
 from s4lib.data import Batches
 from s4lib.model import MNISTNet
-from s4lib.recipes import CLASSIC, FAST
+from s4lib.recipes import CLASSIC, FAST, NETWORKS
 from s4lib.runtime.checkpoint import load_weights
-from s4lib.runtime.device import choose_device, choose_precision
-from s4lib.train import evaluate, fit, label_smoothing, predict
+from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision
+from s4lib.runtime.progress import silence
+from s4lib.train import evaluate, fit, predict, train_epoch
 from tests.faults import few_digits
 
 QUICK = replace(CLASSIC, epochs=2, milestones=(1, 2))
@@ -235,12 +239,77 @@ def test_bfloat16_hardly_turns_the_gradients(digits):
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 1])
-def test_label_smoothing_is_pytorchs(share):
-    logits, labels = torch.randn(8, 10), torch.arange(8)
-    log_probs = logits.log_softmax(1)
-    target = label_smoothing(F.nll_loss(log_probs, labels), log_probs, share)
-    expected = F.cross_entropy(logits, labels, label_smoothing=share)
-    torch.testing.assert_close(target, expected)
+def test_a_step_lowers_the_smoothed_loss_and_the_log_has_the_plain_one(share):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.LogSoftmax(1))
+    images, labels, weight = torch.randn(8, 1, 28, 28), torch.arange(8), model[1].weight
+    logits, before = model[:2](images), weight.detach().clone()
+    smoothed = F.cross_entropy(logits, labels, label_smoothing=share)
+    (gradient,) = torch.autograd.grad(smoothed, weight, retain_graph=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1)
+    schedule, amp = MultiStepLR(optimizer, []), MixedPrecision(torch.device("cpu"), torch.float32)
+    loss, _ = train_epoch(model, [(images, labels)], optimizer, schedule, amp, share)
+    torch.testing.assert_close(before - weight, gradient)
+    assert loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+NOT_COMPUTED = ("_unsafe_view", "empty", "empty_like")
+
+
+class Calls(TorchDispatchMode):
+    """Counts what a device would compute, step by step: not views, nor memory that is taken."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = [Counter()]
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        if not (function.is_view or function.namespace == "profiler" or name in NOT_COMPUTED):
+            self.steps[-1][name] += 1
+        return function(*args, **(kwargs or {}))
+
+    def next_step(self, *_):
+        self.steps.append(Counter())
+
+
+@pytest.fixture
+def count_calls(few, monkeypatch):
+    def count(recipe):
+        """Of a step that neither begins an epoch nor shows its loss, in bfloat16."""
+        monkeypatch.setattr(s4lib.train, "choose_precision", lambda _: torch.bfloat16)
+        network, recipe = NETWORKS[recipe.name], recipe.adjusted(epochs=1, batch_size=60)
+        with silence(), Calls() as calls:
+            fit(network, few, recipe, 0, "cpu", on_batch=calls.next_step)
+        return calls.steps[2]
+
+    return count
+
+
+@pytest.mark.parametrize(
+    ("recipe", "limit"), [(CLASSIC, 150), (FAST, 192)], ids=["classic", "fast"]
+)
+def test_a_step_makes_no_more_calls_than_it_did(recipe, limit, count_calls):
+    calls = count_calls(recipe)
+    more = calls.total() - limit
+    assert more <= 0, f"A step makes {more} more calls than {limit}: {calls.most_common()}"
+
+
+@pytest.mark.parametrize("recipe", [CLASSIC, FAST], ids=lambda recipe: recipe.name)
+def test_a_step_never_waits_for_the_device(recipe, count_calls):
+    assert not count_calls(recipe)["_local_scalar_dense"]
+
+
+def test_batch_norm_has_counted_all_batches_though_it_counts_none_in_a_step(few):
+    model, counters = MNISTNet(), []
+    model.block1.norm2 = nn.BatchNorm2d(32, momentum=None)  # reads its counter
+
+    def follow(*_):
+        counters.append((model.block1.norm1.num_batches_tracked,
+                         model.block1.norm2.num_batches_tracked.item()))  # fmt: skip
+
+    fit(model, few, replace(QUICK, batch_size=100), 0, "cpu", on_batch=follow)
+    assert counters == [(None, step) for step in (1, 2, 3, 4, 5, 6)]
+    assert model.block1.norm1.num_batches_tracked == 6
 
 
 def test_four_epochs_on_the_bundled_digits_reach_96_per_cent(digits):

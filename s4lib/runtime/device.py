@@ -2,11 +2,14 @@
 
 import contextlib
 import ctypes
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from s4lib.runtime import UsageError
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -54,11 +57,46 @@ class MixedPrecision:
         self.scaler.scale(loss).backward()
 
     def step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether the optimizer took its step: it skips one if a gradient in float16 overflows."""
-        scale = self.scaler.get_scale()
+        """Whether the optimizer took its step: it skips one if a gradient in float16 overflows.
+
+        To find that out, the scaler waits for the device once; asking it how it went would be a
+        second time.
+        """
+        taken = []
+        hook = optimizer.register_step_post_hook(lambda *_: taken.append(True))
         self.scaler.step(optimizer)
         self.scaler.update()
-        return self.scaler.get_scale() >= scale
+        hook.remove()
+        return bool(taken)
+
+
+def chunk_size(device: torch.device) -> int:
+    """How many images to test at once: so many that their maps fit a CPU's cache, or fill a GPU."""
+    return 250 if device.type == "cpu" else 2_000
+
+
+@contextlib.contextmanager
+def uncounted(steps: int, *models: nn.Module) -> Iterator[None]:
+    """Let batch normalisation count a context's training `steps` at its end, all at once.
+
+    PyTorch counts every batch in every layer, six calls a step in MNISTNet, and reads the counter
+    only in a layer without a `momentum`: that one goes on counting, and so does an author's own.
+    """
+    counters = {
+        layer: layer.num_batches_tracked
+        for model in models
+        for layer in model.modules()
+        if type(layer) in BATCH_NORMS and layer.momentum is not None and layer.track_running_stats
+    }
+    try:
+        for layer in counters:
+            layer.num_batches_tracked = None
+        yield
+        for counter in counters.values():
+            counter += steps  # in place
+    finally:
+        for layer, counter in counters.items():
+            layer.num_batches_tracked = counter
 
 
 def keep_freed_memory(device: torch.device) -> None:

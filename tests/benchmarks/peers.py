@@ -31,9 +31,6 @@ from s4lib.runtime.device import choose_device
 TEST_BATCH = 1000
 
 
-TEST_BATCH = 1000
-
-
 def original_way():
     """The original's loader, network and optimizer: (train on some batches, test, schedule)."""
     device = choose_device()

@@ -1,11 +1,11 @@
-"""How long until 99.4 %? Two examples, the original's way, CLASSIC and FAST, on one machine.
+"""How long until 99.4 %? Two examples, the original's way, CLASSIC, FAST and SPRINT, in turns.
 
     python -m tests.benchmarks.race
 
 Every run has a process of its own and the machine to itself. The clock starts when the process
 begins to read MNIST from disk and runs through all training and all tests. The original's way
 ends with its first epoch at 99.4 %, ours and the examples of PyTorch and of Keras with their own
-last; FAST counts from start to end.
+last; FAST and SPRINT count from start to end.
 Keeps all runs in notebooks/results/race.json, draws images/race.png and prints a Markdown table;
 with --draw, of the runs that are kept.
 Needs MNIST in $S4_DATA or ./data.
@@ -16,28 +16,37 @@ import json
 import multiprocessing
 import os
 import time
+from itertools import product
 from pathlib import Path
 from statistics import mean
 
 import torch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from notebooks.assignment.model_answer import Net
 from s4lib import MNISTNet, fit, load
 from s4lib.history import markdown, spread
 from s4lib.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, Figure, save_figure, styled
-from s4lib.recipes import CLASSIC, NETWORKS, RECIPES
+from s4lib.recipes import CLASSIC, FAST, GOAL, NETWORKS
 from s4lib.runtime.checkpoint import atomic_write
 from s4lib.runtime.progress import silence
 from tests.benchmarks.peers import PEERS, original_way, train
+from tests.benchmarks.records import SPRINT
 
-GOAL = 99.4
+SKY = "#56B4E9"  # Okabe and Ito's sixth colour
 EPOCH = 468  # batches of 128
 IMAGES, KERAS_IMAGES = 60_000, 54_000  # in a whole epoch, all but a few of them
 ORIGINAL = "the original's way"
-LOOKS = [  # of the original's way, CLASSIC, FAST, PyTorch's example and Keras's
-    *((GREY, "s", ":"), (BLUE, "o", "--"), (ORANGE, "^", "-")),
-    *((GREEN, "v", ":"), (PURPLE, "D", ":")),
-]
+OURS = {
+    "classic": (NETWORKS["classic"], CLASSIC),
+    "fast": (NETWORKS["fast"], FAST),
+    "sprint": (Net, SPRINT),
+}
+LOOKS = {
+    **{ORIGINAL: (GREY, "s", ":"), "classic": (BLUE, "o", "--"), "fast": (ORANGE, "^", "-")},
+    **{"sprint": (SKY, "P", "-"), "PyTorch's example": (GREEN, "v", ":")},
+    "Keras's example": (PURPLE, "D", ":"),
+}
 
 
 def peak_memory() -> float:
@@ -62,9 +71,10 @@ def original(seed: int) -> dict:
     return {"seconds": seconds, "accuracies": accuracies}
 
 
-def ours(recipe: str, seed: int) -> dict:
+def ours(way: str, seed: int) -> dict:
     start = time.perf_counter()
-    _, history = fit(NETWORKS[recipe], load("mnist"), RECIPES[recipe], seed)
+    network, recipe = OURS[way]
+    _, history = fit(network, load("mnist"), recipe, seed)
     end = time.perf_counter() - start
     epochs = history.epochs
     return {
@@ -83,8 +93,10 @@ def worker(pipe, way: str, seed: int) -> None:
 
 
 def to_goal(run: dict) -> tuple[int, float] | None:
-    """Epochs and seconds until the run was at 99.4 %; FAST's and an example's until it was over."""
-    if run["way"] in ("fast", *PEERS):
+    """Epochs and seconds until the run was at 99.4 %; FAST's, SPRINT's and an example's until it
+    was over.
+    """
+    if run["way"] in ("fast", "sprint", *PEERS):
         return len(run["seconds"]), run["seconds"][-1]
     for epoch, accuracy in enumerate(run["accuracies"], 1):
         if accuracy >= GOAL:
@@ -94,7 +106,7 @@ def to_goal(run: dict) -> tuple[int, float] | None:
 
 def trained_on(way: str, epochs: int) -> float:
     """How many images that is."""
-    share = RECIPES[way].share if way in RECIPES else lambda _: 1
+    share = OURS[way][1].share if way in OURS else lambda _: 1
     whole = KERAS_IMAGES if way == "Keras's example" else IMAGES
     return whole * sum(share(epoch) for epoch in range(1, 1 + epochs))
 
@@ -110,7 +122,7 @@ def table(runs: list[dict]) -> str:
         ]
         epochs, seconds, then = zip(*reached, strict=True)
         rate = sum(trained_on(way, n) for n in epochs) / sum(seconds)
-        network = PEERS[way][0] if way in PEERS else MNISTNet
+        network = PEERS[way][0] if way in PEERS else OURS.get(way, [MNISTNet])[0]
         epochs, seconds = mean(epochs), mean(seconds)
         first = first or seconds
         times = f"{first / seconds:.1f}" if mean(then) >= GOAL else ""
@@ -132,9 +144,8 @@ def figure(runs: list[dict]) -> Figure:
     fig = Figure(figsize=(11, 4.8))
     left, right = fig.subplots(1, 2, sharey=True)
     ways = list(dict.fromkeys(run["way"] for run in runs))
-    looks = dict(zip([ORIGINAL, "classic", "fast", *PEERS], LOOKS, strict=True))
     for way in ways:
-        color, marker, line = looks[way]
+        color, marker, line = LOOKS[way]
         its = [run for run in runs if run["way"] == way]
         means = {
             key: [mean(values) for values in zip(*(run[key] for run in its), strict=True)]
@@ -170,6 +181,7 @@ def main() -> None:
     parser.add_argument("--original", type=int, default=1, help="runs of the original's way (1)")
     parser.add_argument("--classic", type=int, default=1, help="runs of CLASSIC (1)")
     parser.add_argument("--fast", type=int, default=10, help="runs of FAST (10)")
+    parser.add_argument("--sprint", type=int, default=10, help="runs of SPRINT (10)")
     parser.add_argument("--peers", type=int, default=1, help="runs of each example (1)")
     parser.add_argument("--results", type=Path, default=Path("notebooks/results"))
     parser.add_argument("--out", type=Path, default=Path("images"), help="folder for the picture")
@@ -181,9 +193,10 @@ def main() -> None:
         print(f"\n{report['machine']}\n\n{table(report['runs'])}")
         return
     counts = {ORIGINAL: args.original, "classic": args.classic, "fast": args.fast}
-    counts |= dict.fromkeys(PEERS, args.peers)
+    counts |= {"sprint": args.sprint, **dict.fromkeys(PEERS, args.peers)}
     spawn, runs = multiprocessing.get_context("spawn"), []
-    for way, seed in ((way, seed) for way, count in counts.items() for seed in range(count)):
+    turns = product(range(max(counts.values())), counts)
+    for way, seed in ((way, seed) for seed, way in turns if seed < counts[way]):
         pipe, far_end = spawn.Pipe()
         process = spawn.Process(target=worker, args=(far_end, way, seed), daemon=True)
         process.start()
