@@ -129,11 +129,10 @@ class Tracer(TorchFunctionMode):
         if name in ARGUMENTS:
             values = dict(zip(ARGUMENTS[name], args, strict=False)) | kwargs
             return Trace(self.add_row(name, counts, last, values), left)
-        whole = sees_all(name, axes, len(shape), args, kwargs)
-        whole = [lost or every for lost, every in zip(gone, whole, strict=True)]
-        kernel, stride = windows(name, sizes, counts, whole, steps)
-        if (kernel, stride) != ((1, 1), (1, 1)):
-            values = {"kernel_size": kernel, "stride": stride}
+        seen = sees_all(name, axes, len(shape), args, kwargs)
+        whole = [g or (s and n > 1) for g, s, n in zip(gone, seen, sizes, strict=True)]
+        if window := windows(name, sizes, counts, whole, steps):
+            values = dict(zip(("kernel_size", "stride"), window, strict=True))
             return Trace(self.add_row(name, counts, last, values), left)
         resized = (*counts,) != (*sizes,) and left[0] != left[1]
         if resized and name not in MOVES + RESIZES:
@@ -188,6 +187,9 @@ def moved(func, tensor, axes, width, args, kwargs):
         named = {key: positions if value is tensor else value for key, value in kwargs.items()}
         results.append(func(*given, **named))
     rows, columns = results
+    if sizes_of(tensor.shape, axes) == (1, 1):  # whose rows and columns can't be told apart
+        pairs = [d for d in range(rows.dim() - 1) if rows.shape[d : d + 2] == (1, 1)]
+        return ((pairs[-1], pairs[-1] + 1) if pairs else (None, None)), (1, 1)
     high, wide = varying(rows), varying(columns)
     if high == wide is not None:  # flattened, if channels were not flattened, too
         in_order = rows.dim() > 2 and (rows.diff(dim=high) >= 0).all()
@@ -265,14 +267,15 @@ def sees_all(name, axes, count, args, kwargs) -> tuple[bool, bool]:
 
 
 def windows(name, sizes, counts, whole, steps):
-    """Kernel and stride of a function that names none; both 1 where it looks at no neighbours."""
+    """Kernel and stride of a function that names none; None where it looks at no neighbours."""
     if name.startswith("adaptive") and counts != [1, 1]:
-        return zip(*map(bins, sizes, counts), strict=True)
+        return [*zip(*map(bins, sizes, counts), strict=True)]
     if name == "pixel_unshuffle":
         square = tuple(size // count for size, count in zip(sizes, counts, strict=True))
         return square, square
     kernel = tuple(size if every else 1 for size, every in zip(sizes, whole, strict=True))
-    return kernel, tuple(1 if every else step for step, every in zip(steps, whole, strict=True))
+    stride = tuple(1 if every else step for step, every in zip(steps, whole, strict=True))
+    return (kernel, stride) if any(whole) or stride != (1, 1) else None
 
 
 def bins(size: int, count: int) -> tuple[int, int]:
