@@ -12,7 +12,7 @@ from torch import nn
 
 from backprop import layers, referee, train
 from backprop.record import record
-from backprop.tape import backward, forward
+from backprop.tape import forward
 from s4lib import UsageError
 from s4lib.data import load
 from s4lib.model import MNISTNet
@@ -335,24 +335,6 @@ def test_the_lessons_network(capsys):
 
 
 # Training by hand
-
-
-def test_one_sgd_step_equals_pytorchs(batch):
-    net = lived_in(fresh_net()).train()
-    images, labels = batch
-    weights = train.to_numpy(net.state_dict())
-    steps, values = record(lived_in(fresh_net()).train(), images)
-    values = forward(steps, values | weights)
-    train.update_running_statistics(weights, steps, values)
-    train.sgd_step(weights, backward(steps, values, labels.numpy()), {}, lr=0.1)
-
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    torch.manual_seed(0)
-    F.nll_loss(net(images), labels).backward()
-    optimizer.step()
-    for name, expected in net.state_dict().items():
-        if expected.is_floating_point():
-            np.testing.assert_allclose(weights[name], expected, rtol=0, atol=1e-13, err_msg=name)
 
 
 def test_eight_steps_stay_with_pytorch(digits, monkeypatch):
