@@ -100,7 +100,8 @@ def test_points_add_up_and_every_check_is_below_its_answer(stem):
 
 
 def test_the_page_says_how_much_people_read():
-    read_by_people = [n for path in SOURCES for n in points(path.stem, automatic=False).values()]
+    cells = [n for path in SOURCES for n in points(path.stem, automatic=False).values()]
+    read_by_people = [n for n in cells if n]  # one answer has no points
     text = " ".join((ASSIGNMENT / "README.md").read_text().split())
     assert len(read_by_people) == 10
     assert f"The checks give {100 - sum(read_by_people)} of the 100 points. You read ten" in text
