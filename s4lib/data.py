@@ -61,7 +61,7 @@ class Dataset:
 
 
 def load(name: str = "auto", root: str | os.PathLike | None = None) -> Dataset:
-    """Load `mnist`, or the `digits` bundled with scikit-learn; `auto` takes MNIST if it can.
+    """Load `mnist`, or the `digits` bundled with scikit-learn; `auto` takes MNIST if possible.
 
     MNIST is read from `root` (else `$S4_DATA`, else `./data`) as torchvision or Kaggle lay it out,
     and downloaded there when it is missing. Raises UsageError for an unknown name, for a damaged
@@ -127,14 +127,14 @@ def load_digits() -> Dataset:
 class Batches:
     """A data set's training images, shuffled again for every pass, the last partial batch dropped.
 
-    Batches are made whole, on the device where the images are: picked, given to `augment` as
-    float ink from 0 to 255, normalised. Yields float32 (B, 1, 28, 28) and int64 labels (B,); of
-    several processes, each its own shard of both. Raises UsageError for a `batch_size` that is
-    larger than the data set, or can't be shared equally.
+    A batch is picked, given to `augment` as float ink from 0 to 255, and normalised, all on the
+    images' device. Yields float32 (B, 1, 28, 28) and int64 labels (B,); each of several processes
+    gets its own shard of both. Raises UsageError if `batch_size` is larger than the data set, or
+    can't be shared equally.
 
-    With a `share` below 1 a pass shows only so many of the images: those that it has not shown
-    yet, and those whose loss was highest when they were last shown, which `record` must be told.
-    Without such a pass nothing reads the losses, and nothing needs to be told.
+    With a `share` below 1 a pass shows only that share of the images: those that were not shown
+    yet, then those whose loss was highest when they were last shown. `record` keeps these losses;
+    only such a pass needs it.
     """
 
     dataset: Dataset
@@ -185,7 +185,7 @@ class Batches:
         (self.losses[order],) = all_reduce(self.losses[order])
 
     def record(self, log_probs: Tensor) -> None:
-        """What the network made of the images last shown, (B, 10)."""
+        """Keep the losses of the images last shown, from their log-probabilities (B, 10)."""
         labels = self.dataset.train[1].index_select(0, self.shown)
         losses = F.nll_loss(log_probs.float(), labels, reduction="none")
         self.losses.index_copy_(0, self.shown, losses)

@@ -13,7 +13,7 @@ from s4lib.data import DATASETS
 from s4lib.model import MNISTNet
 from s4lib.runtime import UsageError, check_choice, check_number
 
-GOAL = 99.4  # per cent of the test images, which a recipe is to reach and to keep
+GOAL = 99.4  # per cent of the test images, which a recipe should reach and keep
 
 LIMITS = {  # of a recipe's numbers: the kind, the least, the most
     "epochs": (int, 1, math.inf),
@@ -90,7 +90,7 @@ class Recipe:
         return replace(recipe, milestones=milestones, plain_epochs=round(share * self.plain_epochs))
 
     def share(self, epoch: int) -> float:
-        """Of the images, in that epoch: all in the first, then those with the highest losses.
+        """The share of the images in an epoch: all in the first, then those of highest loss.
 
         Source: Loshchilov and Hutter, 2015, "Online Batch Selection for Faster Training of Neural
         Networks"; Jiang et al., 2019, "Accelerating Deep Learning by Focusing on the Biggest
@@ -125,11 +125,11 @@ FAST = replace(
     hard_share=0.2,
 )
 
-# Chosen on them, too: `python -m tests.benchmarks.ladder best`. At the end the network learns what
-# it is tested on, digits as they are (He et al., 2019, "Data Augmentation Revisited",
-# https://arxiv.org/abs/1909.09148). The weights are averaged as training goes on: a large learning
-# rate leaves each of them somewhere around a good value, and their mean near it, from the first
-# epochs on.
+# Also chosen on held-out images: `python -m tests.benchmarks.ladder best`. At the end the network
+# learns from digits as they are, like those on which it is tested (He et al., 2019, "Data
+# Augmentation Revisited", https://arxiv.org/abs/1909.09148). The weights are averaged during
+# training: a large learning rate leaves each of them somewhere around a good value, and their mean
+# near it, from the first epochs on.
 BEST = replace(
     FAST,
     name="best",
@@ -147,7 +147,7 @@ BEST = replace(
 
 RECIPES = {recipe.name: recipe for recipe in (CLASSIC, FAST, BEST)}
 
-# What a recipe trains. FAST does without dropout: it costs accuracy (the ladder in the README).
+# What a recipe trains. FAST has no dropout, which costs accuracy in so short a run: see the ladder.
 NETWORKS = {
     "classic": MNISTNet,
     "fast": partial(MNISTNet, 0, 0),
@@ -158,8 +158,8 @@ NETWORKS = {
 def settings(recipe="classic", dataset="auto", epochs=None, seed=0) -> tuple[Recipe, str, int]:
     """A notebook's parameters, checked: the recipe with that many epochs, the data set, the seed.
 
-    The environment's S4_RECIPE, S4_DATASET, S4_EPOCHS and S4_SEED go before. No epochs are the
-    recipe's own. Raises UsageError for anything else.
+    The environment's S4_RECIPE, S4_DATASET, S4_EPOCHS and S4_SEED override them. Without epochs
+    it takes the recipe's own. Raises UsageError for any other value.
     """
     given = {"RECIPE": recipe, "DATASET": dataset, "EPOCHS": epochs, "SEED": seed}
     recipe, dataset, epochs, seed = (
