@@ -122,6 +122,8 @@ class Book:
         """The cells, at most so many, that a formula refers to."""
         found = []
         for title, top, left, bottom, right in self.areas(formula, sheet):
+            if len(found) >= most:
+                break
             if (bottom - top + 1) * (right - left + 1) <= most:
                 rows, columns = range(top, bottom + 1), range(left, right + 1)
                 found += (Place(title, row, column) for row in rows for column in columns)

@@ -10,16 +10,15 @@ import numpy as np
 from backprop import office
 from backprop.network import COLUMNS, RATES, train
 from notebooks.assignment.personal import Numbers
-from notebooks.assignment.spreadsheet import Book, Place, WorkbookError, read
+from notebooks.assignment.spreadsheet import Book, Place, WorkbookError, read, stays_inside
+from notebooks.assignment.workbook_calculation import calculate
 
 EXACT = 1e-9  # how far off a formula's number may be, in parts of it
 SHOWN = 6e-7  # how far off a typed number may be: six decimals are enough
 COPIES = 2  # with changed inputs
 NAMES = ("i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9)))
-LEFT_OPEN = (
-    "The values in the file count: whether its formulas give them, and follow other inputs, is "
-    "left open."
-)
+LEFT_OPEN = "keep the value in the file; whether they follow other inputs is left open."
+NO_RESULTS = "have no value: open the workbook in a spreadsheet program and save it."
 ROUNDS = re.compile(r"\bROUND(?:UP|DOWN)?\(.*,\s*(\d+)\s*\)", re.IGNORECASE)
 ANYWHERE = re.compile(r"\b(INDIRECT|OFFSET|INDEX|TABLE)\(", re.IGNORECASE)
 HEADINGS = (  # how people head a number, without blanks, underscores, brackets and capitals
@@ -47,15 +46,10 @@ class Cells:
         self.inputs = self._inputs(asked)
         self.sources = dict(self.inputs)  # and what was pasted: what a formula can depend on
         changes = self._changes(asked)
-        runs = self._calculated(self._typed(numbers, changes))
-        base, *changed = runs or [{}]
-        self.places = sorted(base.keys() | book.numbers.keys())
-        first = [base.get(p, book.numbers.get(p, np.nan)) for p in self.places]
-        rest = [[run.get(p, np.nan) for p in self.places] for run in changed]
-        self.values = np.array([first, *rest])
-        if not runs:
-            self.values = np.repeat(self.values, 1 + COPIES, axis=0)
-        self.recalculated = np.full(len(self.places), bool(runs)) & np.isfinite(self.values).all(0)
+        values = self._calculated(self._typed(numbers, changes))
+        self.places = sorted(values)
+        self.values = np.array([values[place] for place in self.places]).T.reshape(1 + COPIES, -1)
+        self.recalculated = np.isfinite(self.values).all(axis=0)
         self.index = {place: k for k, place in enumerate(self.places)}
         self.formula = np.array([p in book.formulas for p in self.places], bool)
         texts = (book.formulas.get(p, "") for p in self.places)
@@ -70,8 +64,6 @@ class Cells:
             name: np.array([value, *(value + c.get(value, 0) for c in changes)])
             for name, value in asked.items()
         }
-        if not runs:
-            self.numbers = {name: np.full(1 + COPIES, v[0]) for name, v in self.numbers.items()}
         self._precedents = {}
 
     # The workbook's inputs, and what becomes of it when they change
@@ -130,49 +122,41 @@ class Cells:
             copies[-1] |= {p: v * f for (p, v), f in zip(pasted.items(), factors, strict=True)}
         return copies
 
-    def _calculated(self, typed: list[dict[Place, float]]) -> list[dict[Place, float]]:
-        """All numbers as an engine calculates them in each copy, or nothing."""
-        name = office.engine()
-        if not name or not self.book.formulas:
-            if self.book.formulas and not self._kept():
-                raise WorkbookError(
-                    "its formulas keep no results: open it in a spreadsheet program and save it."
-                )
-            if self.book.formulas:
-                self.notes.append(
-                    f"Not recalculated: LibreOffice and Gnumeric are missing here. {LEFT_OPEN}"
-                )
-            return []
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                paths = [Path(folder, f"{k}.xlsx") for k in range(len(typed))]
-                for path, one in zip(paths, typed, strict=True):
-                    self.book.write(path, one)
-                made = office.calculate(paths, Path(folder, "calculated"))
-                runs = [read(path).numbers for path in made]
-        except (RuntimeError, WorkbookError, OSError) as problem:
-            reason = "takes too long over it" if "longer" in str(problem) else "can't calculate it"
-            self.notes.append(f"Not recalculated: {name} {reason}. {LEFT_OPEN}")
-            return []
-        self._name_failures(name, runs[0])
-        return runs
+    def _calculated(self, typed: list[dict[Place, float]]) -> dict[Place, np.ndarray]:
+        """All numbers in each copy: {place: array of (1 + COPIES,)}.
 
-    def _kept(self) -> bool:
-        """Whether the file keeps the results of most of its formulas."""
-        kept = sum(place in self.book.numbers for place in self.book.formulas)
-        return kept * 4 > len(self.book.formulas)
-
-    def _name_failures(self, name: str, run: dict[Place, float]) -> None:
-        """Say which cells the engine can't calculate although the file keeps a number for them."""
-        failed = sorted(p for p in self.book.formulas if p in self.book.numbers and p not in run)
-        if failed:
-            texts = " ".join(self.book.formulas[p] for p in failed)
-            unknown = sorted(set(re.findall(r"_xlfn\.(?:_xlws\.)?([\w.]+)", texts)))
-            what = ", ".join(unknown) or "them"
-            self.notes.append(
-                f"{name} can't calculate {what}: {len(failed):,} cells, {failed[0]} first, keep "
-                "the value in the file; whether they follow other inputs is left open."
+        What is not known here is calculated by a spreadsheet program, if there is one.
+        """
+        values, unknown = calculate(self.book, typed)
+        inside = [p for p in unknown if stays_inside(self.book.formulas[p])]
+        if inside and (name := office.engine()):
+            try:
+                runs = self._by_program(typed)
+            except (RuntimeError, WorkbookError, OSError) as problem:
+                reason = "takes too long over" if "longer" in str(problem) else "can't calculate"
+                self.notes.append(f"{name} {reason} this workbook.")
+            else:
+                rest = runs[1:]
+                values = {
+                    place: np.array([first, *(one.get(place, np.nan) for one in rest)])
+                    for place, first in (self.book.numbers | runs[0]).items()
+                }
+                unknown = {place: what for place, what in unknown.items() if place not in runs[0]}
+        if unknown:
+            what, kept = ", ".join(sorted({*unknown.values()})), unknown.keys() & self.book.numbers
+            left = (
+                f"{what} can't be calculated here: {len(unknown):,} cells, {min(unknown)} first, "
             )
+            self.notes.append(left + (LEFT_OPEN if kept else NO_RESULTS))
+        return values
+
+    def _by_program(self, typed: list[dict[Place, float]]) -> list[dict[Place, float]]:
+        """All numbers as LibreOffice or Gnumeric calculates them in each copy."""
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [Path(folder, f"{k}.xlsx") for k in range(len(typed))]
+            for path, one in zip(paths, typed, strict=True):
+                self.book.write(path, one)
+            return [read(path).numbers for path in office.calculate(paths, Path(folder, "made"))]
 
     def missing(self) -> dict[str, str]:
         """The numbers that are asked for and typed nowhere, with what stands in their places."""
