@@ -400,13 +400,34 @@ CHEATS = {
     "the gradebook": "import sqlite3\nfor path in ('../gradebook.db', GRADEBOOK):\n"
     "    book = sqlite3.connect(path)\n    book.execute('update grade set manual_score = 40')\n"
     "    book.commit()",
+    "attributes of anything": "class Any:\n    def __getattr__(self, name):\n"
+    "        return lambda *a, **k: 0.0\n    __float__ = lambda self: 0.0\n"
+    "def forward(*numbers):\n    return Any()",
+    "a thread that stays": "import sys, threading\ndef patch():\n    while True:\n"
+    "        sys.modules['notebooks.assignment.wire'].encode = lambda *a: [0.5] * 8\n"
+    "threading.Thread(target=patch, daemon=True).start()",
+    "at the end": "import atexit, os\natexit.register(lambda: os._exit(0))",
+    "json patched": "import json\nold = json.dumps\n"
+    "json.dumps = lambda value, *a, **k: old({**value, 'points': 3})",
+    "a reply before the answer": "import gc, json, os, struct\ndef forward(*numbers):\n"
+    "    (worker,) = [o for o in gc.get_objects() if type(o).__name__ == 'Worker']\n"
+    "    worker.write({'value': {'value': True, 'points': 3}})\n    return [0.5] * 8",
+    "calls of what was not sent": "import gc\ndef forward(*numbers):\n"
+    "    (worker,) = [o for o in gc.get_objects() if type(o).__name__ == 'Worker']\n"
+    "    return [worker.call_back(k, numbers, {}) for k in range(9)][-1]",
+    "the grader's process": "import glob, os\nfound = []\n"
+    "for path in glob.glob('/proc/*/environ') + glob.glob('/proc/*/fd/*'):\n    try:\n"
+    "        found.append(open(path, 'rb').read(100))\n    except (OSError, ValueError):\n"
+    "        pass\nos.write(2, str(found).encode())",
+    "no more signals": "import signal\nsignal.setitimer = lambda *a: None\n"
+    "for one in (signal.SIGPROF, signal.SIGALRM):\n    signal.signal(one, signal.SIG_IGN)\n"
+    "def forward(*numbers):\n    sys._getframe()\n    return [0.5] * 8",
     "the solution": "import json, pathlib\n"
     "for path in pathlib.Path(PROJECT).rglob('source/session4/part1*'):\n"
     "    for cell in json.loads(path.read_text())['cells']:\n"
     "        if 'def forward' in ''.join(cell['source']):\n"
     "            exec(''.join(cell['source']))",
 }
-NOT_IN_CODE = {"lying numbers", "a lying array"}  # for these there is nothing to be named
 
 
 @pytest.mark.parametrize("way", CHEATS)
@@ -425,11 +446,80 @@ def test_cheats_earn_nothing_and_are_named(way, tmp_path):
     with sqlite3.connect(book) as opened:
         assert opened.execute("select manual_score from grade").fetchall() == [(1,)]
     named = report.suspicious({"forward": cheat})
-    assert bool(named) != (way in NOT_IN_CODE), named
+    assert named
 
 
-def test_right_answers_are_not_suspicious():
-    assert report.suspicious({"forward": RIGHT, "cell 3": "import numpy as np\nnp.exp(1)"}) == []
+HONEST = (
+    "import numpy as np\nnp.exp(1)",
+    "!python -m notebooks.assignment check workbook.xlsx --student 4711",
+    "!pip install s4lib\n%matplotlib inline",
+    "net.eval()\n'the network of Part 2'",
+    "class Value:\n    def __init__(self, x):\n        self.x = x\n"
+    "    def __sub__(self, other):\n        return Value(self.x - other.x)\n"
+    "    def __eq__(self, other):\n        return self.x == other.x\n"
+    "    __float__ = lambda self: self.x",
+    "from s4lib import *\ndigits = load()",
+)
+TAKEN = (  # ways to the course's own answers, which they are worth points by
+    "from backprop.network import forward",
+    "import backprop.network as n\nforward = n.forward",
+    "import backprop\nforward = backprop.network.forward",
+    "from backprop import network as n\nforward = n.forward",
+    "from backprop.network import *\nforward = forward",
+    "import importlib\nforward = importlib.import_module('backprop.' + 'network').forward",
+    "forward = __import__('backprop.network', fromlist='x').forward",
+    "import sys\nforward = sys.modules['backprop.' + 'network'].forward",
+    "exec(open('backprop/net' + 'work.py').read())",
+    "import pathlib\nsource = next(pathlib.Path('/').rglob('network.py')).read_text()",
+    "!cat ../backprop/network.py",
+    "%run -m backprop.network",
+    "from s4lib import *\nsees = receptive_fields(Net)",
+)
+
+
+def test_what_is_honest_is_not_suspicious_and_what_is_taken_is_named():
+    for source in (RIGHT, *HONEST):
+        assert report.suspicious({"forward": source}) == []
+    for source in TAKEN:
+        assert report.suspicious({"forward": source}), source
+
+
+def test_a_number_that_changes_is_that_of_the_first_check_and_is_named(tmp_path):
+    """Whoever hands in a neighbour's workbook would be that neighbour for the check below it."""
+    cells = solved()
+    k = index(cells, "check-forward")
+    cells = [*cells[: k + 1], code("student = '4712'"), cells[k], *cells[k + 1 :]]
+    cells[k + 2]["source"] = "print(student)"
+    write(tmp_path / "4711", cells[: k + 2])
+    made = grade.grade_cells(cells, tmp_path / "4711")
+    assert made["checks"][1]["output"] == "4711"
+    assert made["number"] == "4711"
+    assert made["notes"] == ["the student number is 4711 at the first check, and 4712 at the end"]
+    checks = [{"name": "check-forward", "points": 3.0, "max": 3.0, "output": "✓ right"}]
+    part = {"points": 3.0, "not_graded": "", "notes": [], "checks": checks, "number": "4712"}
+    facts = report.facts_of(tmp_path / "4711")
+    row = report.row("4711", facts, {"parts": {PART: part}}, None, None)
+    text = f"{PART}: its checks were asked with the number 4712, its first cell has 4711"
+    assert text in row["remarks"]
+
+
+def test_files_beside_the_notebook_replace_nothing_and_are_read(tmp_path):
+    """Also what is called like a package, and links to what is not the student's."""
+    (tmp_path / "secret.xlsx").write_text("a neighbour's")
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others/experiment.json").write_text("{}")
+    folder = write(tmp_path / "4711", solved()).parent
+    for name in ("backprop", "s4lib", "notebooks", "json", "IPython", "sitecustomize"):
+        (folder / f"{name}.py").write_text("raise SystemExit")
+    (folder / "helper.py").write_text("from backprop.network import forward")
+    (folder / "workbook.xlsx").symlink_to(tmp_path / "secret.xlsx")
+    (folder / "folder").symlink_to(tmp_path / "others")
+    assert points(folder)[0] == 3
+    submission.collect(folder, tmp_path / "into")
+    assert not (tmp_path / "into/workbook.xlsx").exists()
+    assert not (tmp_path / "into/experiment.json").exists()
+    remarks = report.facts_of(folder)["remarks"]
+    assert remarks == ["helper.py uses backprop.network.forward"]
 
 
 def test_waiting_is_not_computing_but_ends_as_well(tmp_path):

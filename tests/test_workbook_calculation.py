@@ -52,7 +52,7 @@ FORMULAS = {  # with A1 … A4 = 2, 3, "text" and nothing, B1 … B4 = 0.5, -1.5
     "SUMXMY2(A1:A2,B1:B2)": 22.5,
     "SUMPRODUCT((A1:A2-B1:B2)^2)/2": 11.25,
     "IF(A1>1,B1,B2)": 0.5,
-    "IF(A1<=1,B1)": 0,
+    "IF(A1<=1,B1)+0": 0,
     "IF(A4=\"\",1,2)": 1,
     "IF(A3=\"TEXT\",1,2)": 1,
     "IF(A1<>2,\"no\",A2)": 3,

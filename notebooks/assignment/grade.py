@@ -43,7 +43,7 @@ class Session:
 
     def __init__(self, folder: Path, seconds: float = SECONDS):
         self.folder, self.seconds = folder, seconds
-        self.ran, self.left, self.process = [], RESTARTS, None
+        self.ran, self.left, self.process, self.number = [], RESTARTS, None, None
 
     def start(self) -> Process:
         if self.process is None:
@@ -72,10 +72,14 @@ class Session:
 
 
 class Names(dict):
-    """What a check cell calls by name: the student's, but for the folder of the submission."""
+    """What a check cell calls by name: the student's, but for the folder of the submission.
+
+    The student number is that of the first check, whatever it is set to afterwards.
+    """
 
     def __init__(self, session: Session):
-        super().__init__(here=session.folder)
+        number = {} if session.number is None else {"student": session.number}
+        super().__init__(here=session.folder, **number)
         self.session = session
 
     def __missing__(self, name: str):
@@ -140,10 +144,10 @@ def shown(points: float) -> dict:
 def grade_cells(cells: list[dict], folder: Path, seconds: float = SECONDS) -> dict:
     """Run a notebook's cells and checks.
 
-    Returns the outputs of each cell, the points of each check, and the student's number.
+    Returns the outputs of each cell, the points of each check, the student's number, and notes.
     """
     os.environ.setdefault("S4_DATA", str(PROJECT / "data"))
-    session, outputs, checks, number = Session(folder, seconds), [], [], None
+    session, outputs, checks, notes = Session(folder, seconds), [], [], []
     try:
         kept = submission.shown(cells)
         for k, cell in enumerate(cells):
@@ -151,6 +155,8 @@ def grade_cells(cells: list[dict], folder: Path, seconds: float = SECONDS) -> di
             if k in kept:
                 made = cell["outputs"]
             elif cell["cell_type"] == "code" and is_check(cell):
+                if session.number is None:
+                    session.number = number_of(session)
                 points, made = check(cell, session)
                 most = float(submission.mark(cell)["points"])
                 one = {"name": submission.name_of(cell), "points": points, "max": most}
@@ -161,11 +167,21 @@ def grade_cells(cells: list[dict], folder: Path, seconds: float = SECONDS) -> di
                 except UnclearError as error:
                     made = [failed("NotGraded", f"Not graded: {error}")]
             outputs.append(made)
-        with contextlib.suppress(Exception):
-            number = session.start().name("student")
+        number, last = session.number, number_of(session)
+        if number is not None and last != number:
+            notes = [f"the student number is {number} at the first check, and {last} at the end"]
     finally:
         session.stop()
-    return {"outputs": outputs, "checks": checks, "number": number}
+    number = last if number is None else number
+    return {"outputs": outputs, "checks": checks, "number": number, "notes": notes}
+
+
+def number_of(session: Session) -> str | int | None:
+    """The student number, if there is one."""
+    with contextlib.suppress(Exception):
+        number = session.start().name("student")
+        return number if isinstance(number, str | int) else None
+    return None
 
 
 def is_check(cell: dict) -> bool:
@@ -192,7 +208,7 @@ def grade(source: Path, seconds: float = SECONDS) -> dict:
         folder = Path(folder, "session4")
         for stem, notebook in submission.collect(source, folder).items():
             release = submission.cells_of(submission.RELEASE / f"{stem}.ipynb")
-            made = {"checks": [], "number": None}
+            made = {"checks": [], "number": None, "notes": []}
             if not notebook.problem:
                 try:
                     made = grade_cells(notebook.cells, folder, seconds)
@@ -212,7 +228,7 @@ def summary(made: dict, notebook: submission.Notebook, release: list[dict]) -> d
         "by_people": sum(float(one["points"]) for one in graded if one["solution"]),
         "not_graded": notebook.problem or ", ".join(undecided),
         "number": made["number"],
-        "notes": notebook.notes,
+        "notes": [*notebook.notes, *made["notes"]],
         "checks": made["checks"],
     }
 
@@ -242,17 +258,20 @@ def as_json(results: list[dict]) -> str:
 def as_gradescope(results: list[dict]) -> str:
     """Gradescope's results.json: a test for every check, of one submission.
 
-    Source: "Output format" of the autograder specifications in Gradescope's documentation.
+    Source: https://gradescope-autograders.readthedocs.io/en/latest/specs/#output-format. The score
+    of the whole is needed where there are no tests.
     """
     (result,) = results
     tests, lines = [], []
     for stem, part in result["parts"].items():
         lines += [f"{stem}: {text}" for text in said_of(part)]
         for one in part["checks"]:
-            state = "passed" if one["points"] == one["max"] else "failed"
-            test = {"name": f"{stem}: {one['name']}", "status": state, "output": one["output"]}
+            test = {"name": f"{stem}: {one['name']}", "output": one["output"]}
+            if one["points"] is not None:
+                test["status"] = "passed" if one["points"] == one["max"] else "failed"
             tests.append({**test, "score": one["points"] or 0.0, "max_score": one["max"]})
-    return json.dumps({"output": "\n".join(lines), "tests": tests}, ensure_ascii=False, indent=1)
+    made = {"score": total(result), "output": "\n".join(lines), "tests": tests}
+    return json.dumps(made, ensure_ascii=False, indent=1)
 
 
 def said_of(part: dict) -> list[str]:
@@ -263,8 +282,9 @@ def said_of(part: dict) -> list[str]:
 def as_moodle(results: list[dict]) -> str:
     """Moodle's worksheet for grading offline, for folders with the names that Moodle gives them.
 
-    The columns are those that `mod/assign/feedback/offline` looks for. A student of whom a part was
-    not graded gets no points by this.
+    The columns are those that Moodle's `mod/assign/feedback/offline/importgradeslib.php` looks for,
+    where Moodle speaks English; "-" is the time of a grade that has not been given yet. A
+    student of whom a part was not graded gets no points by this.
     """
     rows = []
     for result in results:

@@ -39,8 +39,23 @@ METHODS = {"hold_out"}  # that answer an exercise, of whatever object
 DEVICES = {  # by which code reaches into other code
     *("_getframe", "setattr", "f_locals", "f_back", "__code__", "__globals__", "modules", "gc"),
     *("builtins", "exec", "run_cell", "set_custom_exc", "input_transformers_cleanup", "sqlite3"),
-    *("_exit", "fork"),
+    *(
+        "_exit",
+        "fork",
+        "eval",
+        "import_module",
+        "__import__",
+        "getsource",
+        "run_path",
+        "run_module",
+    ),
+    *("spec_from_file_location", "run_line_magic", "run_cell_magic", "_ih", "_oh"),
 }
+CODE = re.compile(  # the files of answers, in commands and in text
+    r"\b(backprop[./](network|layers|tape)|s4lib[./](model|train|receptive_field)|model_answer"
+    r"|assignment[./](part\d|slips|compare)|(network|layers|tape|slips|part\d)\.py)\b"
+)
+LIES = ("eq", "ne", "lt", "le", "gt", "ge", "sub", "rsub", "abs", "float", "array", "iter", "bool")
 PATCHED = {"np", "numpy", "torch", "sys", "builtins", "network", "compare", "part1", "wire"}
 SHIPPED = ("backprop/backpropagation.xlsx", "s4lib/weights.pt")
 EXPERIMENT = "part3_experiment"  # to whose table experiment.json belongs
@@ -94,7 +109,12 @@ def row(name: str, facts: dict, result: dict | None, book: dict | None, due) -> 
         if not why and points["automatic"] is None:
             why = "has not been graded yet"
         made["parts"][stem] = {**points, "not_graded": why}
-        made["remarks"] += [f"{stem}: {note}" for note in facts["notes"].get(stem, [])]
+        notes = dict.fromkeys([*facts["notes"].get(stem, []), *part.get("notes", [])])
+        made["remarks"] += [f"{stem}: {note}" for note in notes]
+        asked = part.get("number")
+        if asked is not None and facts["number"] and key(str(asked)) != key(facts["number"]):
+            text = f"its checks were asked with the number {asked}, its first cell has "
+            made["remarks"].append(f"{stem}: {text}{facts['number']}")
         for check in part.get("checks", []):
             if check["name"] == "check-run" and "history has" in check["output"]:
                 line = next(x for x in check["output"].splitlines() if "history has" in x)
@@ -127,6 +147,8 @@ def facts_of(path: Path, collected: bool = False) -> dict:
                 found = re.match(r"student = ['\"]?([^'\"#]*)", cell["source"])
                 if "parameters" in cell["metadata"].get("tags", []) and found:
                     made["number"] = found[1].strip()
+        modules = {path.name: path.read_text("utf-8", "replace") for path in folder.rglob("*.py")}
+        made["remarks"] += suspicious(modules)
         for name in ("workbook.xlsx", "run/weights.pt", "experiment.json"):
             if (folder / name).exists():
                 made["files"][name] = digest((folder / name).read_bytes())
@@ -200,36 +222,64 @@ def suspicious(code: dict[str, str]) -> list[str]:
     """Imports of what is asked for, and ways to reach the checks, by cell."""
     remarks = []
     for where, source in code.items():
+        commands = [
+            text for text in re.findall(r"^\s*([!%].*)$", source, re.M) if CODE.search(text)
+        ]
+        remarks += [f"{where} runs {text}" for text in commands]
         source = re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.M)
         try:
             tree = ast.parse(source)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
-        found = dict.fromkeys([*imports(tree), *devices(tree)])
+        found = dict.fromkeys([*imports(tree), *devices(tree), *liars(tree)])
         remarks += [f"{where} uses {', '.join(found)}"] if found else []
     return remarks
 
 
 def imports(tree: ast.AST) -> list[str]:
     """The course's answers that a cell imports, or reaches by an attribute."""
-    found, modules = [], {}
+    found, names = [], {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             for one in node.names:
                 inner = f"{node.module}.{one.name}"
-                if inner in SOLVED:
-                    modules[one.asname or one.name] = inner
                 wanted = SOLVED.get(node.module, set())
+                if one.name == "*":
+                    found += [f"{node.module}.{name}" for name in sorted(names & (wanted or names))]
                 if inner in SOLVED or wanted is None or one.name in wanted:
                     found.append(inner)
         elif isinstance(node, ast.Import):
             found += [one.name for one in node.names if SOLVED.get(one.name, ()) != ()]
         elif isinstance(node, ast.Attribute) and node.attr in METHODS:
             found.append(f".{node.attr}")
-        elif (
-            isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in SOLVED
-        ):
-            found.append(f'"{node.value}"')
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in SOLVED:
+            found.append(ast.unparse(node))
+    return found + written(tree)
+
+
+def written(tree: ast.AST) -> list[str]:
+    """Text, other than a cell's words, that names the course's answers: what imports by name."""
+    words = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return [repr(node.value[:60]) for node in texts if id(node) not in words
+            and (node.value in SOLVED or CODE.search(node.value))]  # fmt: skip
+
+
+def liars(tree: ast.AST) -> list[str]:
+    """Methods by which an object claims something whatever it is: they do not use it."""
+    found = []
+    for kind in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        for node in kind.body:
+            names, made = [], node
+            if isinstance(node, ast.FunctionDef):
+                names = [node.name]
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+                names = [ast.unparse(target) for target in node.targets]
+                made = node.value
+            lies = {f"__{name}__" for name in LIES} & {*names}
+            used = {one.id for one in ast.walk(made) if isinstance(one, ast.Name)}
+            if lies and not used & {one.arg for one in ast.walk(made) if isinstance(one, ast.arg)}:
+                found += [f"{kind.name}.{name}" for name in sorted(lies)]
     return found
 
 
@@ -239,7 +289,7 @@ def devices(tree: ast.AST) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in DEVICES:
             found.append(node.attr)
-        elif isinstance(node, ast.Name) and node.id in DEVICES:
+        elif isinstance(node, ast.Name) and node.id in {*DEVICES, "eval"}:
             found.append(node.id)
         elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.write", "sys.exit"):
             found.append(ast.unparse(node))

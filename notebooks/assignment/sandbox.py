@@ -63,7 +63,7 @@ def command_line(home: Path) -> list[str]:
     python = [sys.executable, "-m", "notebooks.assignment.worker"]
     if not confined():
         return python
-    seen = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt"]
+    seen = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc"]
     seen += [sys.prefix, sys.base_prefix, site.getusersitepackages(), *site.getsitepackages()]
     seen += [os.path.dirname(os.path.realpath(sys.executable)), data_folder()]
     binds = [
@@ -76,7 +76,7 @@ def command_line(home: Path) -> list[str]:
         *(part for bind in binds[:-len(code)] for part in bind),
         *("--bind", str(home), str(home)),
         *(part for bind in binds[-len(code):] for part in bind),
-        *("--chdir", str(home / "work"), *python),
+        *("--chdir", str(home), *python),
     ]  # fmt: skip
 
 
@@ -130,7 +130,7 @@ class Process:
         for path in matplotlib_folder().glob("fontlist*"):  # takes seconds to make
             shutil.copy(path, self.home / "fonts")
         self.process = subprocess.Popen(
-            command_line(self.home), cwd=self.home / "work", env=environment,
+            command_line(self.home), cwd=self.home, env=environment,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             start_new_session=True, preexec_fn=limits if os.name == "posix" else None,
         )  # fmt: skip

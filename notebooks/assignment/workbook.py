@@ -1,10 +1,9 @@
 """Grade a student's workbook, whatever its layout.
 
 Every number that is asked for is looked for by its value, in all cells of all visible sheets. Then
-the inputs, targets and weights are changed, by amounts that are drawn each time, LibreOffice or
-Gnumeric calculates it all again, and what does not follow was pasted. Each result is judged by the
-student's own cells before it, so that a slip costs its own points and is named. Without a
-spreadsheet program the values are those that the file keeps, and the report says so.
+the inputs, targets and weights are changed, by amounts that are drawn each time, all formulas are
+calculated again, and what does not follow was pasted. Each result is judged by the student's own
+cells before it, so that a slip costs its own points and is named.
 """
 
 import re
@@ -19,7 +18,7 @@ from backprop.formulas import HIDDEN_LAYER, OUTPUT_LAYER, label
 from backprop.network import ERRORS, GRADIENTS, RATES, UNITS
 from notebooks.assignment.personal import CLASS, Numbers, personal_numbers
 from notebooks.assignment.spreadsheet import Book, Place, WorkbookError, read
-from notebooks.assignment.workbook_cells import Cells
+from notebooks.assignment.workbook_cells import NAMES, Cells
 from notebooks.assignment.workbook_slips import (
     RIGHT,
     SYMBOLS,
@@ -31,6 +30,8 @@ from notebooks.assignment.workbook_slips import (
 from notebooks.assignment.workbook_trainings import STEPS, Training, Trainings, lost_dollar
 
 POINTS = {"forward pass": 1.0, "errors": 0.5, "gradients": 2.0, "trainings": 1.5, "chart": 1.0}
+FEW = 3  # numbers that may be typed wrongly: whoever has more has somebody else's
+MISTYPED = 0.25  # points that each of them costs
 DRAWN = 20  # cells of a curve, at least
 PROJECT = Path(__file__).resolve().parents[2] / "backprop" / "backpropagation.xlsx"
 
@@ -76,47 +77,73 @@ def grade(path: Path, numbers: Numbers) -> tuple[list[str], float]:
 
 
 def judged(book: Book, numbers: Numbers, copied: set[str]) -> tuple[list[str], float]:
-    """The report and the points of what has been read; `copied` sheets earn nothing."""
-    cells = Cells(book, numbers, copied)
-    notes = list(cells.notes)
-    if copied:
-        names = ", ".join(f"“{title}”" for title in sorted(copied))
-        notes.append(f"Copied from the project's own workbook, and worth no points: {names}.")
-    if hidden := [title for title, shown in book.visible.items() if not shown]:
-        notes.append(f"Hidden, and worth no points: {', '.join(hidden)}.")
-    if missing := cells.missing():
-        listed = ", ".join(missing.values())
-        notes.append(f"Asked for, and typed nowhere as numbers: {listed}.")
-        if len(missing) > 6:
-            whose = "a student's" if numbers == CLASS else "the class's, or somebody else's"
-            notes.append(f"Are they {whose}? --inputs, --targets and --weights grade by others.")
+    """The report and the points of what has been read; `copied` sheets earn nothing.
 
-    found, own = derivation(cells)
-    lines, points = [], 0.0
+    A few numbers that were typed wrongly cost their own points, and all else is judged by them.
+    """
+    lines, points, typed = assessed(book, numbers, copied)
+    if 0 < len(typed) <= FEW:
+        flat = dict(zip(NAMES, sum(map(tuple, numbers), ()), strict=True))
+        as_typed = flat | {name: value for name, (_, value) in typed.items()}
+        others = [as_typed[name] for name in NAMES]
+        again, most, _ = assessed(
+            book, Numbers((*others[:2],), (*others[2:4],), (*others[4:],)), copied
+        )
+        if most - MISTYPED * len(typed) > points:
+            points = most - MISTYPED * len(typed)
+            wrong = (f"{n} = {flat[n]:g} ({at} has {value:g})" for n, (at, value) in typed.items())
+            lines = [
+                f"✗ typed numbers: {', '.join(wrong)}; they cost {MISTYPED * len(typed):g}, and "
+                "all else is judged by what stands there",
+                *again,
+            ]
+    points = round(float(points), 2)  # nbgrader takes a number of NumPy's for full points
+    return [*lines, f"{points:g} of {sum(POINTS.values()):g} points"], points
+
+
+def assessed(book: Book, numbers: Numbers, copied: set[str]) -> tuple[list[str], float, dict]:
+    """The report by these numbers, its points, and what was typed in their places."""
+    cells = Cells(book, numbers, copied)
+    found = Derivation(cells)
+    lines, points = notes(cells, numbers, copied), 0.0
     for part, symbols in (("forward pass", UNITS), ("errors", ERRORS), ("gradients", GRADIENTS)):
         credit = sum(found[symbol].credit for symbol in symbols) / len(symbols)
         points += POINTS[part] * credit
         good = sum(found[symbol].credit == 1 for symbol in symbols)
         lines.append(headline(part, credit, f"{good} of {len(symbols)} right"))
-        lines += faults(cells, found, symbols, own)
+        lines += faults(cells, found, symbols)
 
-    trained = trainings(cells, found, own)
+    trained = Trainings(cells, {symbol: found[symbol].formula for symbol in SYMBOLS}, found.own)
+    trained = trained.find()
     share = sum(found[symbol].credit > 0 for symbol in GRADIENTS) / 8
     share = 1.0 if share >= 0.75 else share  # up to two wrong gradients cost their own points alone
-    credits = {
-        rate: min(1.0, one.score) * (share if one.own else 1) for rate, one in trained.items()
-    }
-    credit = sum(credits.values()) / len(RATES)
-    points += POINTS["trainings"] * credit
-    good = sum(one == 1 for one in credits.values())
-    lines.append(headline("trainings", credit, f"{good} of {len(RATES)} right"))
+    credits = [min(1.0, one.score) * (share if one.own else 1) for one in trained.values()]
+    points += POINTS["trainings"] * sum(credits) / len(RATES)
+    good = f"{sum(one == 1 for one in credits)} of {len(RATES)} right"
+    lines.append(headline("trainings", sum(credits) / len(RATES), good))
     lines += training_faults(cells, trained, share)
 
-    drawn = curves_drawn(cells, own, trained)
+    drawn = curves_drawn(cells, found.own, trained)
     points += POINTS["chart"] * drawn / len(RATES)
     lines.append(headline("chart", drawn / len(RATES), f"{drawn} of {len(RATES)} curves"))
-    points = round(float(points), 2)  # nbgrader takes a number of NumPy's for full points
-    return [*notes, *lines, f"{points:g} of {sum(POINTS.values()):g} points"], points
+    return lines, points, cells.mistyped()
+
+
+def notes(cells: Cells, numbers: Numbers, copied: set[str]) -> list[str]:
+    """What is to be said of a workbook before its parts."""
+    lines = list(cells.notes)
+    if copied:
+        names = ", ".join(f"“{title}”" for title in sorted(copied))
+        lines.append(f"Copied from the project's own workbook, and worth no points: {names}.")
+    if hidden := [title for title, shown in cells.book.visible.items() if not shown]:
+        lines.append(f"Hidden, and worth no points: {', '.join(hidden)}.")
+    if missing := cells.missing():
+        listed = ", ".join(missing.values())
+        lines.append(f"Asked for, and typed nowhere as numbers: {listed}.")
+        if len(missing) > 6:
+            whose = "a student's" if numbers == CLASS else "the class's, or somebody else's"
+            lines.append(f"Are they {whose}? --inputs, --targets and --weights grade by others.")
+    return lines
 
 
 def headline(part: str, credit: float, text: str) -> str:
@@ -128,39 +155,137 @@ def headline(part: str, credit: float, text: str) -> str:
 # The derivation
 
 
-def derivation(cells: Cells) -> tuple[dict[str, Finding], dict[str, np.ndarray]]:
-    """What there is of every symbol, and its values, as the student has them.
+class Derivation(dict):
+    """What there is of every symbol, {symbol: Finding}.
 
     Symbols come in the order of the derivation, and each is judged by the cells that the student
-    has for those before it.
+    has for those before it: `own` has their values.
     """
-    truth = dict(cells.numbers)
-    for symbol in SYMBOLS:  # in the order of the derivation
-        truth[symbol] = evaluate(RIGHT[symbol], truth)
-    taken = claimed(cells, truth)
-    found, own, depends = {}, dict(cells.numbers), {name: {name} for name in cells.numbers}
-    leads, missing = dict(depends), {*cells.missing()}
-    for symbol in SYMBOLS:
-        wanted = [evaluate(RIGHT[symbol], own), truth[symbol]]
-        other = bool(missing & inputs(RIGHT[symbol], leads))
-        leads[symbol] = inputs(RIGHT[symbol], leads)
+
+    def __init__(self, cells: Cells):
+        super().__init__()
+        self.cells, self.truth = cells, dict(cells.numbers)
+        for symbol in SYMBOLS:
+            self.truth[symbol] = evaluate(RIGHT[symbol], self.truth)
+        self.taken, self.missing = claimed(cells, self.truth), {*cells.missing()}
+        self.own = dict(cells.numbers)
+        # The typed numbers that each depends on: in the student's sheet, and if all were right.
+        self.depends = {name: {name} for name in cells.numbers}
+        self.leads = dict(self.depends)
+        for symbol in SYMBOLS:
+            self.judge(symbol)
+
+    def judge(self, symbol: str) -> None:
+        """Find a symbol's cell, and what it says of those that depend on it."""
+        self.leads[symbol] = inputs(RIGHT[symbol], self.leads)
+        other = bool(self.missing & self.leads[symbol])
+        wanted = [evaluate(RIGHT[symbol], self.own), self.truth[symbol]]
         if other:  # by other numbers than asked nothing is right that depends on them
             wanted = wanted[1:]
-        known = {*cells.numbers, *(s for s in found if found[s].index is not None)}
-        finding = (
-            right(cells, symbol, wanted, inputs(RIGHT[symbol], depends))
-            or (other and astray(cells, symbol))
-            or slipped(cells, symbol, own, taken, depends, known)
-            or Finding(0.0, "not found", None, None if symbol in GRADIENTS else RIGHT[symbol])
+        finding = self.right(symbol, wanted) or (other and self.astray(symbol))
+        finding = finding or self.slipped(symbol)
+        finding = finding or Finding(
+            0.0, "not found", None, None if symbol in GRADIENTS else RIGHT[symbol]
         )
-        found[symbol] = finding
-        at = finding.index
-        typed = at is not None and not cells.formula[at]
-        depends[symbol] = {symbol} if typed else inputs(finding.formula or RIGHT[symbol], depends)
-        own[symbol] = wanted[0] if at is None or other else cells.values[:, at]
-        if at is not None and not np.isfinite(own[symbol]).all():
-            own[symbol] = np.where(np.isfinite(own[symbol]), own[symbol], wanted[0])
-    return found, own
+        self[symbol], at = finding, finding.index
+        typed = at is not None and not self.cells.formula[at]
+        formula = finding.formula or RIGHT[symbol]
+        self.depends[symbol] = {symbol} if typed else inputs(formula, self.depends)
+        values = wanted[0] if at is None or other else self.cells.values[:, at]
+        self.own[symbol] = np.where(np.isfinite(values), values, wanted[0])
+
+    def following(self, indices, want: np.ndarray, formula: str) -> np.ndarray:
+        """Which of these cells follow when the inputs change, as the formula does."""
+        indices = np.array([*indices], int)
+        needed = min(4, len(inputs(formula, self.depends)))
+        return indices[self.cells.follow(indices, want, depends=needed)]
+
+    def right(self, symbol: str, wanted: list[np.ndarray]) -> Finding | None:
+        """A cell whose number is right, or was before it was rounded or pasted, or None."""
+        cells, formula, others = self.cells, RIGHT[symbol], self.elsewhere(symbol)
+        exact = [[k for k in cells.exact(want) if k not in others] for want in wanted]
+        for want, spots in zip(wanted, exact, strict=True):
+            live = self.following(spots, want, formula)
+            if len(live):
+                return Finding(1.0, "", live[0], formula)
+        for want in wanted:
+            rounded = cells.rounded(want)
+            if len(rounded):
+                best = min(rounded, key=lambda index: (cells.rounding[index], index))
+                digits = round(-np.log10(cells.rounding[best]))
+                fault = f"right, but rounded to {digits} digits by the formula"
+                rule = f"ROUND({formula},{digits})"
+                return Finding(1.0 if digits >= 6 else 0.5, fault, best, rule)
+        for want, spots in zip(wanted, exact, strict=True):
+            if spots:
+                fault = "right, but the formula does not follow when the inputs change"
+                return Finding(0.5, fault, spots[0], formula)
+            pasted = cells.typed(want[0])
+            if len(pasted):
+                fault = "right, but typed or pasted: a number in place of a formula"
+                return Finding(0.5, fault, pasted[0], formula)
+        return None
+
+    def headed(self, symbol: str) -> list[int]:
+        """The cells that words say are a symbol's."""
+        return [self.cells.index[place] for place in self.cells.headed(symbol)]
+
+    def elsewhere(self, symbol: str) -> set[int]:
+        """The cells that are headed by another symbol, if some are headed by this one.
+
+        With i1 in place of i2, ∂E/∂w2 has the value of ∂E/∂w1, and is not found for it.
+        """
+        own = self.headed(symbol)
+        others = (k for s in SYMBOLS if own and s != symbol for k in self.headed(s))
+        return {*others} - {*own}
+
+    def astray(self, symbol: str) -> Finding:
+        """What there is of a number that depends on inputs other than asked."""
+        fault = "not right: it depends on numbers that are not there"
+        return Finding(0.0, fault, next(iter(self.headed(symbol)), None), None)
+
+    def slipped(self, symbol: str) -> Finding | None:
+        """A cell with what comes of a slip, or one that is headed by the symbol, or None.
+
+        A gradient's cell is also known by the update that takes it. Where neither words nor an
+        update say which cell it is, one that is right for something else is not taken for it.
+        """
+        headed = self.headed(symbol)
+        if symbol in GRADIENTS and not headed:
+            headed = self.cells.updated(symbol.removeprefix("dE_d"))
+        live = [index for index in headed if self.cells.formula[index]]
+        for formula, hint, values in self.cases(symbol, bool(live)):
+            want = evaluate(formula, values) + 0 * self.own["w1"]
+            if not np.isfinite(want).all() or np.allclose(want, 0):
+                continue
+            spots = self.cells.exact(want)
+            spots = [k for k in spots if (k in live if live else k not in self.taken)]
+            spots = self.following(spots, want, formula)
+            if len(spots):
+                return Finding(0.0, hint, spots[0], formula if values is self.own else None)
+        if live:
+            return Finding(0.0, "not right, and none of the usual slips", live[0], None)
+        if headed:
+            return Finding(0.0, "not right, and a number in place of a formula", headed[0], None)
+        return None
+
+    def cases(self, symbol: str, located: bool):
+        """What may have happened, as (formula, hint, values), the likeliest first.
+
+        Two slips at once are only looked for where a cell is `located`, and all before it is known.
+        """
+        own = self.own
+        for formula, hint in slips(symbol).items():
+            if ready(formula, own):
+                yield formula, hint, own
+        if symbol in GRADIENTS[:4]:
+            for hint, new in early_weights(own):
+                yield RIGHT[symbol], hint, own | new
+        known = {*self.cells.numbers, *(s for s in self if self[s].index is not None)}
+        if located and not any("{" + s + "}" in RIGHT[symbol] for s in own.keys() - known):
+            for formula, hint in double_slips(symbol).items():
+                if ready(formula, own):
+                    yield formula, hint, own
 
 
 def inputs(formula: str, depends: dict[str, set[str]]) -> set[str]:
@@ -181,76 +306,6 @@ def claimed(cells: Cells, truth: dict) -> set[int]:
     }
 
 
-def right(cells: Cells, symbol: str, wanted: list[np.ndarray], typed: set) -> Finding | None:
-    """A cell whose number is right, or was right before it was rounded or pasted, or None."""
-    formula = RIGHT[symbol]
-    for want in wanted:
-        exact = cells.exact(want)
-        live = exact[cells.follow(exact, want, depends=min(4, len(typed)))]
-        if len(live):
-            return Finding(1.0, "", live[0], formula)
-    for want in wanted:
-        rounded = cells.rounded(want)
-        if len(rounded):
-            best = min(rounded, key=lambda index: (cells.rounding[index], index))
-            digits = round(-np.log10(cells.rounding[best]))
-            fault = f"right, but rounded to {digits} digits by the formula"
-            rule = f"ROUND({formula},{digits})"
-            return Finding(1.0 if digits >= 6 else 0.5, fault, best, rule)
-    for want in wanted:
-        exact = cells.exact(want)
-        if len(exact):
-            fault = "right, but the formula does not follow when the inputs change"
-            return Finding(0.5, fault, exact[0], formula)
-        pasted = cells.typed(want[0])
-        if len(pasted):
-            fault = "right, but typed or pasted: a number in place of a formula"
-            return Finding(0.5, fault, pasted[0], formula)
-    return None
-
-
-def astray(cells: Cells, symbol: str) -> Finding:
-    """What there is of a number that depends on inputs other than asked."""
-    fault = "not right: it depends on numbers that are not there"
-    headed = [cells.index[place] for place in cells.headed(symbol)]
-    return Finding(0.0, fault, headed[0] if headed else None, None)
-
-
-def slipped(cells, symbol, own, taken, depends, known) -> Finding | None:
-    """A cell with what comes of a slip, or one that is headed by the symbol, or None.
-
-    A gradient's cell is also known by the update that takes it. Where neither words nor an update
-    say which cell it is, one that is right for something else is not taken for it.
-    """
-    headed = [cells.index[place] for place in cells.headed(symbol)]
-    if symbol in GRADIENTS and not headed:
-        headed = cells.updated(symbol.removeprefix("dE_d"))
-    live = [index for index in headed if cells.formula[index]]
-    cases = [(formula, hint, own) for formula, hint in slips(symbol).items() if ready(formula, own)]
-    if symbol in GRADIENTS[:4]:
-        cases += [(RIGHT[symbol], hint, own | new) for hint, new in early_weights(own)]
-    unknown = [name for name in own if f"{{{name}}}" in RIGHT[symbol] and name not in known]
-    if live and not unknown:
-        twice = double_slips(symbol).items()
-        cases += [(formula, hint, own) for formula, hint in twice if ready(formula, own)]
-    for formula, hint, values in cases:
-        want = evaluate(formula, values) + 0 * own["w1"]
-        if not np.isfinite(want).all() or np.allclose(want, 0):
-            continue
-        spots = cells.exact(want)
-        spots = [k for k in spots if k in live] if live else [k for k in spots if k not in taken]
-        spots = np.array(spots, int)
-        needed = len(inputs(formula, depends))
-        spots = spots[cells.follow(spots, want, depends=min(4, needed))]
-        if len(spots):
-            return Finding(0.0, hint, spots[0], formula if values is own else None)
-    if live:
-        return Finding(0.0, "not right, and none of the usual slips", live[0], None)
-    if headed:
-        return Finding(0.0, "not right, and a number in place of a formula", headed[0], None)
-    return None
-
-
 def ready(formula: str, own: dict) -> bool:
     """Whether a formula takes nothing that comes only later in the derivation."""
     return {*re.findall(r"{(\w+)}", formula)} <= own.keys()
@@ -263,7 +318,7 @@ def early_weights(own: dict):
         yield "the new w5 … w8 are used too early: all gradients take the old weights", new
 
 
-def faults(cells: Cells, found: dict, symbols, own: dict) -> list[str]:
+def faults(cells: Cells, found: Derivation, symbols) -> list[str]:
     """A line for each fault: the cells, what is wrong, and the formula that was expected."""
     lines, groups = [], defaultdict(list)
     for symbol in symbols:
@@ -279,7 +334,7 @@ def faults(cells: Cells, found: dict, symbols, own: dict) -> list[str]:
         lines.append(f"    {which}: {fault}")
         if where and found[names[0]].credit == 0 and not fault.endswith("not there"):
             symbol, place = next(iter(where.items()))
-            expected = in_cells(RIGHT[symbol], addresses(cells, symbol, place, own))
+            expected = in_cells(RIGHT[symbol], addresses(cells, symbol, place, found.own))
             lines.append(f"        {place} should be {expected}")
     return lines
 
@@ -308,12 +363,6 @@ def addresses(cells: Cells, symbol: str, place: Place, own: dict) -> dict[str, s
 
 
 # The trainings
-
-
-def trainings(cells: Cells, found: dict, own: dict) -> dict[float, Training]:
-    """What there is of the training of each rate, in ascending order."""
-    search = Trainings(cells, {symbol: found[symbol].formula for symbol in SYMBOLS}, own)
-    return search.find()
 
 
 def training_faults(cells: Cells, trained: dict[float, Training], share: float) -> list[str]:

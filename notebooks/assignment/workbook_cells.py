@@ -158,15 +158,23 @@ class Cells:
                 self.book.write(path, one)
             return [read(path).numbers for path in office.calculate(paths, Path(folder, "made"))]
 
+    def mistyped(self) -> dict[str, tuple[Place, float]]:
+        """The numbers in whose cells others are typed than asked: {name: (cell, number)}."""
+        found = {}
+        for name, (value, *_) in self.numbers.items():
+            places = [p for p in self.headed(name) if self.book.is_typed(p)]
+            if places and not any(self.inputs.get(place) == value for place in places):
+                found[name] = places[0], self.book.numbers[places[0]]
+        return found
+
     def missing(self) -> dict[str, str]:
         """The numbers that are asked for and typed nowhere, with what stands in their places."""
-        found = {*self.inputs.values()}
-        missing = {name: v[0] for name, v in self.numbers.items() if v[0] not in found}
-        places = {name: [p for p in self.headed(name) if self.book.is_typed(p)] for name in missing}
+        mistyped, found = self.mistyped(), {*self.inputs.values()}
         return {
             name: f"{name} = {value:g}"
-            + (f" ({p[0]} has {self.book.numbers[p[0]]:g})" if (p := places[name]) else "")
-            for name, value in missing.items()
+            + (f" ({mistyped[name][0]} has {mistyped[name][1]:g})" if name in mistyped else "")
+            for name, (value, *_) in self.numbers.items()
+            if value not in found
         }
 
     # Finding

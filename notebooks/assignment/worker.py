@@ -273,7 +273,10 @@ def main() -> None:
     for number in (0, 1, 2):  # what C libraries write there is nobody's answer
         os.dup2(nothing, number)
     requests, replies = io.BufferedReader(requests), io.BufferedWriter(replies)
-    Worker(requests, replies).serve()
+    worker = Worker(requests, replies)
+    os.chdir("work")
+    sys.path.insert(1, os.getcwd())  # after the course's code, as the notebooks' first cell does
+    worker.serve()
 
 
 if __name__ == "__main__":
