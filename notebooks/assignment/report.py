@@ -147,7 +147,10 @@ def facts_of(path: Path, collected: bool = False) -> dict:
                 found = re.match(r"student = ['\"]?([^'\"#]*)", cell["source"])
                 if "parameters" in cell["metadata"].get("tags", []) and found:
                     made["number"] = found[1].strip()
-        modules = {path.name: path.read_text("utf-8", "replace") for path in folder.rglob("*.py")}
+        modules = {
+            path.name: path.read_text("utf-8", "replace")[:1_000_000]
+            for path in folder.rglob("*.py")
+        }
         made["remarks"] += suspicious(modules)
         for name in ("workbook.xlsx", "run/weights.pt", "experiment.json"):
             if (folder / name).exists():

@@ -12,7 +12,7 @@ import numpy as np
 
 from notebooks.assignment.spreadsheet import TOKEN, Book, Place, unquoted
 
-MOST = 3_000_000  # cells that all formulas together may refer to
+MOST = 500_000  # cells that all formulas together may refer to
 LARGEST = 20_000  # cells that one formula may refer to
 DEEPEST = 150  # operators and brackets within each other; Excel allows 64 brackets
 LEXEME = re.compile(
