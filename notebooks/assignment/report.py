@@ -39,16 +39,7 @@ METHODS = {"hold_out"}  # that answer an exercise, of whatever object
 DEVICES = {  # by which code reaches into other code
     *("_getframe", "setattr", "f_locals", "f_back", "__code__", "__globals__", "modules", "gc"),
     *("builtins", "exec", "run_cell", "set_custom_exc", "input_transformers_cleanup", "sqlite3"),
-    *(
-        "_exit",
-        "fork",
-        "eval",
-        "import_module",
-        "__import__",
-        "getsource",
-        "run_path",
-        "run_module",
-    ),
+    *("_exit", "fork", "import_module", "__import__", "getsource", "run_path", "run_module"),
     *("spec_from_file_location", "run_line_magic", "run_cell_magic", "_ih", "_oh"),
 }
 CODE = re.compile(  # the files of answers, in commands and in text
@@ -57,6 +48,7 @@ CODE = re.compile(  # the files of answers, in commands and in text
 )
 LIES = ("eq", "ne", "lt", "le", "gt", "ge", "sub", "rsub", "abs", "float", "array", "iter", "bool")
 PATCHED = {"np", "numpy", "torch", "sys", "builtins", "network", "compare", "part1", "wire"}
+PATCHED |= {"json", "pickle", "signal", "struct", "os", "math"}
 SHIPPED = ("backprop/backpropagation.xlsx", "s4lib/weights.pt")
 EXPERIMENT = "part3_experiment"  # to whose table experiment.json belongs
 PROJECT = Path(__file__).resolve().parents[2]
