@@ -416,9 +416,11 @@ CHEATS = {
     "    (worker,) = [o for o in gc.get_objects() if type(o).__name__ == 'Worker']\n"
     "    return [worker.call_back(k, numbers, {}) for k in range(9)][-1]",
     "the grader's process": "import glob, os\nfound = []\n"
-    "for path in glob.glob('/proc/*/environ') + glob.glob('/proc/*/fd/*'):\n    try:\n"
-    "        found.append(open(path, 'rb').read(100))\n    except (OSError, ValueError):\n"
-    "        pass\nos.write(2, str(found).encode())",
+    "for name in ('environ', 'cmdline', 'mem', 'cwd/gradebook.db'):\n"
+    "    for path in glob.glob(f'/proc/*/{name}'):\n        try:\n"
+    "            found.append(open(path, 'rb').read(100))\n"
+    "        except (OSError, ValueError):\n            pass\n"
+    "os.write(2, str(found).encode())",
     "no more signals": "import signal\nsignal.setitimer = lambda *a: None\n"
     "for one in (signal.SIGPROF, signal.SIGALRM):\n    signal.signal(one, signal.SIG_IGN)\n"
     "def forward(*numbers):\n    sys._getframe()\n    return [0.5] * 8",
@@ -488,9 +490,9 @@ def test_a_number_that_changes_is_that_of_the_first_check_and_is_named(tmp_path)
     """Whoever hands in a neighbour's workbook would be that neighbour for the check below it."""
     cells = solved()
     k = index(cells, "check-forward")
-    cells = [*cells[: k + 1], code("student = '4712'"), cells[k], *cells[k + 1 :]]
-    cells[k + 2]["source"] = "print(student)"
-    write(tmp_path / "4711", cells[: k + 2])
+    write(tmp_path / "4711", cells)
+    later = {**cells[k], "source": "print(student)"}
+    cells = [*cells[: k + 1], code("student = '4712'"), later]
     made = grade.grade_cells(cells, tmp_path / "4711")
     assert made["checks"][1]["output"] == "4711"
     assert made["number"] == "4711"
