@@ -314,7 +314,6 @@ def graded(course):
 
     commands = {
         "release": "generate_assignment session4 --create",
-        "validate": f"validate release/session4/{PART1}.ipynb",
         "collect": "zip_collect session4",
         "autograde": "autograde session4 --force",
         "feedback": "generate_feedback session4",
@@ -405,8 +404,3 @@ def test_the_overview_reads_the_gradebook(course, graded):
     remarks = "\n".join(found[BROKEN]["remarks"])
     assert "bias-gradients uses" in remarks
     assert "check-update: put back" in remarks
-
-
-def test_validation_tells_a_student_what_is_missing(graded):
-    count = len(points(PART1)) + len(points(PART1, automatic=False))
-    assert f"\nVALIDATION FAILED ON {count} CELL(S)!" in graded[0]["validate"][1]
