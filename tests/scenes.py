@@ -481,7 +481,9 @@ def in_boxes(inks, rng, kind: str) -> Image.Image:
             printed[top + cell - wall : top + cell, x : x + width] = level
         for y in (top + cell,) if kind == "comb" else (top, top + cell):
             printed[y : y + width, left : left + cell + width] = level
-        one = by_height(ink, int(cell * rng.uniform(0.6, 0.78)))[:, : cell - 12]
+        one = by_height(ink, int(cell * rng.uniform(0.6, 0.78)))
+        if one.shape[1] > cell - 12:
+            one = by_height(ink, one.shape[0] * (cell - 12) // one.shape[1])
         down, right = top + (cell - one.shape[0]) // 2, left + (cell - one.shape[1]) // 2 + 1
         cover[down : down + one.shape[0], right : right + one.shape[1]] = one
     return photographed(cover, printed, rng, rng.uniform(-2, 2))

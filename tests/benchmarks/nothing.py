@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from s4lib.data import load, normalise
 from s4lib.model import MNISTNet
-from s4lib.photos import REJECT, digit_score
+from s4lib.photos import REJECT, SURE, TEMPERATURE, digit_score
 from s4lib.runtime.checkpoint import SHIPPED_WEIGHTS, load_weights
 from s4lib.train import predict
 from tests.scenes import FONTS, OTHER_FONTS, deformed, letters, other_shapes, shapes
@@ -107,7 +107,7 @@ def main() -> None:
     scores = {}
     for kind, drawn in kinds.items():
         scores[kind] = digit_score(last_features(model, drawn), fitted)
-        sure = (predict(model, normalise(drawn)) / 0.69).softmax(1).amax(1).numpy() >= 0.8
+        sure = (predict(model, normalise(drawn)) / TEMPERATURE).softmax(1).amax(1).numpy() >= SURE
         kept = scores[kind] > 0
         print(f"| {kind} | {100 * (~kept).mean():.2f}% | {100 * (kept & sure).mean():.1f}% |")
     curve(scores).savefig(PICTURE, dpi=150)
