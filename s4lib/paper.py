@@ -55,8 +55,14 @@ def frame(mask: np.ndarray) -> np.ndarray:
 
 
 def rules(mask: np.ndarray) -> np.ndarray:
-    """Lines of ruled or squared paper, right across the picture; strokes over them left out."""
-    return union(lines(mask), mask) | union(lines(mask.T), mask.T).T
+    """Lines of ruled or squared paper, right across the picture; strokes over them left out.
+
+    A line along the edge is none: it is the paper beside a stroke that fills a tight crop.
+    """
+    across, down = lines(mask), [line.T for line in lines(mask.T)]
+    inner = [line for line in across if not (line[0] | line[-1]).any()]
+    inner += [line for line in down if not (line[:, 0] | line[:, -1]).any()]
+    return union(inner, mask)
 
 
 def union(masks: list[np.ndarray], like: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ NOISE = 0.25  # quantile of the contrast that is noise; most of a picture is pap
 LOUDEST = 12  # times that noise, above which something stands out
 GRAIN = 15  # the same of the fine grain alone, where the paper is no smooth surface
 SHADOW = 0.25  # of the picture's shorter side: shadows are wider, strokes narrower
+FREE = 0.18  # of the longer side: what stands free of a shadow is longer, or a scrap
 PALE = 0.6  # the darkest ink of a piece: paler ones are smears
 SPECK = 0.05  # of the largest piece's ink: pieces with less are specks
 BLOB = 9  # of MNIST's 28 pixels: no stroke is as wide
@@ -119,7 +120,8 @@ def find_ink(grey: np.ndarray) -> np.ndarray:
     ink = stand_out(contrast, floor)
     if at_border(ink).any():  # a shadow, perhaps: does something narrow stand free of the edge?
         free = without_shadow(paper + contrast)
-        if free.any() and not at_border(free).any():
+        longest = max(free.any(0).sum(), free.any(1).sum())
+        if longest > FREE * max(free.shape) and not at_border(free).any():
             ink = free
     return ink
 
