@@ -56,7 +56,7 @@ def record(net, images, seed=0, seen=None):
         log_probs = as_log_probs(output)
     if not isinstance(output, Tensor):
         kind = type(output).__name__
-        raise UsageError(f"The network makes a {kind}, where it should make one tensor.")
+        raise UsageError(f"The network returns a {kind}, not one tensor.")
     if getattr(log_probs, "grad_fn", None) is None:
         raise UsageError("No gradient leads from the network's output back to its images.")
 
@@ -122,11 +122,11 @@ def moment(item) -> int:
 def name_of(item, names) -> str:
     """What a node's result, a tensor or a number is called, in `names` from now on."""
     if item is None:
-        raise UsageError("A layer is handed something that was computed without gradients.")
+        raise UsageError("A layer gets an input that was computed without gradients.")
     if item not in names:
         if isinstance(item, Tensor) and item.requires_grad:
             shape = tuple(item.shape)
-            raise UsageError(f"A tensor of shape {shape} is no parameter and no function's result.")
+            raise UsageError(f"A tensor of shape {shape} is neither a parameter nor a result.")
         kind = "constant" if isinstance(item, CONSTANT) else function_of(item)
         names[item] = f"{kind} {len(names)}"
     return names[item]

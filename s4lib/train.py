@@ -181,7 +181,7 @@ def check_output(model: nn.Module, dataset: Dataset) -> None:
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if shape != (len(dataset.test[0][:4]), 10):
         raise UsageError(
-            f"The network makes {shape} of 4 images, where it should make (4, 10). Let forward "
+            f"The network returns {shape} for 4 images, not (4, 10). Let forward "
             "end with:\nx = self.fc(x.flatten(1))  # nn.Linear(features, 10)"
         )
     total = output.exp().sum(1)

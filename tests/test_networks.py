@@ -167,8 +167,8 @@ def test_what_is_no_network_is_refused(few):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([nn.Flatten(), nn.Linear(784, 11)], r"makes \(4, 11\) of 4 images.*\(4, 10\)"),
-        ([nn.Conv2d(1, 10, 28)], r"makes \(4, 10, 1, 1\) of 4 images"),
+        ([nn.Flatten(), nn.Linear(784, 11)], r"returns \(4, 11\) for 4 images, not \(4, 10\)"),
+        ([nn.Conv2d(1, 10, 28)], r"returns \(4, 10, 1, 1\) for 4 images"),
         ([nn.Flatten(), nn.Linear(784, 10)], "not log-probabilities"),
         ([nn.Flatten(), nn.Linear(784, 10), nn.Softmax(1)], "not log-probabilities"),
         ([nn.Flatten(), nn.Linear(784, 10), nn.LogSoftmax(0)], "not log-probabilities"),

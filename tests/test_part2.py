@@ -120,7 +120,10 @@ def test_other_forms_of_a_network_pass():
     ("network", "hint"),
     [
         (partial(MNISTNet, 0, 0), "✗ no dropout at work, although block3.dropout is there"),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 9)), r"\(4, 9\), where it should make"),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 9)),
+            r"returns \(4, 9\), not \(4, 10\)",
+        ),
         (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Softmax(0)), "not log-prob"),
         (model_answer.Net, "✗ this is the course's model answer, layer by layer"),
         (lambda: 3, "must be an nn.Module"),

@@ -296,17 +296,17 @@ REFUSED = {
         nn.Linear(28, 10)
     ),
     "No gradient leads from the network's output back to its images": written(no_gradient),
-    "handed something that was computed without gradients": written(
+    "gets an input that was computed without gradients": written(
         lambda net, x: F.linear(no_gradient(net, x), net.fc.weight[:, :10])
     ),
-    "makes a tuple, where it should make one tensor": written(
-        lambda net, x: net.fc(x), end=lambda x, dim: (x, x)
-    ),
+    "returns a tuple, not one tensor": written(lambda net, x: net.fc(x), end=lambda x, dim: (x, x)),
     "must end in log_softmax(dim=1), not in log_softmax, dim=0": written(
         lambda net, x: net.fc(x), end=lambda x, dim: F.log_softmax(x, 0)
     ),
     "copy_slices_forward and copy_slices_backward": written(overwritten),
-    "A tensor of shape (10,) is no parameter": written(lambda net, x: net.fc(x) + net.offset),
+    "A tensor of shape (10,) is neither a parameter": written(
+        lambda net, x: net.fc(x) + net.offset
+    ),
 }
 
 

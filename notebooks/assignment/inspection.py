@@ -79,8 +79,8 @@ def inspect_network(model: nn.Module) -> Found:
             hook.remove()
     if not isinstance(output, Tensor):
         raise UsageError(
-            f"The network makes a {type(output).__name__} of images, where it should make one "
-            "tensor, (N, 10). Let forward return the log-probabilities alone."
+            f"The network returns a {type(output).__name__}, not one tensor (N, 10). "
+            "Let forward return the log-probabilities alone."
         )
     nodes = leading_to(getattr(output, "grad_fn", None))
     layers = set().union(*(node.metadata.get("layers", ()) for node in nodes))

@@ -100,7 +100,7 @@ def check_log_probs(network) -> None:
     output = call(model.eval(), images[:4], name=name)
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if shape != (4, 10):
-        raise AnswerError(f"✗ of 4 images the network makes {shape}, where it should make (4, 10)")
+        raise AnswerError(f"✗ for 4 images the network returns {shape}, not (4, 10)")
 
     def adds_up(values, dim):
         return torch.allclose(values.sum(dim), torch.ones(()), atol=0.01)

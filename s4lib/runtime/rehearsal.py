@@ -51,7 +51,7 @@ def step(model: nn.Module, images: Tensor, amp) -> None:
     with torch.enable_grad(), amp.autocast():
         log_probs = model(images)
         if log_probs.shape != (len(images), 10):
-            raise RuntimeError(f"it makes {tuple(log_probs.shape)} of {len(images)} images")
+            raise RuntimeError(f"it returns {tuple(log_probs.shape)} for {len(images)} images")
         log_probs.sum().backward()
 
 

@@ -166,7 +166,7 @@ MISTAKES = [
         "network",
         "self.fc = nn.Linear(32, 10)",
         "self.fc = nn.Linear(32, 9)",
-        "makes (4, 9), where it",
+        "returns (4, 9), not (4, 10)",
     ),
     (
         "network",

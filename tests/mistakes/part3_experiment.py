@@ -126,7 +126,7 @@ MISTAKES = [
     ),
     ("variants", "variants = {", "variants = None and {", "✗ variants is not written yet"),
     ("variants", "partial(Net, nn.AvgPool2d)", "Net", "✗ average raised TypeError: "),
-    ("variants", "nn.Linear(32, 10)", "nn.Linear(32, 9)", "makes (4, 9), where it should make"),
+    ("variants", "nn.Linear(32, 10)", "nn.Linear(32, 9)", "returns (4, 9), not (4, 10)"),
     (
         "variants",
         "nn.AdaptiveAvgPool2d(1), ",
