@@ -578,23 +578,23 @@ FIRST = odd(*(97.9 + 0.02 * k for k in range(10)))
 
 
 def test_a_difference_is_shown_with_its_interval_and_a_word(monkeypatch):
-    runs = {"first": FIRST, "clear": odd(98.5, 98.6, 98.7), "low": odd(97.4, 97.5, 97.6)}
+    runs = {"first": FIRST, "clear": odd(98.5, 98.6, 98.7), "low": odd(97.3, 97.4, 97.5)}
     runs |= {"same": odd(97.91, 98.01, 98.05), "failed": odd(96.0, 11.0, 95.0)}
     found = compared(monkeypatch, runs)
     interval = stats.ttest_ind([98.5, 98.6, 98.7], report.accuracies(FIRST), equal_var=False)
     low, high = interval.confidence_interval()
     assert found[:2] == ["", f"+0.61 (+{low:.2f} to +{high:.2f}), better"]
-    assert re.fullmatch(r"−0\.49 \(−0\.\d\d to −0\.\d\d\), worse", found[2])
+    assert re.fullmatch(r"−0\.59 \(−0\.\d\d to −0\.\d\d\), worse", found[2])
     assert re.fullmatch(r"[+−]0\.00 \(−0\.\d\d to \+0\.\d\d\), no clear difference", found[3])
     assert found[4] == ""  # the table counts its failed runs
 
 
 def test_a_difference_is_claimed_only_after_the_correction_for_all_comparisons(monkeypatch):
-    """By itself "close" is better (p = 4 in 286); beside nine without a difference it's borderline.
+    """By itself "close" is better (p = 2 in 286); beside nine without a difference it's borderline.
 
     Large differences are a pool of their own: they don't make small ones look surer.
     """
-    close = {"first": FIRST, "close": odd(98.13, 98.12, 98.07)}
+    close = {"first": FIRST, "close": odd(98.55, 98.6, 98.65)}
     same = {f"same {k}": odd(97.91, 98.01, 98.05) for k in range(9)}
     large = {f"large {k}": odd(91.0, 91.1, 91.2) for k in range(20)}
     words = [cell.split(", ")[-1] for cell in compared(monkeypatch, close | same)]
@@ -605,9 +605,15 @@ def test_a_difference_is_claimed_only_after_the_correction_for_all_comparisons(m
 
 
 def test_just_under_the_limit_is_borderline_too():
-    assert report.word((0.3, 0.1, 0.5), 0.039) == "better"
-    assert report.word((0.3, 0.1, 0.5), 0.041) == "borderline"
-    assert report.word((-0.3, -0.5, 0.0), 0.001) == "no clear difference"
+    assert report.word((0.3, 0.1, 0.5), 10, 0.039) == "better"
+    assert report.word((0.3, 0.1, 0.5), 10, 0.041) == "borderline"
+    assert report.word((-0.3, -0.5, 0.0), 10, 0.001) == "no clear difference"
+
+
+def test_three_seeds_are_too_few_to_claim_less_than_half_a_point():
+    assert report.word((-0.49, -0.6, -0.38), 3, 0.001) == "borderline"
+    assert report.word((-0.49, -0.6, -0.38), 6, 0.001) == "worse"
+    assert report.word((-0.5, -0.6, -0.4), 3, 0.001) == "worse"
 
 
 SIGNED = r"([+−]\d+\.\d\d)"

@@ -155,7 +155,7 @@ def test_dropout_comes_where_it_is_asked_for():
     assert early[early.index("drop25") - 1] == "maxpool"
     assert late[-2:] == ["drop25", "fc"]
     assert dropped(25, early=True, late=True).split().count("drop25") == 2
-    plain = [word for word in MNISTNET.split() if not word.startswith("drop")]
+    plain = [word for word in BASELINE.split() if not word.startswith("drop")]
     assert [word for word in early if word != "drop25"] == plain
 
 

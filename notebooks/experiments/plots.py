@@ -51,7 +51,7 @@ def learning_rates(ranged: Results, results: Results) -> Figure:
         rates, losses = range_test(runs)
         top.plot(rates, losses, color=BLUE)
         lowest = losses.argmin()
-        top.annotate(f"lowest at {rates[lowest]:.2g}", (rates[lowest], losses[lowest]), (0, -24),
+        top.annotate(f"lowest at {rates[lowest]:.2g}", (rates[lowest], losses[lowest]), (0, 36),
                      textcoords="offset points", ha="center", fontsize=9)  # fmt: skip
         top.text(rates[0], math.log(10) - 0.05, "ln 10: guessing", va="top", fontsize=9)
     top.axhline(math.log(10), color=GREY, lw=1, ls="--")
@@ -63,8 +63,8 @@ def learning_rates(ranged: Results, results: Results) -> Figure:
         bottom.plot([rate] * len(learned), learned, "o", color=BLUE, alpha=0.7, mew=0)
         if failed := failures(runs):
             text = f"{failed} of {len(runs)}\nfailed"
-            bottom.annotate(text, (rate, 0.03), xycoords=("data", "axes fraction"), ha="center",
-                            fontsize=9, color=ORANGE)  # fmt: skip
+            bottom.annotate(text, (rate, 0.03), (8, 0), xycoords=("data", "axes fraction"),
+                            textcoords="offset points", fontsize=9, color=ORANGE)  # fmt: skip
     bottom.set(xlabel="learning rate", ylabel="held-out accuracy (%)")
     bottom.set_title("whole runs that begin at this learning rate")
     return fig
@@ -73,7 +73,7 @@ def learning_rates(ranged: Results, results: Results) -> Figure:
 @styled
 def reliability(results: Results) -> Figure:
     """Share predicted correctly against the probability claimed, before and after scaling."""
-    fig = Figure(figsize=(4.1 * len(results), 4))
+    fig = Figure(figsize=(3.6 * len(results), 4))
     for ax, (name, runs) in zip(
         fig.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True
     ):

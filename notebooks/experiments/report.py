@@ -24,6 +24,8 @@ FAILED = 50  # per cent: a run that ends below has failed
 FALSE_DISCOVERIES = 0.05  # at most this share of the differences claimed is expected to be chance
 JUST_UNDER = 0.04  # from here to the limit a difference is called borderline
 LARGE = 1  # point: differences from here on are corrected by themselves
+SMALL = 0.5  # point: differences below are claimed only if both rows have so many seeds:
+ENOUGH_SEEDS = 6
 
 
 class Difference(NamedTuple):
@@ -78,8 +80,8 @@ def differences(kept: dict[Variant, Runs]) -> dict[tuple[Variant, Variant], Diff
     The interval is Welch's, over seeds. Better and worse are claimed where it doesn't hold 0 and
     the exact rank test, corrected for many comparisons (Benjamini and Hochberg 1995), agrees. All
     comparisons of all experiments are corrected together, but those of a point and more apart
-    from the smaller ones, which they would make look surer. Variants of which a run has failed
-    are not compared.
+    from the smaller ones, which they would make look surer. Below half a point three seeds are
+    too few for a claim. Variants of which a run has failed are not compared.
     """
     tested = {}
     for experiment in EXPERIMENTS.values():
@@ -90,24 +92,25 @@ def differences(kept: dict[Variant, Runs]) -> dict[tuple[Variant, Variant], Diff
                 ours, theirs = map(accuracies, groups)
                 interval = ttest_ind(ours, theirs, equal_var=False).confidence_interval()
                 found = mean(ours) - mean(theirs), *map(float, interval)
-                tested[first, variant] = found, rank_test(ours, theirs)
+                fewest = min(len(ours), len(theirs))
+                tested[first, variant] = found, fewest, rank_test(ours, theirs)
     compared = {}
     for large in (False, True):
         pool = {k: v for k, v in tested.items() if (abs(v[0][0]) >= LARGE) == large}
-        corrected = false_discovery_control([p for _, p in pool.values()]) if pool else []
+        corrected = false_discovery_control([p for *_, p in pool.values()]) if pool else []
         compared |= {
-            pair: Difference(*found, word(found, q))
-            for (pair, (found, _)), q in zip(pool.items(), corrected, strict=True)
+            pair: Difference(*found, word(found, fewest, q))
+            for (pair, (found, fewest, _)), q in zip(pool.items(), corrected, strict=True)
         }
     return compared
 
 
-def word(found: tuple[float, float, float], corrected: float) -> str:
-    """What the difference, its interval and its corrected p-value are called together."""
+def word(found: tuple[float, float, float], fewest_seeds: int, corrected: float) -> str:
+    """What a difference is called: by its interval, the seeds and the corrected p-value."""
     points, low, high = found
     if low <= 0 <= high:
         return "no clear difference"
-    if corrected > JUST_UNDER:
+    if corrected > JUST_UNDER or (abs(points) < SMALL and fewest_seeds < ENOUGH_SEEDS):
         return "borderline"
     return "better" if points > 0 else "worse"
 
