@@ -73,7 +73,10 @@ SHEETS = {
 
 
 def make(root: Path) -> list[str]:
-    """Make every file below `root` but for the pictures of the sheets, and return their names."""
+    """Make every file below `root` but for the pictures of the sheets, and return their names.
+
+    The network's sheet has no values yet: a spreadsheet program has to calculate them.
+    """
     for folder in ("backprop", "images"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for name, draw in PICTURES.items():
@@ -96,10 +99,12 @@ def build(root: Path) -> None:
         made, failure = Path(folder), ""
         names = make(made)
         try:
+            network_sheet.keep_values(made / NETWORK)
             take_screenshots(made)
             names += SHEETS
         except (RuntimeError, subprocess.SubprocessError) as problem:
-            failure = f"left the pictures of the sheets as they were: {problem}\n"
+            names.remove(NETWORK)
+            failure = f"left {NETWORK} and the pictures of the sheets as they were: {problem}\n"
         for name in names:
             (made / name).replace(root / name)
             print(f"wrote {name}")

@@ -6,26 +6,24 @@ SUMPRODUCT. Every map is also there as pictures, one of each channel. They are w
 and the SUMPRODUCT of two of them is the gradient of one weight. A sheet whose name begins with d
 holds the slopes of the loss along what follows the d.
 
-Beside each formula the file keeps the value that `layers.py` computes, for viewers that do not
-calculate. Excel, LibreOffice, Gnumeric and Google Sheets share FUNCTIONS, which are all there are.
+Excel, LibreOffice, Gnumeric and Google Sheets share FUNCTIONS, which are all there are.
 """
 
 import io
+import re
+import tempfile
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
-import torch
+import openpyxl
 import xlsxwriter
-from torch import nn
-from xlsxwriter.utility import xl_col_to_name, xl_rowcol_to_cell
+from xlsxwriter.utility import xl_cell_to_rowcol, xl_range_abs, xl_rowcol_to_cell
 
-from backprop import playground, tape
+from backprop import office, playground
 from backprop.layers import EPS
-from backprop.record import record
 from backprop.workbook import CREATED, FAINT, RATE, YELLOW, Page
 from s4lib.data import MNIST_MEAN, MNIST_STD
 from s4lib.model import MNISTNet
@@ -39,158 +37,262 @@ FUNCTIONS = {
 DRAW, ONE, HEAD, DIGITS, STEPPED = "Draw", "One activation", "head", "digits", "fc after a step"
 CHOICE, LEARNING_RATE = 7, 1.0  # what the workbook opens with: a test digit, a seven
 EXAMPLE = "block2.conv1"  # one of whose activations is taken apart
-
 PIXELS = {28: 9, 14: 11, 7: 18, 5: 22, 3: 28}  # a cell's side on the screen, by the map's
-FIELD, DRAWING, INK, PANEL = 3, 1, 30, 59  # first row and first columns of what is on Draw
 TOP = 6  # the row of a map's first pixel; above it is room for two rows of padding
-KERNELS = 5, 8  # the first kernel's row and column
-PARAMETERS = ("bias", "γ", "β", "μ", "var", "σ")  # in the columns before the kernels
+PANEL = 59  # the first column on Draw that has no ink
 
 SIGNED = {"type": "3_color_scale", "mid_type": "num", "mid_value": 0, "mid_color": "#FFFFFF"}
 SIGNED |= {"min_color": BLUE, "max_color": ORANGE}
+IMAGE = SIGNED | {"min_type": "num", "min_value": -3, "max_type": "num", "max_value": 3}
 POSITIVE = {"type": "2_color_scale", "min_type": "num", "min_value": 0, "min_color": "#FFFFFF"}
 POSITIVE |= {"max_type": "percentile", "max_value": 99, "max_color": ORANGE}
 BLACK = POSITIVE | {"max_type": "num", "max_value": 255, "max_color": "#000000"}
 HIDDEN = {"num_format": ";;;"}  # a cell's colour is all that one sees
-SMALL = {"num_format": "0.00", "font_size": 8}
 
-# The head, two rows further down each: name, what stands above, formula, what stands to the right.
-ROWS = (
-    ("gap", "the average of each channel", "AVERAGE({last})", ""),
-    ("digit", "digit", "", ""),
-    ("logits", "logit", "{sum}", "MAX"),
-    ("exponentials", "EXP(logit − MAX)", "EXP({column}10-$L10)", "SUM"),
-    ("log_probs", "log-probability", "{column}10-$L10-LN($L12)", ""),
-    ("probabilities", "probability", "EXP({column}14)", ""),
-    ("loss", "loss: minus the log-probability of the label", "-INDEX(log_probs,1,label+1)", ""),
-    ("d_logits", "gradient along the logit", "{column}16-({column}8=label)", ""),
-    ("d_gap", "gradient along the average", "SUMPRODUCT(d_logits,{flipped})", ""),
-    ("new_logits", "logit after a step of the fully connected layer", "{new_sum}", "MAX"),
-    ("new_exponentials", "EXP(logit − MAX)", "EXP({column}24-$L24)", "SUM"),
-    ("new_probabilities", "probability after the step", "{column}26/$L26", ""),
+# A chain of stages: name, shape of the map, padding.
+CHAIN = (
+    ("image", (1, 28, 28), 0),
+    ("block1.conv1", (16, 28, 28), 1),
+    ("block1.conv2", (32, 28, 28), 1),
+    ("transition1.pool", (32, 14, 14), 0),
+    ("transition1.conv", (8, 14, 14), 0),
+    ("block2.conv1", (16, 14, 14), 1),
+    ("block2.conv2", (32, 14, 14), 1),
+    ("transition2.pool", (32, 7, 7), 0),
+    ("transition2.conv", (8, 7, 7), 0),
+    ("block3.conv1", (16, 5, 5), 0),
+    ("block3.conv2", (32, 3, 3), 0),
+    ("gap", (32, 1, 1), 0),
+    ("fc", (10, 1, 1), 0),
 )
-ROW = {name: 5 + 2 * k for k, (name, *_) in enumerate(ROWS)}
+
+# The head, two rows further down each: name, what stands above, and the formula. In braces is the
+# cell of a row in the same column, or the block of a channel's weights or of its map.
+ROWS = (
+    ("gap", "the average of each channel", "AVERAGE({last})"),
+    ("digit", "digit", ""),
+    ("logits", "logit", "SUMPRODUCT(gap,{kernels})+{bias}"),
+    ("exponentials", "EXP(logit − the largest)", "EXP({logits}-MAX(logits))"),
+    ("log_probs", "log-probability", "{logits}-MAX(logits)-LN(SUM(exponentials))"),
+    ("probabilities", "probability", "EXP({log_probs})"),
+    ("loss", "loss: minus the log-probability of the label", "-INDEX(log_probs,1,label+1)"),
+    ("d_logits", "gradient along the logit", "{probabilities}-({digit}=label)"),
+    ("d_gap", "gradient along the average", "SUMPRODUCT(d_logits,{flipped})"),
+    ("new_logits", "logit after a step of fc", "SUMPRODUCT(gap,{new_kernels})+{new_bias}"),
+    ("new_exponentials", "EXP(logit − the largest)", "EXP({new_logits}-MAX(new_logits))"),
+    ("new_probabilities", "probability", "{new_exponentials}/SUM(new_exponentials)"),
+)
 
 
 # ---- where everything lies -----------------------------------------------------------------------
 
 
-@cache  # each kernel's address stands in every pixel's formula
-def cells(sheet: str, first, last=None, fixed=False) -> str:
-    """The address of one cell, (row, column), or of the block that two are the corners of."""
-    ends = [xl_rowcol_to_cell(*end, fixed, fixed) for end in (first, last) if end]
-    return f"'{sheet}'!{':'.join(ends)}"
+def lay(sheet, shape, corner, steps=((1, 0), (0, 1)), fold=0, dollars=False):
+    """The addresses of an array's numbers on a sheet, as an array of that shape.
+
+    One more along an axis is a step, so many rows and columns, further on. With a `fold`, the first
+    axis begins a new line after so many, and has two steps: from line to line, and on a line.
+    """
+    at = np.indices(shape).reshape(len(shape), -1)
+    at = np.vstack([*divmod(at[0], fold), at[1:]]) if fold else at
+    places = (np.transpose(steps) @ at).T + corner
+    cells = [f"'{sheet}'!{xl_rowcol_to_cell(*at, dollars, dollars)}" for at in places.tolist()]
+    return np.array(cells, object).reshape(shape)
 
 
-@dataclass
+def block(cells) -> str:
+    """The address of these cells together."""
+    first, last = cells.flat[0], cells.flat[-1]
+    return first if first == last else f"{first}:{last.split('!')[1]}"
+
+
 class Map:
-    """A map, (C, H, W), and its place on a sheet.
+    """Where a map, (C, H, W), lies: its channels `beside` each other, and below them `pictures`.
 
-    With a border, in pixels, its channels lie side by side, within blank cells: a blank counts as
-    the 0 that padding adds. Without, there are only the pictures.
+    The border, in pixels, is of blank cells, which count as the 0 that padding adds: `padded` and
+    `framed` are with it. Without a border there are only the pictures.
     """
 
-    sheet: str
-    border: int | None = None
-    top: int = TOP
-    values: np.ndarray | None = None
-
-    def place(self, c, y, x):
-        """Row and column of one number among its pixel's; a pixel may lie in the border."""
-        return self.top + y, 1 + (self.border + x) * len(self.values) + c
-
-    def view(self, c, y, x):
-        """Row and column of the same number in the picture of its channel."""
-        channels, high, wide = self.values.shape
-        if 1 in (channels, wide):
-            return self.top + y, 1 + (self.border or 0) + x + c
-        below = 0 if self.border is None else high + self.border + 4
-        line, across = divmod(c, 4 if wide > 14 else 8)
-        return self.top + below + line * (high + 3) + y, 2 + across * (wide + 2) + x
-
-    def patch(self, y, x, size):
-        """A square of pixels with all their channels; the upper left is (x, y)."""
-        last = self.place(len(self.values) - 1, y + size - 1, x + size - 1)
-        return cells(self.sheet, self.place(0, y, x), last)
-
-    def picture(self, c, y=0, x=0, size=None):
-        """A square of pixels of one channel, or all of it; the upper left is (x, y)."""
-        far = (size or self.values.shape[2]) - 1
-        last = self.view(c, y + far, x + far) if far else None
-        return cells(self.sheet, self.view(c, y, x), last)
+    def __init__(self, name, shape, border=None):
+        channels, high, wide = shape
+        b, below = (0, 0) if border is None else (border, high + border + 4)
+        whole, inside = (channels, high + 2 * b, wide + 2 * b), np.s_[:, b : b + high, b : b + wide]
+        self.padded = lay(name, whole, (TOP - b, 1), ((0, 1), (1, 0), (0, channels)))
+        steps, fold = ((high + 3, 0), (0, wide + 2), (1, 0), (0, 1)), 4 if wide > 14 else 8
+        corner = TOP + below - b, 2 - b
+        self.framed = self.padded if channels == 1 else lay(name, whole, corner, steps, fold)
+        self.beside, self.pictures = self.padded[inside], self.framed[inside]
+        self.has_both = below > 0 and channels > 1
 
 
-@dataclass
-class Weights:
-    """The place of kernels, (O, C, K, K), and of the other parameters of their channels."""
+def parameters(sheet, shape, norm=""):
+    """Where a layer's kernels, (O, C, K, K), and what else a channel has lie, by symbol.
 
-    sheet: str
-    name: str  # PyTorch's
-    shape: tuple[int, ...]
-    norm: str = ""  # the batch normalisation that follows, if one does
-    left: int = KERNELS[1]
+    A kernel is laid as a patch is. To the right are those for the way back, (C, O, K, K).
+    """
+    o, c, size, _ = shape
+    down, right = (size + (size > 1), 0), 10 + size * c
+    symbols = ("bias", "γ", "β", "μ", "var", "σ") if norm else ("bias",)
+    found = {s: lay(sheet, [o], (5, 1 + k), [down], 0, True) for k, s in enumerate(symbols)}
+    found["kernels"] = lay(sheet, shape, (5, 8), (down, (0, 1), (1, 0), (0, c)), 0, True)
+    steps = down, (0, 1), (1, 0), (0, o)
+    return found | {"flipped": lay(sheet, (c, o, size, size), (5, right), steps, 0, True)}
 
-    def place(self, o, c=0, a=0, b=0):
-        """Row and column of one weight, laid as in a patch: row a of kernel o, column b·C + c."""
-        size = self.shape[2]
-        return KERNELS[0] + o * (size + (size > 1)) + a, self.left + b * self.shape[1] + c
 
-    def column(self, symbol, o):
-        """Row and column of a channel's bias, γ, β, μ, variance or σ."""
-        return self.place(o)[0], 1 + PARAMETERS.index(symbol)
-
-    def of(self, symbol, o):
-        """The address of the same."""
-        return cells(self.sheet, self.column(symbol, o), fixed=True)
-
-    def kernel(self, o):
-        """The address of one kernel."""
-        last = self.place(o, self.shape[1] - 1, self.shape[2] - 1, self.shape[2] - 1)
-        return cells(self.sheet, self.place(o), last, fixed=True)
-
-    def sum(self, o, seen):
-        """The formula of the weighted sum of the cells that are seen, plus the bias."""
-        return f"SUMPRODUCT({seen},{self.kernel(o)})+{self.of('bias', o)}"
-
-    def flipped(self):
-        """Beside them, the kernels for the way back: (C, O, K, K)."""
-        o, c, size, _ = self.shape
-        return replace(self, shape=(c, o, size, size), left=self.left + size * c + 2)
+SIZES = {"gap": 32, "d_gap": 32, "loss": 1}  # of the head's rows; the others have ten cells
+HEADS = {
+    name: lay(HEAD, [SIZES.get(name, 10)], (5 + 2 * k, 1), [(0, 1)])
+    for k, (name, *_) in enumerate(ROWS)
+}
+INK, DRAWING = (lay(DRAW, (28, 28), (3, left)) for left in (30, 1))
+STORED = lay(DIGITS, (20 * 28, 29), (3, 0), dollars=True)  # labels in the first column
 
 
 @dataclass
 class Stage:
-    """The image, a pooling, or a layer with weights and what follows it as far as its ReLU.
+    """A link of the chain: a map, and of what kind of layer; a convolution's ends with its ReLU.
 
-    Such a layer's gradient is that along what its ReLU is handed.
+    `dout` is the gradient along the map, before the ReLU. Weights and gradients are by symbol.
     """
 
-    kind: str
+    name: str
     out: Map
     dout: Map
-    weights: Weights | None = None
-    padding: int = 0
+    norm: str = ""
+    weights: dict | None = None
+    grads: dict | None = None
 
 
-@dataclass
-class Block:
-    """Numbers of one kind on a sheet: by index the place of each, and its formula.
+def stages_of(state) -> list[Stage]:
+    """The chain as it lies on the sheets; `state` holds the parameters by PyTorch's names."""
+    stages = []
+    for (name, shape, padding), (after, _, border) in pairwise([*CHAIN, ("", None, 0)]):
+        weight, back, more = f"{name}.weight", None, ()
+        if weight in state:
+            kernels, norm = (*state[weight].shape, 1, 1)[:4], name.replace("conv", "norm")
+            norm = norm if f"{norm}.running_var" in state else ""
+            more = norm, *(parameters(d + weight, kernels, norm) for d in ("", "d "))
+            back = kernels[2] - 1 - padding
+        maps = Map(name, shape, border if "conv" in after else None), Map(f"d {name}", shape, back)
+        stages.append(Stage(name, *maps, *more))
+    for stage, row in zip(stages[-2:], ("gap", "logits"), strict=True):  # these are on one sheet
+        for place, name in ((stage.out, row), (stage.dout, f"d_{row}")):
+            place.padded = place.framed = place.pictures = HEADS[name][:, None, None]
+    return stages
 
-    What has no formula is a number to be changed, or a word. A line is drawn to the left of the
-    first along the axis `edge`, and formulas may call the block by its `name`.
+
+# ---- what is written there -----------------------------------------------------------------------
+
+
+class Sheet(Page):
+    """A page of numbers and formulas, whose cells have the same width and height in pixels.
+
+    When printed it is as wide as what is put there first.
     """
 
-    values: np.ndarray
-    place: Callable[..., tuple[int, int]]
-    formula: Callable[..., str] | None = None
-    label: str = ""
-    style: dict = field(default_factory=lambda: SMALL)
-    colours: dict | None = None
-    edge: int | None = None
-    name: str = ""
+    def __init__(self, book, title, words, width, height=20, shape=(), heading=""):
+        super().__init__(book, title)
+        self.width, self.bottom, self.right, self.paper = width, 0, 0, 0
+        # XlsxWriter would look through each formula for 29 newer functions, which takes a minute.
+        self.sheet._prepare_formula = lambda formula, *_: formula.removeprefix("=")
+        self.head(heading or f"{title}   {' × '.join(map(str, shape))}".strip(), words)
+        self.sheet.set_default_row(0.75 * height)
+        self.sheet.set_row(1, 15)
+        self.sheet.fit_to_pages(1, 1)
+
+    def put(self, cells, content, label="", colours=None, edge=None, name="", **style):
+        """To cells, an array of numbers or words, or what a function of the index gives, a formula.
+
+        A line is drawn to the left of the first along the axis `edge`. Formulas may call all of the
+        cells by a `name`.
+        """
+        style = {"num_format": "0.00", "font_size": 8} | style
+        plain, lined = (self.paint(**style, left=k, left_color="#BBBBBB") for k in (0, 1))
+        places = [xl_cell_to_rowcol(cell.split("!")[1]) for cell in cells.flat]
+        for index, place in zip(np.ndindex(cells.shape), places, strict=True):
+            look = lined if edge is not None and index[edge] == 0 else plain
+            if callable(content):
+                formula = content(*index).replace(f"'{self.title}'!", "")
+                self.sheet.write_formula(*place, formula, look, self.value(*place))
+            else:
+                self.sheet.write(*place, content[index], look)
+        (row, column), last = places[0], places[-1]
+        if label:
+            self.text(row - 1, column, label, font_size=8, font_color=FAINT)
+        if colours:
+            self.sheet.conditional_format(row, column, *last, colours)
+        if name:
+            self.book.define_name(name, f"='{self.title}'!{xl_range_abs(row, column, *last)}")
+        self.bottom, self.right = max(self.bottom, last[0]), max(self.right, last[1])
+        self.paper = self.paper or last[1]
+        self.sheet.set_column_pixels(0, self.right, self.width)
+        self.sheet.print_area(0, 0, self.bottom + 1, self.paper)
+
+    def join(self, row, column, content, last=None, high=2, **style):
+        """Cells beside the ink joined to one, which is high enough for words or a formula."""
+        style = self.paint(**style)
+        value = [self.value(3 + row, column)] if str(content).startswith("=") else []
+        self.sheet.merge_range(3 + row, column, 2 + row + high, last or column, "", style)
+        self.sheet.write(3 + row, column, content, style, *value)
+
+    def value(self, row, column):
+        """What a formula shows where nothing calculates; seven digits, for the sake of size."""
+        value = self.book.kept[self.title][row][column] if self.book.kept else 0
+        return value if isinstance(value, str) else float(f"{value:.7g}") + 0.0
 
 
-# ---- the numbers ---------------------------------------------------------------------------------
+def build(path, model=None, choice=CHOICE, rate=LEARNING_RATE, kept=None) -> None:
+    """Write the workbook to `path`: the network `model`, in evaluation mode, or the shipped one.
+
+    It opens with the stored digit number `choice`. `kept` are its formulas' values, by sheet, row
+    and column. The same arguments give the same file, byte for byte, with the same version of
+    XlsxWriter.
+    """
+    model, (images, labels) = model or load_weights(MNISTNet()), stored_digits()
+    content, usual = io.BytesIO(), {"font_name": "Arial", "font_size": 10}
+    book = xlsxwriter.Workbook(content, {"default_format_properties": usual})
+    book.set_properties({"title": "A network in formulas", "created": CREATED})
+    book.kept = kept
+    *maps, average, fc = stages = stages_of(model.state_dict())
+    layers = [(before, stage) for before, stage in pairwise(stages) if stage.weights]
+    state = {name: values.double().numpy() for name, values in model.state_dict().items()}
+    stepped = parameters(STEPPED, fc.weights["kernels"].shape)
+    write_draw(book, len(images), labels[choice - 1], choice, rate)
+    write_one(book, *next(pair for pair in layers if pair[1].name == EXAMPLE))
+    for before, stage in pairwise([None, *maps]):
+        write_map(book, stage.name, stage.out, *forward(stage, before))
+    write_head(book, maps[-1], fc, stepped)
+    for after, stage in pairwise([average, *reversed(maps)]):
+        write_map(book, f"d {stage.name}", stage.dout, *backward(stage, after))
+    for _, stage in layers:
+        write_weights(book, stage, state)
+    for before, stage in layers:
+        write_gradients(book, before, stage)
+    write_step(book, fc, stepped)
+    words = "Test digits of MNIST: 1 to 9, 0, and ten that the shipped weights misread."
+    sheet = Sheet(book, DIGITS, words, 16)
+    sheet.put(STORED[:, 1:], np.concatenate(images), colours=BLACK, **HIDDEN)
+    sheet.put(STORED[::28, 0], np.array(labels))
+    book.close()
+    with zipfile.ZipFile(content) as made, zipfile.ZipFile(path, "w") as smaller:
+        for part in made.infolist():
+            text = made.read(part)
+            if not kept:  # a zero would be believed
+                text = re.sub(b"</f><v>[^<]*</v>", b"</f>", text)
+            smaller.writestr(part, text, compresslevel=9)
+
+
+def keep_values(path) -> None:
+    """Write the shipped network's workbook once more, with values for viewers that don't calculate.
+
+    Raises a RuntimeError without a spreadsheet program.
+    """
+    if not office.engine():
+        raise RuntimeError("they need LibreOffice")
+    with tempfile.TemporaryDirectory() as folder:
+        (made,) = office.calculate([path], Path(folder), timeout=300)
+        book = openpyxl.load_workbook(made, data_only=True, read_only=True)
+        build(path, kept={sheet.title: [*sheet.values] for sheet in book})
 
 
 def stored_digits():
@@ -205,366 +307,216 @@ def stored_digits():
     return images[picks], labels[picks].tolist()
 
 
-def compute(model, ink, label, rate=LEARNING_RATE):
-    """What `layers.py` makes of an image of `ink`, (28, 28), forward and back from its label.
-
-    Returns the stages in the order of the forward pass; the head's numbers by name; parameters,
-    and their gradients, by PyTorch's names. All is in float64.
-    """
-    image = (torch.from_numpy(ink).double()[None, None] / 255 - MNIST_MEAN) / MNIST_STD
-    steps, values = record(model, image)
-    values = tape.forward(steps, values)
-    grads = tape.backward(steps, values, np.array([label]))
-
-    kinds = nn.Conv2d | nn.MaxPool2d
-    names = iter([name for name, layer in model.named_modules() if isinstance(layer, kinds)])
-    stages = [Stage("image", Map("image"), Map("d image"))]
-    stages[0].out.values, stages[0].dout.values = values["images"][0], grads["images"][0]
-    for step in steps[:-1]:
-        if step.kind in ("conv", "max_pool"):
-            name = next(names)
-            stages.append(Stage(step.kind, Map(name), Map(f"d {name}")))
-        elif step.kind in ("global_average_pool", "linear"):
-            name = "gap" if step.kind == "global_average_pool" else "logits"
-            maps = (Map(HEAD, border=0, top=ROW[each]) for each in (name, f"d_{name}"))
-            stages.append(Stage(step.kind, *maps))
-        before, stage = stages[-2:]
-        if step.kind in ("conv", "linear"):
-            shape, stage.padding = values[step.inputs[1]].shape, step.options.get("padding", 0)
-            stage.weights = Weights(step.inputs[1], step.inputs[1], (*shape, 1, 1)[:4])
-            before.out.border = stage.padding
-            stage.dout.border = stage.weights.shape[2] - 1 - stage.padding
-        elif step.kind == "batch_norm":
-            stage.weights.norm = step.inputs[1].removesuffix(".weight")
-            values[f"{stage.weights.norm}.σ"] = np.sqrt(values[step.inputs[4]] + EPS)
-        value, grad = values[step.output][0], grads[step.output][0]
-        stage.out.values = value.reshape((*value.shape, 1, 1)[:3])
-        if step.kind != "relu":
-            stage.dout.values = grad.reshape(stage.out.values.shape)
-
-    log_probs = values[steps[-1].output][0]
-    head = {"digit": np.arange(10), "log_probs": log_probs, "loss": -log_probs[label, None]}
-    for name, stage in zip(("gap", "logits"), stages[-2:], strict=True):
-        head |= {name: stage.out.values.ravel(), f"d_{name}": stage.dout.values.ravel()}
-    weight, bias = (values[name] - rate * grads[name] for name in ("fc.weight", "fc.bias"))
-    head["new_logits"] = weight @ head["gap"] + bias
-    for new in ("", "new_"):
-        powers = np.exp(head[f"{new}logits"] - head[f"{new}logits"].max())
-        head |= {f"{new}exponentials": powers, f"{new}probabilities": powers / powers.sum()}
-    return stages, head, values, grads
-
-
-# ---- the sheets ----------------------------------------------------------------------------------
-
-
-def build(path, model=None, choice=CHOICE, rate=LEARNING_RATE) -> None:
-    """Write the workbook to `path`: the network `model`, in evaluation mode, or the shipped one.
-
-    It opens with the stored digit number `choice`. The same arguments give the same file, byte for
-    byte, with the same version of XlsxWriter.
-    """
-    model, (images, labels) = (model or load_weights(MNISTNet())).double().eval(), stored_digits()
-    stages, head, state, grads = compute(model, images[choice - 1], labels[choice - 1], rate)
-    *maps, _, fc = stages
-    new = {name: state[name] - rate * grads[name] for name in ("fc.weight", "fc.bias")}
-    content, usual = io.BytesIO(), {"font_name": "Arial", "font_size": 10}
-    book = xlsxwriter.Workbook(content, {"default_format_properties": usual})
-    book.set_properties({"title": "A network in formulas", "created": CREATED})
-    write_draw(book, images, labels, choice, head, rate)
-    write_one(book, stages, state)
-    for before, stage in pairwise([None, *maps]):
-        write_map(book, stage.out, *forward(stage, before))
-    write_head(book, maps[-1].out, fc.weights, head)
-    for after, stage in pairwise(reversed(stages[:-1])):
-        write_map(book, stage.dout, *backward(stage, after))
-    for stage in stages:
-        if stage.weights:
-            write_weights(book, stage.weights, state)
-    for before, stage in pairwise(stages):
-        if stage.weights:
-            write_gradients(book, stage, before, grads)
-    write_step(book, fc.weights, new)
-    words = "Test digits of MNIST: 1 to 9, 0, and ten that the shipped weights misread."
-    pixels = Block(np.concatenate(images), lambda y, x: (FIELD + y, 1 + x), style=HIDDEN)
-    pixels.colours = BLACK
-    write(book, DIGITS, words, [pixels, Block(np.array(labels), lambda k: (FIELD + 28 * k, 0))], 16)
-    book.close()
-    with zipfile.ZipFile(content) as made, zipfile.ZipFile(path, "w") as smaller:
-        for part in made.infolist():
-            smaller.writestr(part, made.read(part), compresslevel=9)
-
-
-def write(book, title, words, blocks, width, height=20, heading="") -> Page:
-    """A sheet of blocks, whose cells have this width and height in pixels.
-
-    When printed it is one page, as wide as the first block. Of a formula's value seven digits are
-    kept, or half the file would be values.
-    """
-    page, corners = Page(book, title), []
-    # XlsxWriter would look through each formula for 29 newer functions, which takes a minute.
-    page.sheet._prepare_formula = lambda formula, *_: formula.removeprefix("=")
-    shape = " × ".join(map(str, blocks[0].values.shape))
-    page.head(heading or f"{title}   {shape}", words)
-    for block in blocks:
-        plain, lined = (page.paint(**block.style, left=k, left_color="#BBBBBB") for k in (0, 1))
-        places = []
-        for index, value in np.ndenumerate(block.values):
-            style = plain if block.edge is None or index[block.edge] else lined
-            places.append(block.place(*index))
-            if block.formula:
-                kept = float(f"{value:.7g}") + 0.0
-                page.sheet.write_formula(*places[-1], f"={block.formula(*index)}", style, kept)
-            else:
-                page.sheet.write(*places[-1], value.item(), style)
-        first, last = ([int(k) for k in end(places, 0)] for end in (np.min, np.max))
-        corners.append(last)
-        if block.label:
-            page.text(first[0] - 1, first[1], block.label, font_size=8, font_color=FAINT)
-        if block.colours:
-            page.sheet.conditional_format(*first, *last, block.colours)
-        if block.name:
-            last = tuple(last) if last != first else None
-            book.define_name(block.name, f"={cells(title, tuple(first), last, fixed=True)}")
-    page.sheet.set_default_row(0.75 * height)
-    page.sheet.set_row(1, 15)
-    page.sheet.set_column_pixels(0, max(right for _, right in corners), width)
-    page.sheet.print_area(0, 0, max(bottom for bottom, _ in corners) + 1, corners[0][1])
-    page.sheet.fit_to_pages(1, 1)
-    return page
+def write_map(book, title, place, words, colours, formula):
+    """A map as pictures; if a convolution reads it, above them with its channels side by side."""
+    pictures, (channels, _, wide) = place.pictures, place.pictures.shape
+    side = PIXELS[wide] if channels > 1 else 16
+    if place.has_both:
+        first = place.beside.flat[0].split("!")[1]
+        words += f". Pixel (0, 0) is in {first}, and each has {channels} columns, one a channel"
+    sheet = Sheet(book, title, f"{words}.", side, side, pictures.shape)
+    sheet.put(pictures, formula, colours=colours, **HIDDEN)
+    for c in range(channels if channels > 1 else 0):
+        row, column = xl_cell_to_rowcol(pictures[c, 0, 0].split("!")[1])
+        sheet.text(row - 2, column, str(c), font_size=6, font_color=FAINT)
+    if place.has_both:
+        sheet.put(place.beside, lambda *at: pictures[at], colours=colours, edge=0, **HIDDEN)
 
 
 def forward(stage, before):
     """What a stage does in words, its colours, and the formula of (c, y, x)."""
-    spot, pad = stage.weights, stage.padding
-    if stage.kind == "image":
-        return (
-            f"The ink, normalised: (ink / 255 − {MNIST_MEAN}) / {MNIST_STD}",
-            SIGNED | {"min_type": "num", "min_value": -3, "max_type": "num", "max_value": 3},
-            lambda c, y, x: f"({cells(DRAW, (FIELD + y, INK + x))}/255-{MNIST_MEAN})/{MNIST_STD}",
-        )
-    if stage.kind == "max_pool":
-        words = f"2×2 max pooling of {before.out.sheet}: of each four pixels the largest"
-        return words, POSITIVE, lambda c, y, x: f"MAX({before.out.picture(c, 2 * y, 2 * x, 2)})"
+    if before is None:
+        words = f"The ink, normalised: (ink / 255 − {MNIST_MEAN}) / {MNIST_STD}"
+        return words, IMAGE, lambda c, y, x: f"({INK[y, x]}/255-{MNIST_MEAN})/{MNIST_STD}"
+    seen, weights = before.out, stage.weights
+    if not weights:
 
-    def formula(c, y, x):
-        total = spot.sum(c, before.out.patch(y - pad, x - pad, spot.shape[2]))
-        if spot.norm:
-            gamma, beta, mean, std = (spot.of(symbol, c) for symbol in "γβμσ")
+        def largest(c, y, x):
+            return f"MAX({block(seen.pictures[c, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2])})"
+
+        words = f"2×2 max pooling of {before.name}: of each four pixels the largest"
+        return words, POSITIVE, largest
+    kernels, size = weights["kernels"], weights["kernels"].shape[2]
+
+    def formula(o, y, x):
+        patch = seen.padded[:, y : y + size, x : x + size]
+        total = f"SUMPRODUCT({block(patch)},{block(kernels[o])})+{weights['bias'][o]}"
+        if stage.norm:
+            gamma, beta, mean, std = (weights[symbol][o] for symbol in "γβμσ")
             total = f"{gamma}*({total}-{mean})/{std}+{beta}"
         return f"MAX(0,{total})"
 
-    norm = ", batch normalisation" if spot.norm else ""
-    words = f"{spot.shape[2]}×{spot.shape[2]} convolution of {before.out.sheet}{norm}, ReLU"
-    return words, POSITIVE, formula
+    norm = ", batch normalisation" if stage.norm else ""
+    return f"{size}×{size} convolution of {before.name}{norm}, ReLU", POSITIVE, formula
 
 
 def backward(stage, after):
     """The same of a stage's gradient, by that of the stage `after` it."""
+    out, dout = stage.out.pictures, after.dout
 
     def formula(c, y, x):
-        out = stage.out.picture(c, y, x, 1)
-        if after.kind == "global_average_pool":
-            return f"({out}>0)*{after.dout.picture(c)}/{stage.out.values[c].size}"
+        if after.name == "gap":
+            return f"({out[c, y, x]}>0)*{dout.pictures[c, 0, 0]}/{out[c].size}"
         if after.weights:
-            size = after.weights.shape[2]
-            patch = after.dout.patch(*(k + after.padding - size + 1 for k in (y, x)), size)
-            slope = f"SUMPRODUCT({patch},{after.weights.flipped().kernel(c)})"
-            return f"({out}>0)*{slope}" if stage.weights else slope
-        window = c, y // 2, x // 2, 1
-        four = [(y // 2 * 2 + i, x // 2 * 2 + j) for i in (0, 1) for j in (0, 1)]
-        earlier = ["0", *(stage.out.picture(c, *pixel, 1) for pixel in four if pixel < (y, x))]
-        wins = f"({out}>MAX({','.join(earlier)}))*({out}={after.out.picture(*window)})"
-        return f"{wins}*{after.dout.picture(*window)}"
+            flipped = after.weights["flipped"]
+            size = flipped.shape[2]
+            patch = dout.padded[:, y : y + size, x : x + size]
+            slope = f"SUMPRODUCT({block(patch)},{block(flipped[c])})"
+            return f"({out[c, y, x]}>0)*{slope}" if stage.weights else slope
+        i, j = y // 2, x // 2
+        four = out[c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].ravel()
+        earlier = ",".join(["0", *four[: 2 * (y % 2) + x % 2]])
+        wins = f"({out[c, y, x]}>MAX({earlier}))*({out[c, y, x]}={after.out.pictures[c, i, j]})"
+        return f"{wins}*{dout.pictures[c, i, j]}"
 
-    words = f"The gradient along {stage.out.sheet}" + ", before its ReLU" * bool(stage.weights)
-    if after.kind == "max_pool":
-        words += f". All of {after.dout.sheet} goes to the first of the largest of four pixels"
+    words = f"The gradient along {stage.name}" + ", before its ReLU" * bool(stage.weights)
+    if "pool" in after.name:
+        words += f". All of d {after.name} goes to the first of the largest of four pixels"
     return words, SIGNED, formula
 
 
-def write_map(book, spot, words, colours, formula):
-    """A map as pictures; if a convolution reads it, above them with its channels side by side."""
-    channels, _, wide = spot.values.shape
-    side = PIXELS[wide] if channels > 1 else 16
-    blocks = [Block(spot.values, spot.view, formula, style=HIDDEN, colours=colours)]
-    if channels > 1:
-        above = Block(np.arange(channels).astype(str), lambda c: spot.view(c, -2, 0))
-        blocks.append(replace(above, style={"font_size": 6, "font_color": FAINT}))
-    if channels > 1 and spot.border is not None:
-        first = xl_rowcol_to_cell(*spot.place(0, 0, 0))
-        words += f". Pixel (0, 0) is in {first}, and each has {channels} columns, one a channel"
-        copy = replace(blocks[0], place=spot.place, edge=0)
-        copy.formula = lambda *index: xl_rowcol_to_cell(*spot.view(*index))
-        blocks.append(copy)
-    write(book, spot.sheet, f"{words}.", blocks, side, side)
+def write_parameters(book, title, cells, words, contents):
+    """Kernels and what else a channel has: of each symbol numbers, or formulas."""
+    sheet = Sheet(book, title, words, 42, shape=cells["kernels"].shape)
+    for symbol, content in contents.items():
+        look = {"colours": SIGNED, "edge": 1} if cells[symbol].ndim == 4 else {}
+        sheet.put(cells[symbol], content, symbol, locked=callable(content), **look)
+    for o, cell in enumerate(cells["bias"]):
+        row, _ = xl_cell_to_rowcol(cell.split("!")[1])
+        sheet.text(row, 0, str(o), font_size=8)
 
 
-def write_parameters(book, spot, words, values, formulas, *others):
-    """Kernels one below the other, before them what else a channel has, and `others` behind.
-
-    `values` are by PyTorch's names, `formulas` by PARAMETERS' symbols and "weight".
-    """
-    own = {"γ": "weight", "β": "bias", "μ": "running_mean", "var": "running_var", "σ": "σ"}
-    names = {symbol: f"{spot.norm}.{name}" for symbol, name in own.items()}
-    names |= {"kernels": spot.name, "bias": spot.name.removesuffix("weight") + "bias"}
-    blocks = []
-    for symbol in ("kernels", *PARAMETERS):
-        if names[symbol] in values:
-            formula = formulas.get(symbol)
-            place = spot.place if symbol == "kernels" else partial(spot.column, symbol)
-            style = SMALL | {"locked": bool(formula)}
-            blocks.append(Block(values[names[symbol]], place, formula, symbol, style))
-    blocks[0].values, blocks[0].edge = blocks[0].values.reshape(spot.shape), 1
-    blocks[0].colours = SIGNED
-    channels = Block(np.arange(spot.shape[0]).astype(str), lambda o: (spot.place(o)[0], 0))
-    if spot.norm:
-        words += f" γ, β, μ and var: {spot.norm}'s weight, bias, running_mean and running_var."
-    write(book, spot.sheet, words, [*blocks, channels, *others], 42)
-
-
-def write_weights(book, spot, state):
+def write_weights(book, stage, state):
     """A layer's parameters and, to the right, its kernels for the way back."""
-    back, flipped = spot.flipped(), state[spot.name].reshape(spot.shape)[:, :, ::-1, ::-1]
-    words = "Numbers that one may change. To the right, the same kernels flipped, for the way back."
-    if spot.norm:
-        words = words.replace("flipped", "flipped and times γ/σ")
-        scale = state[f"{spot.norm}.weight"] / state[f"{spot.norm}.σ"]
-        flipped = flipped * scale[:, None, None, None]
+    weights, norm, name = stage.weights, stage.norm, f"{stage.name}.weight"
+    kernels = weights["kernels"]
+    turned = kernels[:, :, ::-1, ::-1].swapaxes(0, 1)
 
-    def formula(c, o, a, b):
-        weight = xl_rowcol_to_cell(*spot.place(o, c, *(spot.shape[2] - 1 - k for k in (a, b))))
-        return weight + f"*{spot.of('γ', o)}/{spot.of('σ', o)}" * bool(spot.norm)
+    def flipped(c, o, a, b):
+        scale = f"*{weights['γ'][o]}/{weights['σ'][o]}" if norm else ""
+        return turned[c, o, a, b].replace("$", "") + scale
 
-    std = {"σ": lambda o: f"SQRT({spot.of('var', o)}+{EPS:.5f})"}
-    behind = Block(flipped.swapaxes(0, 1), back.place, formula, "flipped", colours=SIGNED, edge=1)
-    write_parameters(book, spot, words, state, std, behind)
+    contents = {"kernels": state[name].reshape(kernels.shape), "bias": state[f"{stage.name}.bias"]}
+    words = "Numbers that one may change. To the right, the same kernels flipped for the way back"
+    if norm:
+        names = {"γ": "weight", "β": "bias", "μ": "running_mean", "var": "running_var"}
+        contents |= {symbol: state[f"{norm}.{own}"] for symbol, own in names.items()}
+        contents["σ"] = lambda o: f"SQRT({weights['var'][o]}+{EPS:.5f})"
+        words += f", times γ/σ. γ, β, μ and var: {norm}'s {', '.join(names.values())}"
+    write_parameters(book, name, weights, f"{words}.", contents | {"flipped": flipped})
 
 
-def write_gradients(book, stage, before, grads):
+def write_gradients(book, before, stage):
     """The gradients of a layer's parameters."""
-    spot, dout, side = stage.weights, stage.dout, stage.out.values.shape[2]
+    weights, dout, out = stage.weights, stage.dout.pictures, stage.out.pictures
+    side, norm = out.shape[2], stage.norm
 
     def scaled(o, gradient):
-        return f"{spot.of('γ', o)}/{spot.of('σ', o)}*{gradient}" if spot.norm else gradient
+        return f"{weights['γ'][o]}/{weights['σ'][o]}*{gradient}" if norm else gradient
 
     def weight(o, c, a, b):
-        seen = before.out.picture(c, a - stage.padding, b - stage.padding, side)
-        return scaled(o, f"SUMPRODUCT({dout.picture(o)},{seen})")
+        seen = before.out.framed[c, a : a + side, b : b + side]
+        return scaled(o, f"SUMPRODUCT({block(dout[o])},{block(seen)})")
+
+    def beta(o):
+        return f"SUM({block(dout[o])})"
 
     def gamma(o):  # Σ dy · x̂, where dy is not 0: there y is γ · x̂ + β
-        products = f"SUMPRODUCT({dout.picture(o)},{stage.out.picture(o)})"
-        return f"({products}-{spot.of('β', o)}*SUM({dout.picture(o)}))/{spot.of('γ', o)}"
+        products = f"SUMPRODUCT({block(dout[o])},{block(out[o])})"
+        return f"({products}-{weights['β'][o]}*{beta(o)})/{weights['γ'][o]}"
 
-    formulas = {"kernels": weight, "bias": lambda o: scaled(o, f"SUM({dout.picture(o)})")}
-    formulas |= {"γ": gamma, "β": lambda o: f"SUM({dout.picture(o)})"}
-    words = (
-        f"For each weight, the gradient of {stage.dout.sheet} times what stood under it, summed."
-    )
-    write_parameters(book, replace(spot, sheet=f"d {spot.name}"), words, grads, formulas)
+    contents = {"kernels": weight, "bias": lambda o: scaled(o, beta(o))}
+    contents |= {"γ": gamma, "β": beta} if norm else {}
+    words = f"For each weight, the gradient along {stage.name} times what stood under it, summed."
+    write_parameters(book, f"d {stage.name}.weight", stage.grads, words, contents)
 
 
-def write_step(book, fc, new):
+def write_step(book, fc, stepped):
     """The fully connected layer's parameters after one step against their gradients."""
-    spots = fc, replace(fc, sheet=f"d {fc.name}")
 
-    def kernels(*index):
-        return "-learning_rate*".join(cells(spot.sheet, spot.place(*index)) for spot in spots)
-
-    def bias(o):
-        return "-learning_rate*".join(spot.of("bias", o) for spot in spots)
+    def less(symbol):
+        weights, grads = fc.weights[symbol], fc.grads[symbol]
+        return lambda *at: f"{weights[at]}-learning_rate*{grads[at]}".replace("$", "")
 
     words = "Weight − learning rate × gradient. To keep a step, copy these values into fc.weight."
-    formulas = {"kernels": kernels, "bias": bias}
-    write_parameters(book, replace(fc, sheet=STEPPED), words, new, formulas)
+    contents = {symbol: less(symbol) for symbol in ("kernels", "bias")}
+    write_parameters(book, STEPPED, stepped, words, contents)
 
 
-def write_head(book, last, fc, head):
-    """From the map `last` to the loss and back to its averages: a row for each of ROWS."""
-    stepped, blocks = replace(fc, sheet=STEPPED), []
-    for name, label, text, beside in ROWS:
+def write_head(book, last, fc, stepped):
+    """From the last map to the loss and back to its averages."""
+    words = f"{last.name} averaged, the fully connected layer, log-softmax, the loss; and back."
+    sheet = Sheet(book, HEAD, words, 56)
+    known = HEADS | {"bias": fc.weights["bias"], "new_bias": stepped["bias"]}
+    for name, blocks in (
+        ("last", last.out.pictures),
+        ("kernels", fc.weights["kernels"]),
+        ("new_kernels", stepped["kernels"]),
+        ("flipped", fc.weights["flipped"]),
+    ):
+        known[name] = [block(cells) for cells in blocks]
+    for name, label, text in ROWS:
 
         def formula(k, text=text):
-            known = {"column": xl_col_to_name(1 + k)}
-            if k < fc.shape[0]:
-                known |= {"sum": fc.sum(k, "gap"), "new_sum": stepped.sum(k, "gap")}
-            known |= {"last": last.picture(k), "flipped": fc.flipped().kernel(k)}
-            return text.format(**known)
+            return text.format(**{n: cells[k] for n, cells in known.items() if k < len(cells)})
 
-        place = lambda k, row=ROW[name]: (row, 1 + k)  # noqa: E731
-        style = SMALL | {"num_format": "0" if name == "digit" else "0.0000"}
         colours = SIGNED if name[:2] == "d_" else POSITIVE if name == "gap" else None
-        blocks.append(
-            Block(head[name], place, formula if text else None, label, style, colours, name=name)
-        )
-        if beside:
-            value = head[name].max() if beside == "MAX" else head[name].sum()
-            foot = lambda _, text=f"{beside}({name})": text  # noqa: E731
-            place = lambda _, row=ROW[name]: (row, 11)  # noqa: E731
-            blocks.append(Block(np.array([value]), place, foot, beside, style))
-    words = f"{last.sheet} averaged, the fully connected layer, log-softmax, the loss; and back."
-    write(book, HEAD, words, blocks, 56, heading=HEAD)
+        content, digits = (formula, "0.0000") if text else (np.arange(10), "0")
+        sheet.put(HEADS[name], content, label, colours, name=name, num_format=digits)
 
 
 # ---- the first sheets ----------------------------------------------------------------------------
 
 
-def write_draw(book, images, labels, choice, head, rate):
+def write_draw(book, count, label, choice, rate):
     """The sheet to draw on: two fields of ink, the answer, the loss and one step."""
-    label, probs, after = labels[choice - 1], head["probabilities"], head["new_probabilities"]
-    stored = [cells(DIGITS, (FIELD, x), (FIELD + 28 * len(images) - 1, x), True) for x in range(29)]
+    right = PANEL + 5
+    stored = [block(column) for column in STORED.T]
 
     def ink(y, x):
-        own = f"MAX(0,MIN(255,N({xl_rowcol_to_cell(FIELD + y, DRAWING + x)})))"
+        own = f"MAX(0,MIN(255,N({DRAWING[y, x]})))"
         return f"IF(choice=0,{own},INDEX({stored[1 + x]},28*choice-{27 - y}))"
 
-    frame = HIDDEN | {"border": 4, "border_color": "#DDDDDD"}
-    read = Block(
-        images[choice - 1], lambda y, x: (FIELD + y, INK + x), ink, style=frame, name="ink"
-    )
-    drawn = Block(np.full((28, 28), ""), lambda y, x: (FIELD + y, DRAWING + x), name="drawing")
-    drawn.style, read.label = frame | {"locked": False}, "what the network reads"
-    drawn.colours, read.colours, drawn.label = BLACK, BLACK, "your drawing: ink from 0 to 255"
     words = "Yellow: choose a test digit, 1 to 20, or 0 to have your own drawing read. To draw, "
     words += "select cells on the left, type 255 and press Ctrl+Enter (LibreOffice: Alt+Enter)."
-    page = write(book, DRAW, words, [read, drawn], 13, 13, "A network in formulas")
-    sheet, left, right = page.sheet, PANEL + 4, PANEL + 5
-    sheet.set_row(2, 13.5)
-    sheet.print_area(0, 0, FIELD + 28, right)
-    sheet.data_validation(FIELD, DRAWING, FIELD + 27, DRAWING + 27, whole(0, 255))
+    page = Sheet(book, DRAW, words, 13, 13, heading="A network in formulas")
+    frame = HIDDEN | {"border": 4, "border_color": "#DDDDDD"}
+    page.put(INK, ink, "what the network reads", BLACK, name="ink", **frame)
+    blank, what = np.full(DRAWING.shape, ""), "your drawing: ink from 0 to 255"
+    page.put(DRAWING, blank, what, BLACK, name="drawing", locked=False, **frame)
+    page.sheet.set_row(2, 13.5)
+    page.sheet.print_area(0, 0, 31, right)
+    page.sheet.data_validation(3, 1, 30, 28, whole(0, 255))
     for column, pixels in enumerate((13, 24, 52, 168, 16, 156, 72), PANEL - 1):
-        sheet.set_column_pixels(column, column, pixels)
+        page.sheet.set_column_pixels(column, column, pixels)
 
-    def put(row, column, what, *value, last=None, high=2, **style):
-        """Join cells to one that is high enough for words, a number, or a formula and its value."""
-        style = page.paint(**style)
-        sheet.merge_range(FIELD + row, column, FIELD + row + high - 1, last or column, "", style)
-        sheet.write(FIELD + row, column, what, style, *value)
-
-    for k, p in enumerate(probs):
-        cell, bar = f"INDEX(probabilities,1,{k + 1})", "█" * int(np.floor(16 * p + 0.5))
-        put(2 * k, PANEL, k, bold=True, align="center")
-        put(2 * k, PANEL + 1, f"={cell}", p, num_format="0.0%")
-        put(2 * k, PANEL + 2, f'=REPT("█",ROUND(16*{cell},0))', bar, font_color=BLUE, font_size=8)
-    for row, words, name, value, style in (
-        (0, "digit to be read", "choice", choice, whole(0, len(images))),
+    for k in range(10):
+        cell = f"INDEX(probabilities,1,{k + 1})"
+        page.join(2 * k, PANEL, k, bold=True, align="center")
+        page.join(2 * k, PANEL + 1, f"={cell}", num_format="0.0%")
+        bar = f'=REPT("█",ROUND(16*{cell},0))'
+        page.join(2 * k, PANEL + 2, bar, font_color=BLUE, font_size=8)
+    for row, words, name, value, allowed in (
+        (0, "digit to be read", "choice", choice, whole(0, count)),
         (16, "label: what it should be", "label", label, whole(0, 9)),
-        (18, "loss: −log p(label)", "loss", head["loss"][0], "0.0000"),
         (20, "learning rate", "learning_rate", rate, RATE),
-        (22, "p(label)", "INDEX(probabilities,1,label+1)", probs[label], "0.00%"),
-        (24, "after one step of fc", "INDEX(new_probabilities,1,label+1)", after[label], "0.00%"),
     ):
-        put(row, left, words)
-        if isinstance(style, str):
-            put(row, right, f"={name}", value, num_format=style)
-        else:
-            put(row, right, "", bg_color=YELLOW, border=1, border_color=FAINT)
-            page.input(FIELD + row, right, value, style, "General")
-            page.name(name, FIELD + row, right)
+        page.join(row, right - 1, words)
+        page.join(row, right, "", bg_color=YELLOW, border=1, border_color=FAINT)
+        page.input(3 + row, right, value, allowed, "General")
+        page.name(name, 3 + row, right)
+    for row, words, formula, digits in (
+        (18, "loss: −log p(label)", "=loss", "0.0000"),
+        (22, "p(label)", "=INDEX(probabilities,1,label+1)", "0.00%"),
+        (24, "after one step of fc", "=INDEX(new_probabilities,1,label+1)", "0.00%"),
+    ):
+        page.join(row, right - 1, words)
+        page.join(row, right, formula, num_format=digits)
     hint = f'=IF(choice=0,"your own drawing","a test digit: "&INDEX({stored[0]},28*choice-27))'
-    put(2, left, hint, f"a test digit: {label}", last=right, font_color=FAINT)
-    answer = "=MATCH(MAX(probabilities),probabilities,0)-1", int(probs.argmax())
+    page.join(2, right - 1, hint, last=right, font_color=FAINT)
+    answer = "=MATCH(MAX(probabilities),probabilities,0)-1"
     big = {"font_size": 72, "bold": True, "align": "center", "font_color": ORANGE}
-    put(4, left, *answer, last=right, high=12, **big)
+    page.join(4, right - 1, answer, last=right, high=12, **big)
 
 
 def whole(lowest: int, highest: int) -> dict:
@@ -574,50 +526,34 @@ def whole(lowest: int, highest: int) -> dict:
     return rule | {"error_title": "Out of range", "error_message": message}
 
 
-def write_one(book, stages, state):
-    """The activation in the middle of channel 0 of EXAMPLE, taken apart into its steps."""
-    at = [stage.out.sheet for stage in stages].index(EXAMPLE)
-    seen, stage, spot = stages[at - 1].out, stages[at], stages[at].weights
-    middle, pad, size = stage.out.values.shape[2] // 2, stage.padding, spot.shape[2]
-    table, inside = Weights(ONE, "", spot.shape, left=1), slice(middle - pad, middle - pad + size)
-    patch, kernel = seen.values[:, inside, inside], state[spot.name][0]
-
-    def see(c, a, b):
-        return seen.picture(c, middle - pad + a, middle - pad + b, 1)
-
-    def weigh(*index):
-        return cells(spot.sheet, spot.place(0, *index))
-
-    def multiply(*index):
-        return "*".join(xl_rowcol_to_cell(*table.place(k, *index)) for k in (0, 1))
-
-    blocks = []
-    for k, (words, values, formula) in enumerate(
-        (
-            (f"what it sees of {seen.sheet}", patch, see),
-            (f"its kernel, of {spot.sheet}", kernel, weigh),
-            ("each pair's product", patch * kernel, multiply),
-        )
-    ):
-        place, colours = partial(table.place, k), SIGNED if k else POSITIVE
-        blocks.append(Block(values, place, formula, words, colours=colours, edge=0))
-
-    row, steps = table.place(3)[0] + 1, [("sum", (patch * kernel).sum(), f"SUM({table.kernel(2)})")]
-    for symbol, name, sign, apply in (
-        ("bias", f"{EXAMPLE}.bias", "+", np.add),
-        ("μ", f"{spot.norm}.running_mean", "-", np.subtract),
-        ("σ", f"{spot.norm}.σ", "/", np.divide),
-        ("γ", f"{spot.norm}.weight", "*", np.multiply),
-        ("β", f"{spot.norm}.bias", "+", np.add),
-    ):
-        left, own, total = len(steps), state[name][0], apply(steps[-1][1], state[name][0])
-        formula = sign.join(xl_rowcol_to_cell(row, column) for column in (left, left + 1))
-        steps += [(symbol, own, spot.of(symbol, 0)), (f"{sign} {symbol}", total, formula)]
-    last, there = max(0, total), stage.out.picture(0, middle, middle, 1)
-    steps.append(("ReLU", last, f"MAX(0,{xl_rowcol_to_cell(row, len(steps))})"))
-    steps.append((f"the same on {EXAMPLE}", last, there))
-    for column, (words, value, formula) in enumerate(steps, 1):
-        place, text = (lambda _, at=column: (row, at)), (lambda _, text=formula: text)
-        blocks.append(Block(np.array([value]), place, text, words, SMALL | {"num_format": "0.000"}))
+def write_one(book, before, stage):
+    """The activation in the middle of channel 0 of a layer, taken apart into its steps."""
+    weights, kernel = stage.weights, stage.weights["kernels"][0]
+    size, middle = kernel.shape[2], stage.out.pictures.shape[2] // 2
+    seen = before.out.framed[:, middle : middle + size, middle : middle + size]
+    there = stage.out.pictures[0, middle, middle]
     words = f"Each step of {there} has a cell of its own."
-    write(book, ONE, words, blocks, 46, heading=f"One activation of {EXAMPLE}")
+    sheet = Sheet(book, ONE, words, 46, heading=f"One activation of {stage.name}")
+    steps = (size + 1, 0), (0, 1), (1, 0), (0, len(kernel))
+    first, second, product = lay(ONE, (3, *kernel.shape), (5, 1), steps)
+
+    def multiply(*at):
+        return f"{first[at]}*{second[at]}"
+
+    for cells, label, colours, formula in (
+        (first, f"what it sees of {before.name}", POSITIVE, lambda *at: seen[at]),
+        (second, f"its kernel, of {stage.name}.weight", SIGNED, lambda *at: kernel[at]),
+        (product, "each pair's product", SIGNED, multiply),
+    ):
+        sheet.put(cells, formula, label, colours, edge=0)
+    line, formulas = lay(ONE, [13], (6 + 3 * (size + 1), 1), [(0, 1)]), [f"SUM({block(product)})"]
+    labels = ["sum"]
+    for symbol, sign in {"bias": "+", "μ": "-", "σ": "/", "γ": "*", "β": "+"}.items():
+        last, own = line[len(labels) - 1 :][:2]
+        labels += [symbol, f"{sign} {symbol}"]
+        formulas += [weights[symbol][0], f"{last}{sign}{own}"]
+    labels += ["ReLU", f"the same on {stage.name}"]
+    formulas += [f"MAX(0,{line[10]})", there]
+    sheet.put(line, lambda k: formulas[k], num_format="0.000")
+    for k, label in enumerate(labels, 1):
+        sheet.text(5 + 3 * (size + 1), k, label, font_size=8, font_color=FAINT)

@@ -56,16 +56,18 @@ def convert(kind: str, workbooks: list[Path], folder: Path, timeout=180) -> list
     `kind` is a file name ending that LibreOffice knows, such as pdf or xlsx. Raises a
     RuntimeError if that cannot be done, or not within `timeout` seconds.
     """
+    made = [folder / f"{workbook.stem}.{kind}" for workbook in workbooks]
+    run(["--convert-to", kind, "--outdir", str(folder), *map(str, workbooks)], made, timeout)
+    return made
+
+
+def run(arguments: list[str], made: list[Path], timeout: float) -> None:
+    """Run LibreOffice with settings of our own, and see that it has made its files."""
     with tempfile.TemporaryDirectory() as profile:
         Path(profile, "user").mkdir()
         Path(profile, "user", "registrymodifications.xcu").write_text(_settings())
-        command = [
-            *(program(), f"-env:UserInstallation={Path(profile).as_uri()}", "--headless"),
-            *("--convert-to", kind, "--outdir", str(folder), *map(str, workbooks)),
-        ]
-        made = [folder / f"{workbook.stem}.{kind}" for workbook in workbooks]
-        _run(command, "LibreOffice", made, timeout)
-    return made
+        own = f"-env:UserInstallation={Path(profile).as_uri()}"
+        _run([program(), own, "--headless", *arguments], "LibreOffice", made, timeout)
 
 
 def _run(command: list[str], name: str, made: list[Path], timeout: float) -> None:

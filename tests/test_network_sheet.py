@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backprop import network_sheet
-from backprop.network_sheet import DRAW, FUNCTIONS, Weights, stored_digits
+from backprop.network_sheet import DRAW, FUNCTIONS, stages_of, stored_digits
 from tests.benchmarks.network_sheet import (
     WORKBOOK,
     by_autograd,
@@ -21,13 +21,15 @@ from tests.benchmarks.network_sheet import (
     sheets,
     shipped,
     typed,
-    xl_rowcol_to_cell,
 )
 
 NAMES = ("ink", "logits", "log_probs", "probabilities", "label", "loss", "d_logits", "choice")
-CHANGED = ("block1.conv2.weight", (3, 5, 0, 2)), ("fc.weight", (4, 7, 0, 0))
-CHANGED += (("transition2.conv.weight", (1, 30, 0, 0)),)
-CHANGED_NORM = ("block2", "norm1", 6)  # γ of a channel
+CHANGED = {  # in the sheet of a stage's weights: which number, and what it becomes
+    ("block1.conv2", "kernels", (3, 5, 0, 2)): 1.5,
+    ("transition2.conv", "kernels", (1, 30, 0, 0)): -1.5,
+    ("fc", "kernels", (4, 7, 0, 0)): 1.5,
+    ("block2.conv1", "γ", (6,)): -0.7,
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +48,13 @@ def other_network():
     """The shipped network with some weights changed, and the cells that change them."""
     model, cells = shipped(), {}
     state = model.state_dict()
-    for name, at in CHANGED:
-        spot = Weights(name, name, (*state[name].shape, 1, 1)[:4])
-        state[name].view(spot.shape)[at] += 1.5
-        value = float(state[name].view(spot.shape)[at])
-        cells.setdefault(name, {})[xl_rowcol_to_cell(*spot.place(*at))] = value
-    block, norm, channel = CHANGED_NORM
-    name = "block2.conv1.weight"
-    state[f"{block}.{norm}.weight"][channel] = -0.7
-    place = Weights(name, name, tuple(state[name].shape)).column("γ", channel)
-    cells[name] = {xl_rowcol_to_cell(*place): -0.7}
+    stages = {stage.name: stage for stage in stages_of(state)}
+    for (name, symbol, at), value in CHANGED.items():
+        stage = stages[name]
+        own = {"kernels": f"{name}.weight", "γ": f"{stage.norm}.weight"}[symbol]
+        state[own].view(stage.weights[symbol].shape)[at] = value
+        sheet, cell = re.sub("['$]", "", stage.weights[symbol][at]).split("!")
+        cells.setdefault(sheet, {})[cell] = value
     return model, cells
 
 
@@ -89,7 +88,7 @@ def test_a_spreadsheet_program_gets_what_pytorch_gets(engine, names, inputs, tmp
     paths = [inputs[name][0] for name in names]
     for name, made in zip(names, engines()[engine](paths, tmp_path), strict=True):
         _, model, ink, label = inputs[name]
-        apart = differences(numbers_of(read(made), model), by_autograd(model, ink, label))
+        apart = differences(numbers_of(made, model), by_autograd(model, ink, label))
         assert np.max([*apart.values()]) < 1e-9, (name, apart)
 
 

@@ -7,6 +7,7 @@ largest difference of all activations, logits, the loss and all gradients; and t
 program took to open the workbook, calculate it and save it.
 """
 
+import csv
 import re
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 from xlsxwriter.utility import xl_rowcol_to_cell
 
 from backprop import network_sheet, office
-from backprop.network_sheet import DRAW, DRAWING, FIELD, HEAD, ROW
+from backprop.network_sheet import DRAW, DRAWING, HEAD, HEADS, stages_of
 from s4lib.data import MNIST_MEAN, MNIST_STD
 from s4lib.model import MNISTNet
 from s4lib.runtime.checkpoint import load_weights
@@ -34,17 +35,37 @@ FILLED = re.compile(
 )
 
 
-def by_libreoffice(books, folder):
-    """Recalculate workbooks; the copies are in `folder`, under the same names."""
-    return office.convert("xlsx", books, folder, timeout=900)
+# Every sheet to a file, comma-separated, with numbers as they are and not as they are shown.
+TABLES = "csv:Text - txt - csv (StarCalc):44,34,76,1,,0,false,false,false,false,false,-1"
 
 
-def by_gnumeric(books, folder):
+def by_libreoffice(books, folder) -> list[dict]:
+    """What LibreOffice calculates of each workbook, in one start, as `read` returns it."""
+    made = [folder / f"{book.stem}-{HEAD}.csv" for book in books]
+    office.run(["--convert-to", TABLES, "--outdir", str(folder), *map(str, books)], made, 900)
+    return [read_tables(folder, book.stem) for book in books]
+
+
+def by_gnumeric(books, folder) -> list[dict]:
     """The same by Gnumeric."""
     for book in books:
-        command = ["ssconvert", "--recalc", book, folder / book.name]
+        command = ["ssconvert", "-S", book, folder / f"{book.stem}-%s.csv"]
         subprocess.run(command, stderr=subprocess.DEVNULL, check=True)
-    return [folder / book.name for book in books]
+    return [read_tables(folder, book.stem) for book in books]
+
+
+def read_tables(folder, stem) -> dict[str, dict[str, float]]:
+    """The numbers of files that are named after a workbook and its sheets."""
+    found = {}
+    for path in folder.glob(f"{stem}-*.csv"):
+        cells = found[path.stem.removeprefix(f"{stem}-")] = {}
+        with path.open(newline="", encoding="utf-8") as lines:
+            for row, values in enumerate(csv.reader(lines)):
+                for column, value in enumerate(values):
+                    if value and value[-1].isdigit():
+                        with suppress(ValueError):  # a word
+                            cells[xl_rowcol_to_cell(row, column)] = float(value)
+    return found
 
 
 def engines() -> dict:
@@ -123,34 +144,27 @@ def typed(path, choice=0, label=0, drawing=()) -> dict[str, dict[str, float]]:
     """The changes that a reader would type: which digit to read, its label, and a drawing."""
     names = named(path)
     cells = {names["choice"][1]: choice, names["label"][1]: label}
-    for (y, x), ink in np.ndenumerate(np.asarray(drawing)):
-        cells[xl_rowcol_to_cell(FIELD + y, DRAWING + x)] = int(ink)
+    drawn = np.asarray(drawing).ravel()
+    cells |= {cell.split("!")[1]: int(ink) for cell, ink in zip(DRAWING.flat, drawn, strict=False)}
     return {DRAW: cells}
 
 
 def numbers_of(book, model) -> dict[str, np.ndarray]:
-    """What a workbook that `read` has read gives: maps, the head's numbers, and all gradients."""
+    """What a workbook that was read gives: maps, the head's numbers, and all gradients."""
 
-    def array(sheet, shape, place):
-        cells = [
-            book[sheet].get(xl_rowcol_to_cell(*place(*at)), np.nan) for at in np.ndindex(shape)
-        ]
-        return np.array(cells).reshape(shape)
+    def array(cells):
+        places = [re.sub("['$]", "", cell).split("!") for cell in cells.flat]
+        return np.array([book[s].get(cell, np.nan) for s, cell in places]).reshape(cells.shape)
 
-    plan, head, *_ = network_sheet.compute(model, np.zeros((28, 28)), 0)
-    found = {}
-    for spot in (spot for stage in plan[:-2] for spot in (stage.out, stage.dout)):
-        found[spot.sheet] = array(spot.sheet, spot.values.shape, spot.view)
-    for name, row in ROW.items():
-        found[name] = array(HEAD, head[name].shape, lambda k, row=row: (row, 1 + k))
-    for spot in (stage.weights for stage in plan if stage.weights):
-        slopes, stem = f"d {spot.name}", spot.name.removesuffix(".weight")
-        found[slopes] = array(slopes, spot.shape, spot.place)
-        names = {"bias": f"{stem}.bias"}
-        names |= {"γ": f"{spot.norm}.weight", "β": f"{spot.norm}.bias"} if spot.norm else {}
-        for symbol, name in names.items():
-            place = partial(spot.column, symbol)
-            found[f"d {name}"] = array(slopes, (spot.shape[0],), place)
+    found = {name: array(cells) for name, cells in HEADS.items()}
+    stages = stages_of(model.state_dict())
+    for stage in stages[:-2]:
+        found |= {stage.name: array(stage.out.pictures)}
+        found |= {f"d {stage.name}": array(stage.dout.pictures)}
+    for stage in (stage for stage in stages if stage.grads):
+        names = {"kernels": f"{stage.name}.weight", "bias": f"{stage.name}.bias"}
+        names |= {"γ": f"{stage.norm}.weight", "β": f"{stage.norm}.bias"} if stage.norm else {}
+        found |= {f"d {name}": array(stage.grads[symbol]) for symbol, name in names.items()}
     return found
 
 
@@ -236,7 +250,7 @@ def main() -> int:
                 started = time.perf_counter()
                 (made,) = recalculate([book], Path(folder, engine))
                 seconds = time.perf_counter() - started
-                apart = differences(numbers_of(read(made), model), expected)
+                apart = differences(numbers_of(made, model), expected)
                 where = max(apart, key=apart.get)
                 worst = max(worst, apart[where])
                 print(
