@@ -182,7 +182,8 @@ def stamp(path: Path) -> str | None:
         if name.endswith(".png"):
             parts[name] = Image.open(io.BytesIO(part)).info.get("Fingerprint")
         else:
-            parts[name] = re.sub(rb"</f><v>[^<]*|<c:v>[^<]*", b"", part)
+            part = re.sub(rb'( t="str")?(><f>[^<]*</f>)(<v>[^<]*</v>)?', rb"\2", part)
+            parts[name] = re.sub(rb"<c:v>[^<]*", b"", part)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

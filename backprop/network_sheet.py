@@ -238,7 +238,7 @@ class Sheet(Page):
     def value(self, row, column):
         """What a formula shows where nothing calculates; seven digits, for the sake of size."""
         value = self.book.kept[self.title][row][column] if self.book.kept else 0
-        return value if isinstance(value, str) else float(f"{value:.7g}") + 0.0
+        return float(f"{value:.7g}") + 0.0 if isinstance(value, int | float) else value or ""
 
 
 def build(path, model=None, choice=CHOICE, rate=LEARNING_RATE, kept=None) -> None:
