@@ -144,7 +144,7 @@ def opened(browser, address=ADDRESS, **options):
     view.on("console", lambda message: view.complaints.append(message.text))
     view.on("pageerror", lambda error: view.complaints.append(str(error)))
     view.on("request", lambda request: view.complaints.append(request.url))
-    view.set_default_timeout(20_000)
+    view.set_default_timeout(60_000)
     load(view, address)
     return view
 
