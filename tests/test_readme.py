@@ -64,15 +64,16 @@ def test_every_seed_is_at_the_goal_from_the_epoch_on_that_the_pages_say(name, se
 
 
 def test_many_seeds_of_fast_and_of_sprint_would_be_above_the_goal_on_average():
+    page = " ".join(LIBRARY_PAGE.split())
     for name in ("fast", "sprint"):
         last = [run.epochs[-1].test_accuracy for run in pictures.runs(name)]
         said = (
             f"Over {len(last)} seeds, `{name.upper()}` ends at a test accuracy of {spread(last)}%"
         )
-        assert said in LIBRARY_PAGE
+        assert said in page
         assert stats.ttest_1samp(last, race.GOAL, alternative="greater").pvalue < 0.001
         missed = sum(accuracy < race.GOAL for accuracy in last)
-        assert f"{missed} of the {len(last)} end below {race.GOAL:.2f}%" in LIBRARY_PAGE
+        assert f"{missed} of the {len(last)} end below {race.GOAL:.2f}%" in page
 
 
 def test_what_10_000_test_images_can_tell_is_said():
