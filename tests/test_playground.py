@@ -5,6 +5,7 @@ The numbers are asked of `window.playground`. A picture's colours and words are 
 
 import base64
 import io
+import itertools
 import json
 import math
 import os
@@ -1179,30 +1180,40 @@ def test_the_architecture_leads_to_the_layers(view):
 def test_the_tour_shows_what_it_talks_of_and_can_be_left_and_taken_up(view):
     load(view)
     view.click("#tour-open")
+    view.wait_for_selector(".toured")
     stops = int(re.search(r"of (\d+)", view.inner_text("#tour-count"))[1])
     assert 8 <= stops <= 10
-    titles = set()
-    for stop in range(1, stops + 1):
-        assert view.inner_text("#tour-count") == f"Stop {stop} of {stops}"
-        settle(view)
-        marked = view.locator(".toured").bounding_box()
-        assert marked["y"] < 900
-        assert marked["y"] + marked["height"] > 0
-        titles.add(view.inner_text("#tour-title"))
-        if stop == 4:
-            view.click("#tour-close")
-            assert view.locator(".toured").count() == 0
-            assert "4 of" in view.inner_text("#tour-open")
-            view.click("#tour-open")
-            view.click("#tour-back")
-            view.click("#tour-next")
-        if stop < stops:
-            view.click("#tour-next")
-    assert len(titles) == stops
+    shown = view.evaluate(TOUR, stops)
+    assert [count for count, *_ in shown] == [f"Stop {k + 1} of {stops}" for k in range(stops)]
+    assert len({title for _, title, *_ in shown}) == stops
+    for _, title, top, bottom in shown:
+        assert top < 900, title
+        assert bottom > 0, title
     assert view.is_visible("#diagram")
+    view.click("#tour-back")
+    view.click("#tour-close")
+    assert view.locator(".toured").count() == 0
+    assert f"{stops - 1} of" in view.inner_text("#tour-open")
+    view.click("#tour-open")
+    assert view.inner_text("#tour-count") == f"Stop {stops - 1} of {stops}"
+    view.click("#tour-next")
     view.keyboard.press("Escape")
     assert view.is_hidden("#tour")
     assert view.inner_text("#tour-open") == "Take the tour"
+
+
+TOUR = """async (stops) => {
+  const text = (id) => document.getElementById(id).textContent;
+  const frame = () => new Promise(requestAnimationFrame);
+  const seen = [];
+  while (seen.length < stops) {
+    await frame().then(frame);
+    const { top, bottom } = document.querySelector(".toured").getBoundingClientRect();
+    seen.push([text("tour-count"), text("tour-title"), top, bottom]);
+    if (seen.length < stops) document.getElementById("tour-next").click();
+  }
+  return seen;
+}"""
 
 
 # ---- teaching --------------------------------------------------------------------------------
@@ -1552,16 +1563,19 @@ SIZES = {  # of a window, and how large its text is
 }
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_nothing_is_cut_off_and_the_pad_leaves_room(touched, size):
-    view = touched
-    width, height, larger = SIZES[size]
-    scheme = "dark" if size in ("phone", "desktop") else "light"
-    view.set_viewport_size({"width": width, "height": height})
-    view.emulate_media(color_scheme=scheme)
-    load(view)
-    if larger > 1:
-        view.add_style_tag(content=LARGE_TEXT)
+def test_nothing_is_cut_off_and_the_pad_leaves_room_at_any_size(touched):
+    load(touched)
+    for size, (width, height, larger) in SIZES.items():
+        touched.emulate_media(color_scheme="dark" if size in ("phone", "desktop") else "light")
+        touched.set_viewport_size({"width": width, "height": height})
+        if larger > 1:
+            touched.add_style_tag(content=LARGE_TEXT)
+        check_size(touched, size, width, height, larger)
+
+
+def check_size(view, size, width, height, larger):
+    """Both views, before and after a digit is named and an activation picked."""
+    view.evaluate(AFRESH)
     settle(view)
     assert view.evaluate(CUT_OFF) == []
     pad = view.locator("#pad").bounding_box()
@@ -1590,8 +1604,6 @@ def test_nothing_is_cut_off_and_the_pad_leaves_room(touched, size):
     assert contrast(view, "--muted", "--paper") > 4.5
     assert contrast(view, "--ink", "--surface") > 7
     assert contrast(view, "--accent", "--accent-ink") > 4.5
-    if larger > 1:
-        load(view)
 
 
 # What a browser's setting for larger text does to sizes in pixels: it zooms them.
@@ -1624,8 +1636,9 @@ def test_a_finger_scrolls_past_sliders_and_the_surface(touched):
     session.detach()
 
 
-def test_high_contrast_shows_what_is_chosen_and_how_much(browser):
-    view = opened(browser, ADDRESS + "#label=3", forced_colors="active")
+def test_high_contrast_shows_what_is_chosen_and_how_much(view):
+    view.check("#labels input[value='3']", force=True)
+    view.emulate_media(forced_colors="active")
     settle(view)
     colours = view.evaluate("""() => {
       const of = (selector) => getComputedStyle(document.querySelector(selector)).backgroundColor;
@@ -1634,13 +1647,15 @@ def test_high_contrast_shows_what_is_chosen_and_how_much(browser):
         [".segments :checked + span", ".segments :enabled:not(:checked) + span"],
         [".flow-bars div", "body"], [".key.more", ".key.less"], [".key.less", "body"]]
         .map((pair) => pair.map(of)); }""")
+    view.emulate_media(forced_colors="none")
     for chosen, other in colours:
         assert chosen != other
-    view.close()
 
 
-def test_each_view_prints_light_and_complete_on_one_page(browser):
-    view = opened(browser, ADDRESS + "#label=7&pick=block2.relu1/3/5/6", color_scheme="dark")
+def test_each_view_prints_light_and_complete_on_one_page(window):
+    view = window
+    view.emulate_media(color_scheme="dark")
+    load(view, ADDRESS + "#label=7&pick=block2.relu1/3/5/6")
     settle(view)
     view.click("#step")
     for tab in ("#tab-digit", "#tab-eight"):
@@ -1657,7 +1672,7 @@ def test_each_view_prints_light_and_complete_on_one_page(browser):
             assert pad[pad[..., 3] > 200][:, 0].max() < 60  # dark ink
             for shown in ("#away", "#explanation .sum", "#layers", "#bars", "#architecture"):
                 assert view.is_visible(shown), shown
-    view.close()
+    view.emulate_media(media="screen", color_scheme="light")
 
 
 def contrast(view, *names):
@@ -1673,21 +1688,21 @@ def contrast(view, *names):
     return max(light) / min(light)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_colour_scale_survives_colour_blindness(browser, scheme):
-    view = opened(browser, color_scheme=scheme)
+def test_the_colour_scale_survives_colour_blindness(view):
     session = view.context.new_cdp_session(view)
-    for deficiency in ("deuteranopia", "protanopia", "tritanopia"):
+    kinds = ("deuteranopia", "protanopia", "tritanopia")
+    for scheme, deficiency in itertools.product(("dark", "light"), kinds):
+        view.emulate_media(color_scheme=scheme)
         session.send("Emulation.setEmulatedVisionDeficiency", {"type": deficiency})
         picture = Image.open(io.BytesIO(view.locator("#scale").screenshot())).convert("RGB")
         scale = np.asarray(picture).astype(float)[picture.height // 2]
         for size in (0.15, 0.4):  # minus is not plus, and neither is nothing
             places = ((np.array([-size, 0, size]) + 1) / 2 * (len(scale) - 1)).round().astype(int)
             minus, nothing, plus = scale[places]
-            assert np.abs(minus - plus).max() > 60, (deficiency, size)
+            assert np.abs(minus - plus).max() > 60, (scheme, deficiency, size)
             assert np.abs(plus - nothing).max() > 40
             assert np.abs(minus - nothing).max() > 40
-    view.close()
+    session.detach()
 
 
 # ---- other engines and judges ----------------------------------------------------------------
@@ -1751,11 +1766,13 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1366, "dark")])
-def test_axe_finds_nothing(browser, packages, width, scheme):
-    source = (packages / "node_modules/axe-core/axe.min.js").read_text("utf-8")
-    view = opened(browser, color_scheme=scheme, viewport={"width": width, "height": 844})
-    for state, presses in STATES.items():
+def test_axe_finds_nothing(window, packages):
+    """In every state, by turns on a light phone and on a dark desktop."""
+    view, source = window, (packages / "node_modules/axe-core/axe.min.js").read_text("utf-8")
+    looks = itertools.cycle([(390, "light"), (1366, "dark")])
+    for (state, presses), (width, scheme) in zip(STATES.items(), looks, strict=False):
+        view.emulate_media(color_scheme=scheme)
+        view.set_viewport_size({"width": width, "height": 844})
         load(view, ADDRESS + state)
         settle(view)
         for button in presses:
@@ -1767,7 +1784,8 @@ def test_axe_finds_nothing(browser, packages, width, scheme):
           "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] })).violations.map((it) =>
           [it.id, it.nodes.slice(0, 4).map(({ html }) => html.slice(0, 160))])""")
         assert found == [], state
-    view.close()
+    view.emulate_media(color_scheme="light")
+    view.set_viewport_size(SIZE)
 
 
 # ---- in a notebook ---------------------------------------------------------------------------
