@@ -290,7 +290,7 @@ def test_a_name_of_one_s_own_is_named(tmp_path):
         (b"<<<<<<< HEAD\n{", "no notebook"),
         (b'{"cells": 3}', "there are no cells"),
         (b"[" * 100_000, "no notebook"),
-        (None, "no notebook was handed in"),
+        (None, "no notebook was handed in (the course's own source does not count)"),
     ],
 )
 def test_what_is_no_notebook_is_not_graded_and_says_so(content, reason, tmp_path):

@@ -21,7 +21,7 @@ CLUTTER = {"__MACOSX", ".ipynb_checkpoints", "__pycache__", ".git", ".venv", "fe
 SOLUTION = "### BEGIN SOLUTION"
 MOST_SHOWN = 5_000_000  # characters of the outputs of a cell
 SAFE = ("text/plain", "text/latex", "image/png")
-NOTHING = "no notebook was handed in"
+NOTHING = "no notebook was handed in (the course's own source does not count)"
 
 
 class Notebook(NamedTuple):
