@@ -33,7 +33,7 @@ from notebooks.assignment.wire import LostError
 
 RESTARTS = 5  # of the process of one notebook
 UNCONFINED = (
-    "No bubblewrap (bwrap) here: answers run as you, with a limit of time, on Unix of memory, only. "
+    "No bubblewrap (bwrap) here: answers run as you, with limits of time and, on Unix, memory. "
     "Grade in a container, or as a user who can read and write nothing else."
 )
 
