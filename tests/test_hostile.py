@@ -251,7 +251,7 @@ def test_crafted_checkpoints(finished, resumed, rng, many):
         path = rng.choice(top if rng.random() < 0.5 else paths)
         other = rng.choice([{}, [], "text", torch.zeros(2, 3, 5), torch.zeros(0)])
         status, said = resumed(sealed(pack(with_other(state, path, other))))
-        assert status == 0 or "is no checkpoint" in said, (path, other, said)
+        assert status == 0 or "is not a checkpoint" in said, (path, other, said)
 
 
 VALUES = (
@@ -465,7 +465,7 @@ class Trap:
 def test_pickles_execute_nothing(dump, here, resumed, capsys):
     content = dump({"fc.weight": Trap(), "config": Trap()})
     status, said = resumed(sealed(content))
-    assert (status, "is no checkpoint" in said) == (2, True)
+    assert (status, "is not a checkpoint" in said) == (2, True)
     draw(3, (60, 80), 7).save("three.png")
     Path("weights.pt").write_bytes(content)
     status, _, said, _ = answer(capsys, "predict", "three.png", "--weights", "weights.pt")
