@@ -306,8 +306,8 @@ def nll_forward(log_probs, labels):
 def log_softmax_nll_backward(log_probs, labels):
     """From the loss straight to the logits, both steps in one.
 
-    For an image with label t,  L = −log p_t = −z_t + log Σ_j exp z_j, hence
-    ∂L/∂z_k = −[k = t] + exp z_k / Σ_j exp z_j = p_k − [k = t]
+    For an image with label c,  L = −log p_c = −z_c + log Σ_j exp z_j, hence
+    ∂L/∂z_k = −[k = c] + exp z_k / Σ_j exp z_j = p_k − [k = c]
     so dlogits = (p − y) / N, where y is 1 at each label, and N comes from the batch's mean.
     """
     dlogits = np.exp(log_probs)
