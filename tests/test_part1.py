@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from backprop import network
 from notebooks.assignment import part1, slips
-from notebooks.assignment.compare import AnswerError, call, compare, numbers
+from notebooks.assignment.compare import AnswerError, call, compare, is_students, numbers
 from notebooks.assignment.personal import CLASS, personal_numbers
 from notebooks.assignment.slips import pass_back, pass_forward
 from s4lib.runtime import UsageError
@@ -306,6 +306,14 @@ def test_an_error_has_one_line_with_the_student_s_own():
     assert "\n" not in said
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+def test_a_line_of_ours_is_ours_through_a_link_as_well(tmp_path):
+    (tmp_path / "course").symlink_to(Path(network.__file__).parents[1])
+    for file in ("backprop/network.py", "notebooks/assignment/part1.py"):
+        assert not is_students(str(tmp_path / "course" / file))
+    assert is_students(str(tmp_path / "course" / "own.py"))
+    assert is_students("<ipython-input-1>")
 
 
 @pytest.mark.parametrize(

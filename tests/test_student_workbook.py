@@ -235,6 +235,67 @@ def test_a_dollar_that_is_missing_is_found(kept, tmp_path, capsys):
     assert points == ALL - 1.5
 
 
+def rate_without_dollars(path, above):
+    """A workbook whose new weights, filled down, take the cell below the rate each time.
+
+    Before steps 2, 3, … there stands `above` below the rate.
+    """
+    book = openpyxl.load_workbook(path)
+    for page in book:
+        page["E2"] = above
+        for row in page.iter_rows(min_row=22):
+            for one in row:
+                if isinstance(one.value, str) and "$E$1*" in one.value:
+                    one.value = one.value.replace("$E$1*", f"E{one.row - 21}*")
+    book.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("below", "what"),
+    [
+        ("rate", "holds a word, “rate”"),
+        ("w2", "holds a word, “w2”"),
+        (None, "is empty"),
+        (3, "holds another number"),
+    ],
+)
+def test_a_rate_s_cell_that_moves_is_named_wherever_it_goes(below, what, kept, tmp_path, capsys):
+    path = write(tmp_path / "w.xlsx", LAYOUTS["class sheet"], **SAMPLE)
+    points, said = checked(rate_without_dollars(path, below), capsys)
+    named = re.search(
+        r"    'Lernrate 0,1'!(\w+) multiplies by 'Lernrate 0,1'!E2, which (.*?)\. Did the learning "
+        r"rate's cell move when you filled down\? Write \$E\$1\.\n",
+        said,
+    )
+    assert named, said
+    assert named[2] == what
+    assert "can't be calculated" not in said
+    assert points >= ALL - 1.5, said
+
+
+def test_a_word_that_a_formula_takes_is_named(kept, tmp_path, capsys):
+    path = write(tmp_path / "w.xlsx", TABLES, **SAMPLE)
+    book = openpyxl.load_workbook(path)
+    book["Sheet1"]["E1"] = "η: 0.1"
+    book.save(path)
+    said = checked(path, capsys)[1]
+    assert "which holds a word, “η: 0.1”: a number belongs there." in said
+    assert "can't be calculated" not in said
+
+
+def test_trainings_by_gradients_half_of_which_are_right_get_half_the_points(kept, tmp_path, capsys):
+    wrong = {f"dE_dw{k}": FORMULAS[f"dE_dw{k}"].replace("{w6}", "{w5}") for k in (3, 4)}
+    wrong |= {f"dE_dw{k}": FORMULAS[f"dE_dw{k}"].replace("{w7}", "{w8}") for k in (1, 2)}
+    points, said = checked(write(tmp_path / "w.xlsx", TABLES, **SAMPLE, wrong=wrong), capsys)
+    assert (
+        "✗ trainings: 6 of 6 follow your gradients (0.75 of 1.5)\n"
+        "    The trainings follow your gradients, of which 4 of 8 are right: they get half the "
+        "points.\n"
+    ) in said
+    assert points == ALL - 1 - 0.75
+
+
 # The project's own workbook
 
 

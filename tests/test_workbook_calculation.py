@@ -67,6 +67,10 @@ FORMULAS = {  # with A1 … A4 = 2, 3, "text" and nothing, B1 … B4 = 0.5, -1.5
     "EXP(1000)": ERROR,
     "1/(1+EXP(1000))": ERROR,
     "Nowhere!A1": ERROR,
+    "A3+1": ERROR,
+    "2*A3": ERROR,
+    "-EXP(A3)": ERROR,
+    "IFERROR(A1*A3,7)": 7,
 }  # fmt: skip
 
 
@@ -115,7 +119,8 @@ UNKNOWN = {
     "_xlfn.LET(_xlpm.x,1,_xlpm.x)": "LET",
     "VLOOKUP(A1,A1:B2,2)": "VLOOKUP",
     "SUM(1,2)+WEBSERVICE(A3)": "WEBSERVICE",
-    "A3+1": "text or a range in place of a number",
+    '"0,5"+1': "text or a range in place of a number",
+    "SUM(A3,1)": "text or a range in place of a number",
     "A1:A2+1": "text or a range in place of a number",
     "EXP(1,2)": "EXP",
     "nobody*2": "nobody",

@@ -26,6 +26,22 @@ UNKNOWN = "not right, and none of the usual slips"
 NEARLY = "nearly right: rounded on the way, or a difference quotient with too large a step"
 SAME = "this is the same whatever the arguments are: compute it from them"
 WEAK = (FOLLOWS, NEARLY, SAME)  # hints that give way to every other
+# What Python says of a beginner's mistakes, and what to do about them instead.
+EXPLAINED = (
+    (r"bitwise_xor|for \^=?:", "in Python, a power is `**`, not `^`"),
+    (
+        r"can't multiply sequence by non-int|can only concatenate (tuple|list)"
+        r"|unsupported operand .* [-+*/]+(=| or pow\(\))?: .*'(tuple|list)'",
+        "Python does not calculate with a whole tuple or list: go through its numbers with `zip`, "
+        "or make it an `np.array`",
+    ),
+    (
+        r"'tuple' object does not support item assignment",
+        "the numbers in a tuple can't be changed: make it a list, `list(…)`, first",
+    ),
+    (r"^TypeError: (`\w+` takes one example.*)", r"\1"),
+)
+COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight"}
 
 
 class AnswerError(AssertionError):
@@ -79,7 +95,7 @@ def raised(name: str, error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return f"✗ {name} calls itself without end"
     frames = traceback.extract_tb(error.__traceback__)
-    frames = [frame for frame in frames if Path(frame.filename).parent != HERE]
+    frames = [frame for frame in frames if real(frame.filename).parent != HERE]
     own = [frame for frame in frames if is_students(frame.filename)]
     inside = own[-1].name if own and own[-1].name not in (name, "<lambda>") else ""
     if isinstance(error, NotImplementedError) and own and own[-1] is frames[-1]:
@@ -89,16 +105,31 @@ def raised(name: str, error: BaseException) -> str:
     said = traceback.format_exception_only(error)  # of a SyntaxError lines of code come first
     what = next(line for line in said if not line.startswith(" ")).strip().splitlines()[0]
     what = re.sub(r"^[\w.]+\.(?=\w+(:|$))", "", what)  # the name alone, without its module
-    what = textwrap.shorten(what, 160, placeholder=" …")
+    short = textwrap.shorten(what, 160, placeholder=" …")
+    what = name + (explained(what) or f" raised {short}")
     if not own:
-        return f"✗ {name} raised {what}"
+        return f"✗ {what}"
     code = f": {own[-1].line}" if own[-1].line else ""
-    return f"✗ {name} raised {what} (line {own[-1].lineno}{' of ' * bool(inside)}{inside}{code})"
+    return f"✗ {what} (line {own[-1].lineno}{' of ' * bool(inside)}{inside}{code})"
+
+
+def explained(what: str) -> str:
+    """What to do about an error of Python's, after a colon, where its own words are no help."""
+    for pattern, advice in EXPLAINED:
+        if found := re.search(pattern, what):
+            return f": {found.expand(advice)}"
+    return ""
+
+
+def real(filename: str) -> Path:
+    """A file's path, whatever links lead there; that of a cell is no file's, and stays."""
+    path = Path(filename)
+    return path.resolve() if path.is_absolute() else path
 
 
 def is_students(filename: str) -> bool:
     """Whether code of that file name is a student's: not ours, not Python's, not a library's."""
-    path = Path(filename)
+    path = real(filename)
     return not (
         re.search(r"^<(frozen|__array_function__)|[/\\](site|dist)-packages[/\\]", filename)
         or path.parent == HERE
@@ -182,8 +213,24 @@ def numbers(function, answer, names) -> list[float]:
         what = f"{len(found)}: {shown}"
     elif answer is None:
         what = "None: is its return missing?"
-    asked = f"{len(names)} numbers, {', '.join(names)}"
+    kinds = {name.partition(" at ")[0] for name in names}
+    same = kinds.pop() if len(kinds) == 1 and len(names) > 1 else ""  # E_total at step 0, …
+    listed = f"{names[0]} … {names[-1]}" if same else ", ".join(names)
+    asked = f"{len(names)} numbers, {listed}"
+    if several := several_in_one(answer):
+        each = f"each entry should be one number{same and f', {same}'}"
+        what = f"✗ {name_of(function)} should return {asked}: {each}; you gave {several}"
+        raise ReturnError(what, found)
     raise ReturnError(f"✗ {name_of(function)} should return {asked}, but returned {what}", found)
+
+
+def several_in_one(answer) -> str:
+    """How many numbers an entry of an answer has, in a word, if it has several."""
+    if isinstance(answer, (list, tuple)) or getattr(answer, "ndim", 0) == 2:
+        for entry in answer:
+            if isinstance(entry, (list, tuple)) or getattr(entry, "ndim", 0) == 1:
+                return COUNTS.get(len(entry), str(len(entry))) if len(entry) != 1 else "a list"
+    return ""
 
 
 # Compare

@@ -8,7 +8,7 @@ so that none can be typed in.
 
 import re
 import sys
-from functools import partial
+from functools import partial, wraps
 from itertools import product
 
 import numpy as np
@@ -72,6 +72,22 @@ def update(inputs, targets, weights, rate):
     return tuple(np.array(weights) - rate * np.array(network.gradients(inputs, targets, weights)))
 
 
+def of_one_example(name: str, function):
+    """A function of one example's numbers, which says so where it gets a table of examples."""
+
+    @wraps(function)
+    def checked(*args, **named):
+        try:
+            return function(*args, **named)
+        except ValueError:
+            if any(np.ndim(one) == 2 for one in (*args, *named.values())):
+                told = "takes one example; you gave it a table of several: loop over the rows"
+                raise TypeError(f"`{name}` {told}") from None
+            raise
+
+    return checked
+
+
 RIGHT = {
     "forward": network.forward,
     "errors": network.errors,
@@ -80,6 +96,7 @@ RIGHT = {
     "gradients": network.gradients,
     "update": update,
 }
+RIGHT = {name: of_one_example(name, function) for name, function in RIGHT.items()}
 
 
 def before(exercise: str) -> dict:
@@ -404,7 +421,11 @@ def faults(figure, curves) -> list[str]:
 
     found = []
     named = read_numbers(" ".join(text.get_text() for text in figure.findobj(Text)))
-    if not named >= {*curves}:
+    labels = [str(line.get_label()) for line in drawn[best].values()]
+    labelled = read_numbers(" ".join(text for text in labels if not text.startswith("_")))
+    if not named >= {*curves} and labelled >= {*curves}:
+        found.append("the curves have labels, but no legend shows them: call `axes.legend()` last")
+    elif not named >= {*curves}:
         found.append(f"no label names the curve of {listed(curves, named)}")
     wrong = [
         f"the curve of {rate} is called {text.strip()}"

@@ -59,6 +59,8 @@ def pass_back(
     into_hidden=("i1", "i2", "i1", "i2"),
     into_out=("a_h1", "a_h2", "a_h1", "a_h2"),
     into_biases=("1", "1", "1", "1"),
+    carried=("1", "1"),
+    unbiased=False,
 ):
     """∂E/∂w1 … ∂E/∂w8, ∂E/∂b1 and ∂E/∂b2, right unless an option puts a slip in.
 
@@ -66,14 +68,16 @@ def pass_back(
     `roads` says how much of each output's error comes back to the hidden units, `units` how much
     of each unit's error a bias gets, `back` which weights it comes back by, and `old` which
     weights these are taken from. Options that hold names say which values stand in a line:
-    `second` in those of the second output and the second hidden unit, `into_…` what a unit's
-    error is multiplied by in the end. With `swap` the outputs have each other's target.
+    `second` in those of the second output and the second hidden unit, `carried` what the errors
+    that come back to h1 and to h2 are multiplied by, `into_…` what a unit's error is multiplied
+    by in the end. With `swap` the outputs have each other's target; `unbiased` leaves the biases
+    out of the forward pass.
     """
     targets = targets[::-1] if swap else targets
     names = (*network.UNITS, "i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9)), "b1", "b2")
-    units_there = network.forward(inputs, weights, biases)
+    units_there = network.forward(inputs, weights, (0, 0) if unbiased else biases)
     value = dict(zip(names, (*units_there, *inputs, *targets, *weights, *biases), strict=True))
-    value["1"] = 1
+    value |= {"1": 1, "i1+i2": sum(inputs), "a_h1+a_h2": value["a_h1"] + value["a_h2"]}
     w5, w7, w6, w8 = ((weights if old is None else old)[int(k) - 1] for k in back)
     a_o2, t2, o2, h2 = (value[name] for name in second)
 
@@ -81,6 +85,7 @@ def pass_back(
     dE_do2 = factor * (a_o2 - t2) * out(o2)
     dE_dh1 = (roads[0] * dE_do1 * w5 + roads[1] * dE_do2 * w7) * hidden(value["h1"])
     dE_dh2 = (roads[0] * dE_do1 * w6 + roads[1] * dE_do2 * w8) * hidden(h2)
+    dE_dh1, dE_dh2 = dE_dh1 * value[carried[0]], dE_dh2 * value[carried[1]]
 
     lines = (dE_dh1, dE_dh1, dE_dh2, dE_dh2), (dE_do1, dE_do1, dE_do2, dE_do2)
     lines = *lines, (dE_dh1, dE_dh2, dE_do1, dE_do2)
@@ -225,6 +230,16 @@ CODE_SLIPS = {
     "the last factor, i1 or i2, is missing": {"into_hidden": ("1", "1", "1", "1")},
     "the last factor is i1 or i2, not the weight": {"into_hidden": ("w1", "w2", "w3", "w4")},
     "the last factor is i1 or i2, not a_h": {"into_hidden": ("a_h1", "a_h1", "a_h2", "a_h2")},
+    "back to a_h1 goes ∂E/∂o1 times w5, not ∂E/∂w5 times w5": [
+        {"carried": names, "hidden": hidden}
+        for names in (("a_h1", "a_h2"), ("a_h1", "a_h1"), ("a_h2", "a_h2"))
+        for hidden in (slope, np.ones_like)
+    ],
+    "back to a_h1 goes ∂E/∂o1 times w5, not ∂E/∂w5 alone": [
+        {"carried": names, "old": (1,) * 8}
+        for names in (("a_h1", "a_h2"), ("a_h1", "a_h1"), ("a_h2", "a_h2"))
+    ],
+    "the weights on the way back are missing: back to a_h1 goes ∂E/∂o1 times w5": {"old": (1,) * 8},
     "the sign is wrong in one of the two paths from the outputs": [
         {"roads": (1, -1)},
         {"roads": (-1, 1)},
@@ -242,6 +257,10 @@ BIAS_SLIPS = {
         {"into_biases": (*first, *last)}
         for first in (("i1", "i2"), ("i1", "i1"), ("i2", "i2"))
         for last in (("a_h1", "a_h2"), ("a_h1", "a_h1"), ("a_h2", "a_h2"))
+    ],
+    "a bias's gradient is the sum of ∂E/∂h1 and ∂E/∂h2, not of the weights' gradients": [
+        {"into_biases": ("i1+i2", "i1+i2", "a_h1+a_h2", "a_h1+a_h2"), "unbiased": unbiased}
+        for unbiased in (False, True)
     ],
     "the last factor of a bias is 1, not the bias": {"into_biases": ("b1", "b1", "b2", "b2")},
 }

@@ -32,6 +32,7 @@ from notebooks.assignment.workbook_trainings import STEPS, Training, Trainings, 
 POINTS = {"forward pass": 1.0, "errors": 0.5, "gradients": 2.0, "trainings": 1.5, "chart": 1.0}
 FEW = 3  # numbers that may be typed wrongly: whoever has more has somebody else's
 MISTYPED = 0.25  # points that each of them costs
+PARTS = ("none of", "an eighth of", "a quarter of", "three eighths of", "half", "five eighths of")
 DRAWN = 20  # cells of a curve, at least
 PROJECT = Path(__file__).resolve().parents[2] / "backprop" / "backpropagation.xlsx"
 
@@ -119,7 +120,9 @@ def assessed(book: Book, numbers: Numbers, copied: set[str]) -> tuple[list[str],
     share = 1.0 if share >= 0.75 else share  # up to two wrong gradients cost their own points alone
     credits = [min(1.0, one.score) * (share if one.own else 1) for one in trained.values()]
     points += POINTS["trainings"] * sum(credits) / len(RATES)
-    good = f"{sum(one == 1 for one in credits)} of {len(RATES)} right"
+    good = f"{sum(one.score >= 1 for one in trained.values())} of {len(RATES)} right"
+    if share < 1 and any(one.own and one.credits for one in trained.values()):
+        good = good.replace("right", "follow your gradients")
     lines.append(headline("trainings", sum(credits) / len(RATES), good))
     lines += training_faults(cells, trained, share)
 
@@ -376,8 +379,13 @@ def training_faults(cells: Cells, trained: dict[float, Training], share: float) 
         if fault
     ]
     if any(one.own and one.credits for one in trained.values()):
-        counts = "" if share == 1 else f"; they count {share:.0%}, as many as are right of these"
-        lines.append(f"    judged by your own gradients{counts}")
+        right = round(8 * share)
+        lines.append(
+            "    The trainings follow your own formulas, and are judged by them."
+            if share == 1
+            else f"    The trainings follow your gradients, of which {right} of 8 are right: "
+            f"they get {PARTS[right]} the points."
+        )
     wrong = any(one.score < 1 for one in trained.values())
     if wrong and (lost := lost_dollar(cells)):
         lines.append(f"    {lost}")

@@ -20,6 +20,7 @@ LEXEME = re.compile(
     r"|(?P<number>(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)|(?P<sign><=|>=|<>|[-+*/^%&=<>(),])",
     re.IGNORECASE,
 )
+DIGITS = re.compile(r"\W*\d")  # what text begins with that may be taken for a number
 PRIORITY = dict.fromkeys(("=", "<", ">", "<=", ">=", "<>"), 1) | {"&": 2, "+": 3, "-": 3}
 PRIORITY |= {"*": 4, "/": 4, "^": 5}  # from left to right, 2^3^2, too
 
@@ -192,9 +193,14 @@ def lexemes(text: str) -> list[tuple[str, str]]:
 
 
 def number(value):
-    """The number that a value is, as an array or a float."""
+    """The number that a value is, as an array or a float; a word is an error.
+
+    What text such as 0,5 or 1/2 is depends on the spreadsheet program's language.
+    """
     if isinstance(value, list) and len(value) == 1:
         (value,) = value
+    if isinstance(value, str) and not DIGITS.match(value):
+        return np.nan  # Excel's #VALUE!
     if isinstance(value, list | str):
         raise UnknownError("text or a range in place of a number")
     return 0.0 if value is None else value
@@ -217,6 +223,8 @@ def each(function):
 
 def numbers(*args) -> list:
     """All numbers in ranges, and arguments that are none."""
+    if any(isinstance(arg, str) for arg in args):  # left out if it stands in a cell
+        raise UnknownError("text or a range in place of a number")
     found = [number(arg) for arg in args if not isinstance(arg, list)]
     cells = [cell for arg in args if isinstance(arg, list) for cell in arg]
     return found + [cell for cell in cells if not isinstance(cell, str | None)]

@@ -7,6 +7,8 @@ cells: whether each weight is the one before it less the rate times the student'
 whether the error is that of these weights.
 """
 
+import re
+import textwrap
 from collections import defaultdict
 from itertools import product, takewhile
 from typing import NamedTuple
@@ -14,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from backprop.network import GRADIENTS, RATES
-from notebooks.assignment.spreadsheet import ONE_CELL, Place
+from notebooks.assignment.spreadsheet import TOKEN, Book, Place
 from notebooks.assignment.workbook_cells import EXACT, Cells
 from notebooks.assignment.workbook_slips import RIGHT, SYMBOLS, evaluate
 
@@ -299,15 +301,91 @@ def _rising(line: list[tuple]) -> tuple[dict[int, float], list[int]]:
 
 
 def lost_dollar(cells: Cells) -> str:
-    """A formula that refers to an empty cell although the one before it does not, or nothing."""
+    """A formula that calculates with a cell other than meant, as one does without a $, or nothing.
+
+    Where formulas were filled, it is the first that no longer takes a typed number.
+    """
+    if strayed := next(_strayed(cells), ""):
+        return strayed
     book = cells.book
     for place in sorted(book.formulas):
-        formula = book.formulas[place]
-        for token in ONE_CELL.finditer(formula):
-            if "$" in (token[1], token[3]) and token[1] and token[3]:
+        for token in TOKEN.finditer(book.formulas[place]):
+            if not token["cells"] or ":" in token["cells"]:
                 continue
-            area = book.areas(token[0], place.sheet)
-            spot = Place(place.sheet, area[0][1], area[0][2]) if area else place
-            if not (spot in book.numbers or spot in book.words or spot in book.formulas):
+            title, row, column, *_ = book.areas(token[0], place.sheet)[0]
+            spot = Place(title, row, column)
+            what = _no_number(cells, place, spot)
+            if what == "is empty" and token["cells"].count("$") < 2:
                 return f"{place} refers to {spot.address}, which is empty: is a $ missing?"
+            if what.startswith("holds"):
+                return f"{place} calculates with {spot}, which {what}: a number belongs there."
     return ""
+
+
+def _strayed(cells: Cells):
+    """What is to be said where a formula takes a typed number, and the next like it does not."""
+    book, relative = cells.book, {}
+    for place in sorted(book.formulas):
+        taken = _single_cells(book, place)
+        if not any(map(book.is_typed, taken)):
+            continue
+        for following, way in _filled_from(book, place, relative):
+            for typed, spot in zip(taken, _single_cells(book, following), strict=False):
+                if typed == spot or spot is None or not book.is_typed(typed):
+                    continue
+                rate = book.numbers[typed] in RATES and typed not in cells.inputs
+                what = _no_number(cells, following, spot)
+                if rate and place in _single_cells(book, following):
+                    what = what or _another(cells, typed, spot)
+                if what:
+                    names = [n for n, v in cells.numbers.items() if v[0] == cells.inputs.get(typed)]
+                    whose = f"the cell of {names[0]}" if names else f"the cell {typed.address}"
+                    whose = "the learning rate's cell" if rate else whose
+                    home = str(typed).removesuffix(typed.address) * (typed.sheet != place.sheet)
+                    fixed = re.sub(r"([A-Z]+)(\d+)", r"$\1$\2", typed.address)
+                    yield (
+                        f"{following} {'multiplies by' if rate else 'calculates with'} {spot}, "
+                        f"which {what}. Did {whose} move when you filled {way}? "
+                        f"Write {home}{fixed}."
+                    )
+
+
+def _single_cells(book: Book, place: Place) -> list[Place | None]:
+    """The cells that a formula takes one by one, and None for each range of several."""
+    areas = book.areas(book.formulas[place], place.sheet)
+    return [Place(*area[:3]) if area[1:3] == area[3:] else None for area in areas]
+
+
+def _filled_from(book: Book, place: Place, relative: dict):
+    """The next cells below, and to the right, with the same formula, told by its references."""
+
+    def formula(spot):
+        if spot not in relative:
+            relative[spot] = book.relative(spot)
+        return relative[spot]
+
+    for down, right, way in ((1, 0, "down"), (0, 1, "to the right")):
+        for k in range(1, 80):
+            spot = Place(place.sheet, place.row + k * down, place.column + k * right)
+            if spot in book.formulas and formula(spot) == formula(place):
+                yield spot, way
+                break
+
+
+def _no_number(cells: Cells, place: Place, spot: Place) -> str:
+    """What there is in place of a number in a cell that a formula takes, or nothing."""
+    book = cells.book
+    if not (spot in book.numbers or spot in book.words or spot in book.formulas):
+        return "is empty"
+    index = cells.index.get(place)
+    failed = index is None or np.isnan(cells.values[0][index])
+    if failed and spot in book.words and spot not in book.formulas:
+        return f"holds a word, “{textwrap.shorten(book.words[spot], 30, placeholder=' …')}”"
+    return ""
+
+
+def _another(cells: Cells, typed: Place, spot: Place) -> str:
+    """That a cell holds another number than a typed one, or nothing."""
+    index = cells.index.get(spot)
+    value = cells.values[0][index] if index is not None else np.nan
+    return "holds another number" if abs(value - cells.book.numbers[typed]) > EXACT else ""

@@ -171,6 +171,83 @@ MISTAKES = [
         "rows = [gradients(inputs.mean(axis=0), targets.mean(axis=0), weights)]",
         "the gradients of the mean example, not the mean of the gradients",
     ),
+    (
+        "hidden-gradients",
+        "    dE_dh1 = (from_o1 * w5 + from_o2 * w7) * a_h1 * (1 - a_h1)\n"
+        "    dE_dh2 = (from_o1 * w6 + from_o2 * w8)",
+        "    g5, g6, g7, g8 = output_gradients(inputs, targets, weights)\n"
+        "    dE_dh1 = (g5 * w5 + g7 * w7) * a_h1 * (1 - a_h1)\n"
+        "    dE_dh2 = (g6 * w6 + g8 * w8)",
+        "✗ ∂E/∂w1, ∂E/∂w2, ∂E/∂w3, ∂E/∂w4: back to a_h1 goes ∂E/∂o1 times w5, not ∂E/∂w5 times w5",
+    ),
+    (
+        "hidden-gradients",
+        "(from_o1 * w5 + from_o2 * w7)",
+        "(from_o1 * a_h1 + from_o2 * a_h1)",
+        "✗ ∂E/∂w1, ∂E/∂w2: back to a_h1 goes ∂E/∂o1 times w5, not ∂E/∂w5 alone",
+    ),
+    (
+        "hidden-gradients",
+        "(from_o1 * w6 + from_o2 * w8)",
+        "(from_o1 + from_o2)",
+        "the weights on the way back are missing: back to a_h1 goes ∂E/∂o1 times w5",
+    ),
+    *(
+        (
+            "bias-gradients",
+            "return at_h1 + at_h2, at_o1 + at_o2",
+            f"g = {source}\n    return sum(g[:4]), sum(g[4:])",
+            "✗ ∂E/∂b1, ∂E/∂b2: a bias's gradient is the sum of ∂E/∂h1 and ∂E/∂h2, not of the "
+            "weights' gradients",
+        )
+        for source in (
+            "gradients(inputs, targets, weights)",
+            "[at_h1 * i for i in inputs] + [at_h2 * i for i in inputs]\n"
+            "    g += [at * a for at in (at_o1, at_o2) for a in (a_h1, a_h2)]",
+        )
+    ),
+    # What Python says of a mistake is no help.
+    (
+        "errors",
+        "(t1 - a_o1) ** 2 / 2",
+        "(t1 - a_o1)^2 / 2",
+        "✗ errors: in Python, a power is `**`, not `^` (line ",
+    ),
+    ("errors", "(t1 - a_o1) ** 2 / 2", "(t1 - float(a_o1)) ^ 2", "is `**`, not `^` (line "),
+    (
+        "update",
+        "return [w",
+        "return weights - float(rate) * steps\n    return [w",
+        "✗ update: Python does not calculate with a whole tuple or list: go through its numbers "
+        "with `zip`, or make it an `np.array` (line 5)",
+    ),
+    (
+        "update",
+        "return [w",
+        "return weights - steps\n    return [w",
+        "✗ update: Python does not ca",
+    ),
+    ("update", "return [w", "weights[0] = 1\n    return [w", "make it a list, `list(…)`, first (l"),
+    (
+        "batch-gradients",
+        "    rows =",
+        "    return gradients(inputs, targets, weights)\n    rows =",
+        "✗ batch_gradients: `gradients` takes one example; you gave it a table of several: loop "
+        "over the rows (line 4)",
+    ),
+    (
+        "train",
+        "[2]",
+        "",
+        "✗ train should return 6 numbers, E_total at step 0 … E_total at step 5: each entry should "
+        "be one number, E_total; you gave three",
+    ),
+    (
+        "graph",
+        "    axes.legend()\n",
+        "",
+        "✗ the curves have labels, but no legend shows them: call `axes.legend()` last",
+    ),
     # The same slip in two places is one slip.
     (
         "forward",
