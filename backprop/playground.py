@@ -34,15 +34,15 @@ PICTURE = "images/playground.png"
 # The lines of the lesson that the page opens: which heading they stand below, and how they go.
 LINES = {
     # every layer
-    "conv": ("Convolution", "Each output is a sum of products"),
+    "conv": ("Convolution", "multiplies each weight by the pixel"),
     "convKernel": ("Convolution", "output, so its gradient is a sum over the map"),
     "convInput": ("Convolution", "met the weight"),
     "norm": ("Batch normalisation", "Every channel is centred and scaled"),
     "normBack": ("Batch normalisation", "All three carry the factor"),
-    "relu": ("Global average pooling, dropout, ReLU", "These three layers only multiply"),
-    "reluBack": ("Global average pooling, dropout, ReLU", "These three layers only multiply"),
-    "gap": ("Global average pooling, dropout, ReLU", "These three layers only multiply"),
-    "pool": ("Max pooling", "Only the largest of four values reaches"),
+    "relu": ("Global average pooling, dropout, ReLU", "All three only multiply the gradient"),
+    "reluBack": ("Global average pooling, dropout, ReLU", "All three only multiply the gradient"),
+    "gap": ("Global average pooling, dropout, ReLU", "All three only multiply the gradient"),
+    "pool": ("Max pooling", "Only this one reaches"),
     "linear": ("Fully connected", "is a sum of products, and a product"),
     "softmax": ("Log-softmax and negative log-likelihood", "Log-softmax turns the logits into"),
     "logits": ("Log-softmax and negative log-likelihood", "Differentiate the right-hand side"),
@@ -58,7 +58,7 @@ LINES = {
     "again": ("4. Chain rule, hidden layer", "From here on everything works as in the output"),
     "update": ("5. Update", "Every weight takes a step"),
     "curves": ("Six learning rates", "All six descend at every step"),
-    "surface": ("Six learning rates", "The paths are those of the whole training"),
+    "surface": ("Six learning rates", "all eight weights change"),
 }
 LESSONS = ("README.md", "LAYERS.md")  # where they are looked for
 

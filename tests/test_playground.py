@@ -91,7 +91,7 @@ def test_every_line_is_in_the_lesson(name):
 
 
 def test_a_line_that_the_lesson_lacks_is_left_out(tmp_path, monkeypatch):
-    (tmp_path / "README.md").write_text("# Convolution\n\nEach output is a sum of products.\n")
+    (tmp_path / "README.md").write_text("# Convolution\n\nIt multiplies each weight by the pixel.\n")
     monkeypatch.setattr(playground, "HERE", tmp_path)
     assert list(playground.lines()) == ["conv"]
 
@@ -1110,7 +1110,7 @@ def test_numbers_open_the_lines_that_derive_them_inside_the_page(view):
     view.locator('[id="layer-block1.relu1"] canvas').click(position={"x": 14, "y": 14})
     view.locator(".forward .why").first.click()
     assert view.inner_text("#note h3") == "Convolution"
-    assert "Each output is a sum of products" in view.inner_text("#note")
+    assert "multiplies each weight by the pixel" in view.inner_text("#note")
     assert view.locator("#note math").count() > 0
     assert view.locator("#note merror").count() == 0
     view.keyboard.press("Escape")

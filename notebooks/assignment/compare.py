@@ -213,6 +213,7 @@ def numbers(function, answer, names) -> list[float]:
         what = f"{len(found)}: {shown}"
     elif answer is None:
         what = "None: is its return missing?"
+    names = [str(name) for name in names]  # of seeds, numbers
     kinds = {name.partition(" at ")[0] for name in names}
     same = kinds.pop() if len(kinds) == 1 and len(names) > 1 else ""  # E_total at step 0, …
     listed = f"{names[0]} … {names[-1]}" if same else ", ".join(names)
