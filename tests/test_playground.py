@@ -91,7 +91,7 @@ def test_every_line_is_in_the_lesson(name):
 
 
 def test_a_line_that_the_lesson_lacks_is_left_out(tmp_path, monkeypatch):
-    (tmp_path / "README.md").write_text("# Convolution\n\nIt multiplies each weight by the pixel.\n")
+    (tmp_path / "README.md").write_text("# Convolution\n\nmultiplies each weight by the pixel\n")
     monkeypatch.setattr(playground, "HERE", tmp_path)
     assert list(playground.lines()) == ["conv"]
 
