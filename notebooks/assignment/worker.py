@@ -108,7 +108,7 @@ class Worker:
         frames = [
             (frame.filename, frame.lineno, frame.name, frame.line or "")
             for frame in traceback.extract_tb(error.__traceback__)
-            if frame.filename.startswith(("<ipython-input", "/tmp/ipykernel", "<cell"))
+            if frame.filename.startswith("<ipython-input")  # as IPython calls a cell
         ]
         if isinstance(error, SyntaxError) and error.lineno:
             frames.append((error.filename or "", error.lineno, "", error.text or ""))
