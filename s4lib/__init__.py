@@ -1,4 +1,4 @@
-"""The companion library of Session 4: trains a network, any network, to read handwritten digits."""
+"""The companion library of Session 4. It trains any network to classify handwritten digits."""
 
 __version__ = "2.1.0"
 

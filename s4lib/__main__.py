@@ -1,4 +1,4 @@
-"""`python -m s4lib`: train the network, test it, show it digits."""
+"""Run `python -m s4lib`: train a network, test it, or show it digits."""
 
 import sys
 from pathlib import Path

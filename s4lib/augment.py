@@ -1,4 +1,4 @@
-"""A different random rotation, translation and scale for every image of a batch, in one call."""
+"""Rotate, move and scale every image of a batch by random amounts of its own, in one call."""
 
 from functools import cache
 
@@ -21,7 +21,7 @@ def affine(
     """Rotate, translate and enlarge each image of a float batch (N, C, H, W) about its own centre.
 
     degrees (N,): counter-clockwise; translate (N, 2): pixels to the right and down; scale (N,): 2
-    doubles the size; mode: `nearest`, `bilinear` or `bicubic`. What comes in from outside is 0.
+    doubles the size; mode: `nearest`, `bilinear` or `bicubic`. Pixels from outside the image are 0.
     """
     height, width = images.shape[-2:]
     angle = torch.deg2rad(degrees)
@@ -30,7 +30,7 @@ def affine(
     # in coordinates that run from -1 to 1 across the image.
     right, down = 2 * translate[:, 0] / width, 2 * translate[:, 1] / height
     rows = [cos, -sin, -cos * right + sin * down, sin, cos, -sin * right - cos * down]
-    # As F.affine_grid, which multiplies image by image and takes ten times as long on a CPU.
+    # This is F.affine_grid, which multiplies image by image and takes ten times as long on a CPU.
     grid = torch.stack(rows, 1).view(-1, 3) @ centres(height, width, images.device)
     grid = grid.view(-1, 2, height, width).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode=mode, align_corners=False)
@@ -44,8 +44,8 @@ def random_affine(
     scale: float = 0,
     mode: str = "bilinear",
 ) -> Tensor:
-    """`affine` with each image's own draw, uniform up to ±rotation degrees, ±translate pixels and a
-    scale within 1 ± `scale`. With all three 0 the images come back untouched.
+    """Apply `affine` with random amounts for each image: up to ±rotation degrees, ±translate pixels
+    and a scale within 1 ± `scale`, all uniform. If all three are 0, return the images unchanged.
     """
     if not (rotation or translate or scale):
         return images

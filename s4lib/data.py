@@ -1,4 +1,4 @@
-"""Where digits come from and how they become batches."""
+"""Load the digits, and form batches from them."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -23,13 +23,13 @@ Pairs = tuple[Tensor, Tensor]
 
 
 def normalise(images: Tensor, mean: float = MNIST_MEAN, std: float = MNIST_STD) -> Tensor:
-    """Ink from 0 to 255 to float32 of mean 0 and standard deviation 1 over the training set."""
+    """Turn ink from 0 to 255 into float32; over the training set its mean is 0, its deviation 1."""
     return (images - 255.0 * mean).div_(255 * std)  # 255.0: a mean of 0 must not leave bytes
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Digits as uint8 images (N, 1, 28, 28), 0 the paper and 255 the ink, and int64 labels (N,)."""
+    """Digits: uint8 images (N, 1, 28, 28), 0 for paper and 255 for ink; int64 labels (N,)."""
 
     name: str
     train: Pairs
@@ -38,7 +38,7 @@ class Dataset:
     std: float = MNIST_STD
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """The same digits, all of them in the memory of `device`."""
+        """Return the same digits with all tensors in the memory of `device`."""
         train, test = (tuple(t.to(device) for t in pairs) for pairs in (self.train, self.test))
         return replace(self, train=train, test=test)
 
@@ -46,9 +46,9 @@ class Dataset:
         return normalise(images, self.mean, self.std)
 
     def hold_out(self, count: int) -> "Dataset":
-        """Test on the last `count` training images, to choose something without the test set.
+        """Use the last `count` training images for testing, so that the test set chooses nothing.
 
-        Raises UsageError if none would be left to train on, or to test on.
+        Raises UsageError if no image would be left to train on, or none to test on.
         """
         images, labels = self.train
         check_number("The number of images to hold out", count, int, 1, len(labels) - 1)
@@ -61,11 +61,11 @@ class Dataset:
 
 
 def load(name: str = "auto", root: str | os.PathLike | None = None) -> Dataset:
-    """Load `mnist`, or the `digits` bundled with scikit-learn; `auto` takes MNIST if possible.
+    """Load `mnist`, or the `digits` bundled with scikit-learn; `auto` uses MNIST if possible.
 
-    MNIST is read from `root` (else `$S4_DATA`, else `./data`) as torchvision or Kaggle lay it out,
-    and downloaded there when it is missing. Raises UsageError for an unknown name, for a damaged
-    file, and for `mnist` if it can't be downloaded.
+    MNIST is read from `root` (else `$S4_DATA`, else `./data`), in the layout of torchvision or of
+    Kaggle, and is downloaded to there if it is missing. Raises UsageError for an unknown name, for
+    a damaged file, and for `mnist` if it can't be downloaded.
     """
     check_choice("data set", name, DATASETS)
     if name == "digits":
@@ -125,16 +125,16 @@ def load_digits() -> Dataset:
 
 @dataclass
 class Batches:
-    """A data set's training images, shuffled again for every pass, the last partial batch dropped.
+    """Iterate over a data set's training images in batches, in a new random order on every pass.
 
-    A batch is picked, given to `augment` as float ink from 0 to 255, and normalised, all on the
-    images' device. Yields float32 (B, 1, 28, 28) and int64 labels (B,); each of several processes
-    gets its own shard of both. Raises UsageError if `batch_size` is larger than the data set, or
-    can't be shared equally.
+    The last, incomplete batch is left out. A batch is selected, given to `augment` as float ink
+    from 0 to 255, and normalised, all on the images' device. Each item is float32 (B, 1, 28, 28)
+    and int64 labels (B,); each of several processes gets its own shard of both. Raises UsageError
+    if `batch_size` is larger than the data set, or can't be divided equally among the processes.
 
-    With a `share` below 1 a pass shows only that share of the images: those that were not shown
-    yet, then those whose loss was highest when they were last shown. `record` keeps these losses;
-    only such a pass needs it.
+    With a `share` below 1, a pass shows only that share of the images: first those that have not
+    been shown yet, then those with the highest loss when they were last shown. `record` stores
+    these losses; only such a pass needs it.
     """
 
     dataset: Dataset
@@ -158,14 +158,14 @@ class Batches:
             )
 
     def steps(self, share: float) -> int:
-        """How many batches a pass over such a share of the images has: at least one."""
+        """Return the number of batches of a pass over such a share of the images, at least one."""
         return max(1, round(share * len(self.losses)) // self.batch_size)
 
     def __len__(self) -> int:
         return self.steps(self.share)
 
     def __str__(self) -> str:
-        """What a pass shows, for the log; nothing if it shows all."""
+        """Describe for the log what a pass shows; empty if it shows all images."""
         count = len(self) * self.batch_size
         return f", the {count:,} images of highest loss" if self.share < 1 else ""
 
@@ -185,7 +185,7 @@ class Batches:
         (self.losses[order],) = all_reduce(self.losses[order])
 
     def record(self, log_probs: Tensor) -> None:
-        """Keep the losses of the images last shown, from their log-probabilities (B, 10)."""
+        """Store the losses of the images shown last, from their log-probabilities (B, 10)."""
         labels = self.dataset.train[1].index_select(0, self.shown)
         losses = F.nll_loss(log_probs.float(), labels, reduction="none")
         self.losses.index_copy_(0, self.shown, losses)

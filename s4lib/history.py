@@ -1,4 +1,4 @@
-"""What a run measured, epoch by epoch."""
+"""The measurements of a run, epoch by epoch, and tables of them."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from s4lib.runtime import UsageError
 
 @dataclass
 class Epoch:
-    """One pass over the training images, or over a share of them, and the test that follows it."""
+    """One pass over the training images, or a share of them, and the test after it."""
 
     epoch: int  # from 1
     lr: float  # of the epoch's first batch
@@ -30,7 +30,7 @@ class Epoch:
     seconds: float  # training and test
 
     def __str__(self) -> str:
-        """The epoch's lines in the log, below its progress bar."""
+        """Return the epoch's lines in the log, which follow its progress bar."""
         return (
             f"Train Accuracy: {self.train_accuracy:.2f} %   Train Loss: {self.train_loss:.4f}\n"
             f"Test Accuracy:  {self.test_accuracy:.2f} %   Test Loss:  {self.test_loss:.4f}\n"
@@ -49,7 +49,7 @@ def versions() -> dict[str, str]:
 
 @dataclass
 class History:
-    """What was trained, on what, with what, and how it went."""
+    """A run: the network, data, recipe and versions, and the measurements of every epoch."""
 
     network: str
     parameters: int
@@ -66,7 +66,7 @@ class History:
 
     @classmethod
     def from_json(cls, text: str) -> "History":
-        """The inverse of `to_json`. Raises UsageError when `text` is something else."""
+        """Return the run that `to_json` wrote. Raises UsageError if `text` is something else."""
         try:
             return cls.from_dict(json.loads(text))
         except (ValueError, TypeError, RecursionError) as error:
@@ -74,14 +74,14 @@ class History:
 
     @classmethod
     def from_dict(cls, values: dict) -> "History":
-        """The inverse of `asdict`. Raises TypeError for another value than a field can have."""
+        """Invert `asdict`. Raises TypeError for a value that a field cannot have."""
         run = check_types(cls(**values))
         run.epochs = [check_types(Epoch(**epoch)) for epoch in run.epochs]
         return run
 
 
 def check_types(record: Epoch | History) -> Epoch | History:
-    """The same. Raises TypeError unless every field has the type that its class names."""
+    """Invert `asdict`. Raises TypeError unless every field has the type that its class names."""
     for item in fields(record):
         value, kind = getattr(record, item.name), item.type
         if type(value) is not kind and not (kind is float and type(value) is int):
@@ -90,7 +90,7 @@ def check_types(record: Epoch | History) -> Epoch | History:
 
 
 def dump(runs: list[History]) -> str:
-    """Several runs as one JSON text; `parse` is its inverse."""
+    """Write several runs as one JSON text; `parse` is the inverse."""
     return json.dumps([asdict(run) for run in runs], indent=1)
 
 
@@ -99,13 +99,13 @@ def parse(text: str) -> list[History]:
 
 
 def read_original(path: Path) -> dict[int, float]:
-    """The original submission's log: test accuracy in per cent, by epoch."""
+    """Read the original submission's log: the test accuracy in per cent, by epoch."""
     with open(path, newline="") as file:
         return {int(row["epoch"]): float(row["test_accuracy"]) for row in csv.DictReader(file)}
 
 
 def table(runs: list[History], original: dict[int, float] | None = None) -> str:
-    """Test accuracy after every epoch, in Markdown: the mean of these runs, and the original's."""
+    """Return a Markdown table of these runs' mean test accuracy by epoch, and the original's."""
     header = ["epoch", *(["the original"] if original else [])]
     header += [f"mean of {len(runs)} seeds", f"runs at {GOAL} % or more"]
     rows = []
@@ -119,8 +119,8 @@ def table(runs: list[History], original: dict[int, float] | None = None) -> str:
 
 
 def summary(runs: list[History]) -> str:
-    """The last epoch's test accuracy over several runs of one recipe, as a Markdown table."""
-    from scipy import stats  # a second of import that training doesn't need
+    """Return a Markdown table of the last epoch's test accuracy over several runs of a recipe."""
+    from scipy import stats  # importing it takes a second, and training doesn't need it
 
     last = [run.epochs[-1].test_accuracy for run in runs]
     mean, within = statistics.mean(last), "?"
@@ -133,13 +133,13 @@ def summary(runs: list[History]) -> str:
 
 
 def spread(values: list[float], digits: int = 2) -> str:
-    """Their mean and, of several, their standard deviation."""
+    """Return the mean and, for several values, the standard deviation."""
     deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.{digits}f}{deviation}"
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table, its columns of numbers to the right; the first is text, unless it counts epochs."""
+    """Return a Markdown table, numbers aligned right; the first column is text or counts epochs."""
     first = "---:" if header[0] == "epoch" else "---"
     rule = f"|{'|'.join([first, *['---:'] * (len(header) - 1)])}|"
     lines = [f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in [header, *rows]]
@@ -147,7 +147,7 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 
 def per_class(labels: Tensor, predicted: Tensor) -> str:
-    """A table, a line for each digit: its images, how many were right, what it was mistaken for."""
+    """Return a table, a line for each digit: images, how many were right, commonest mistake."""
     counts = torch.bincount(labels * 10 + predicted, minlength=100).view(10, 10)
     lines = ["digit  images  correct  accuracy  most often mistaken for"]
     for digit, row in enumerate(counts):

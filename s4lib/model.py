@@ -11,16 +11,16 @@ def block(**layers: nn.Module) -> nn.Sequential:
 
 
 class MNISTNet(nn.Module):
-    """Grey 28×28 digits, (N, 1, 28, 28), to log-probabilities of the ten classes, (N, 10).
+    """Turn grey 28×28 digits, (N, 1, 28, 28), into log-probabilities of the ten classes, (N, 10).
 
-    Blocks widen from 8 channels to 32 while each activation sees more of the image. Transitions
-    halve the map and squeeze it back to 8 channels, so that the next block stays cheap. The
-    third block has neither padding nor batch normalisation, as in the submission that it comes
-    from. The head averages what remains and classifies it.
+    Each block widens the maps from 8 channels (or 1) to 32. Transitions halve the sides of the maps
+    and squeeze them to 8 channels, so that the next block stays cheap. The third block has neither
+    padding nor batch normalisation, as in the submission that it comes from. The head averages each
+    map and classifies the averages.
 
-    ReLU overwrites its input, which nothing needs again; copy what a hook is to keep. The
-    comments give each layer's output, and the side of the square of input pixels that one of
-    its activations can see.
+    ReLU overwrites its input, which no layer needs again; copy what a hook should keep. The
+    comments give each layer's output, and the side of the square of input pixels that an activation
+    sees.
     """
 
     def __init__(self, dropout_block3: float = 0.10, dropout_head: float = 0.15):

@@ -14,10 +14,10 @@ from s4lib.runtime.rehearsal import copied
 
 
 def orthogonalise(x: Tensor) -> Tensor:
-    """Bring all singular values of each matrix (N, m, n) near 1, those that are 0 aside.
+    """Bring the singular values of each matrix (N, m, n) near 1, except those that are 0.
 
-    Five Newton-Schulz iterations with the coefficients of Keller Jordan's Muon (2024), which
-    leave the others between 0.7 and 1.2. Rows and columns of zeros stay zeros.
+    This takes five Newton-Schulz iterations with the coefficients of Keller Jordan's Muon (2024),
+    which leave the singular values between 0.7 and 1.2. Rows and columns of zeros stay zeros.
     """
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
@@ -28,7 +28,7 @@ def orthogonalise(x: Tensor) -> Tensor:
 
 
 def padded(kernels: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Zeros (N, m, n) with room for each kernel as a matrix, and in them a view of its shape.
+    """Return zeros (N, m, n), a matrix for each kernel, and views of them with the kernels' shapes.
 
     A matrix has one row for each output channel.
     """
@@ -42,10 +42,10 @@ def padded(kernels: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
 
 
 class Muon(torch.optim.Adam):
-    """Adam, except for the parameters in groups that have a `momentum`: those are Muon's.
+    """Adam, except for parameters in groups that have a `momentum`, which Muon updates.
 
-    Their gradients, one row for each output channel, go into a Nesterov momentum; the step is
-    `lr` times its orthogonalised matrix. So all directions are learned at one pace, whether the
+    Their gradients, with one row for each output channel, go into a Nesterov momentum. The step is
+    `lr` times its orthogonalised matrix. So the step is equally long in all directions, whether the
     gradient is large along them or small. Source: kellerjordan.github.io/posts/muon.
     """
 
@@ -59,7 +59,7 @@ class Muon(torch.optim.Adam):
         return super().step(closure)
 
     def step_along_orthogonal(self, kernels: list[Tensor], lr: float, momentum: float) -> None:
-        """All kernels at once: a call for each would cost a GPU more than what it computes."""
+        """Update all kernels at once: on a GPU, a call costs more than the computation in it."""
         grads = [kernel.grad for kernel in kernels]
         velocities = [self.velocity(kernel) for kernel in kernels]
         torch._foreach_mul_(velocities, momentum)
@@ -70,10 +70,10 @@ class Muon(torch.optim.Adam):
         torch.mul(orthogonalise(matrices), -lr, out=matrices)
         torch._foreach_add_(kernels, steps)
         for kernel in kernels:
-            kernel.grad = None  # so that Adam passes it over
+            kernel.grad = None  # so that Adam skips it
 
     def velocity(self, kernel: Tensor) -> Tensor:
-        """The moving sum of a kernel's gradients, 0 at first."""
+        """Return the moving sum of a kernel's gradients, 0 at first."""
         memory = self.state[kernel]
         if not memory:  # Adam's load_state_dict() looks for a step
             memory |= {"velocity": torch.zeros_like(kernel), "step": torch.zeros(())}
@@ -83,10 +83,10 @@ class Muon(torch.optim.Adam):
 def make_optimizer(
     parameters: Iterable[Tensor], recipe: Recipe, fused: bool
 ) -> torch.optim.Optimizer:
-    """The recipe's optimizer; `fused` takes Adam's steps for all parameters in one call.
+    """Return the recipe's optimizer; with `fused`, Adam updates all parameters in one call.
 
-    Not with a GradScaler: it leaves a fused optimizer to see for itself that a gradient has
-    overflowed, and Muon's part does not look.
+    A GradScaler needs `fused` off, because it leaves the check for overflow to a fused optimizer,
+    and Muon's part does not check.
     """
     parameters = list(parameters)
     if recipe.optimizer == "adam":
@@ -100,13 +100,13 @@ def make_optimizer(
 def make_schedule(
     optimizer: torch.optim.Optimizer, recipe: Recipe, steps: list[int]
 ) -> LRScheduler:
-    """The recipe's learning rate, to be stepped after each of every epoch's `steps`."""
+    """Return the schedule of the recipe's learning rate, to be stepped after every batch."""
     if recipe.warm_up is None:
         ends = [0, *accumulate(steps)]
         milestones = np.interp(recipe.milestones, range(len(ends)), ends).round().astype(int)
         return MultiStepLR(optimizer, milestones.tolist(), recipe.gamma)
     warm_up = recipe.warm_up
-    if warm_up * sum(steps) == 1:  # PyTorch would divide by the 0 steps that the climb has
+    if warm_up * sum(steps) == 1:  # PyTorch would divide by the 0 steps of the rise
         warm_up *= 1 - 1e-9
     return OneCycleLR(
         optimizer,
@@ -119,10 +119,10 @@ def make_schedule(
 
 
 def make_average(model: nn.Module, recipe: Recipe, steps: int) -> AveragedModel | None:
-    """The recipe's exponential moving average of the model's weights and buffers, if it has one.
+    """Return the recipe's exponential moving average of weights and buffers, or None.
 
-    Batch normalisation's statistics are averaged as well, because they belong to the weights. The
-    average reaches back at most a twentieth of a run's `steps`: otherwise the first weights of a
+    It also averages the statistics of batch normalisation, because they belong to the weights. The
+    average reaches back at most a twentieth of a run's `steps`; otherwise the first weights of a
     short run would stay in it.
     """
     if not recipe.ema_decay:

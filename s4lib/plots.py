@@ -1,4 +1,4 @@
-"""Every figure of Part 2: functions that take data and return a matplotlib `Figure`."""
+"""The figures of Part 2, as functions that take data and return a matplotlib `Figure`."""
 
 import io
 import itertools
@@ -36,23 +36,23 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
 }
-# A decorator: draws in this style, and the reader's own settings don't matter.
+# This decorator sets our style, so that the reader's own settings make no difference.
 styled = style.context(STYLE, after_reset=True)
 
 
 class Figure(matplotlib.figure.Figure):
-    """A figure that shows itself in a notebook, without pyplot, and describes itself in words.
+    """A figure that a notebook shows without pyplot, with a description in words.
 
-    The words are for those who can't see it, and for the notebooks' tests, because pixels change
-    with every version of matplotlib and with the fonts.
+    The words are for readers who can't see the figure, and for the notebooks' tests, because pixels
+    change with every version of matplotlib and with the fonts.
     """
 
     def _repr_png_(self):
         drawn, buffer = io.BytesIO(), io.BytesIO()
-        self.savefig(drawn, format="png", dpi=120)  # half as fine again as it is shown
+        self.savefig(drawn, format="png", dpi=120)  # 1.5 times as fine as it is shown
         Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
             buffer, format="png", optimize=True
-        )  # a notebook of a third of the size
+        )  # this makes the notebook's file a third as large
         width, height = (round(80 * inches) for inches in self.get_size_inches())
         return buffer.getvalue(), {"width": width, "height": height, "alt": repr(self)}
 
@@ -62,7 +62,7 @@ class Figure(matplotlib.figure.Figure):
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Save it as a PNG, whole or not at all, and print where it is."""
+    """Save the figure as a PNG, completely or not at all, and print its path."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     atomic_write(path, buffer.getvalue())
@@ -70,7 +70,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def describe(ax) -> str:
-    """What a panel shows: its words, then a line for each line, bar and image in it."""
+    """Describe a panel: its words, then a line for each line, bar and image in it."""
     words = [ax.get_title("left"), ax.get_title(), ax.get_xlabel(), ax.get_ylabel()]
     words += sorted({text.get_text() for text in ax.texts})
     lines = ["Panel. " + ", ".join(word.replace("\n", " ") for word in words if word)]
@@ -101,8 +101,8 @@ def describe(ax) -> str:
 
 @styled
 def image_grid(images, titles=None, columns: int = 10, title: str = "") -> Figure:
-    """Grey images (N, 1, 28, 28) in rows of `columns`, the ink black, each with its own title."""
-    rows = max(1, -(-len(images) // columns))  # an empty one if there are none
+    """Draw grey images (N, 1, 28, 28) in rows of `columns`, with black ink and a title for each."""
+    rows = max(1, -(-len(images) // columns))  # an empty figure if there are none
     fig = Figure(figsize=(columns, rows * (1.25 if titles else 1) + 0.4))
     axes = list(fig.subplots(rows, columns, squeeze=False).flat)
     for ax in axes:
@@ -115,14 +115,14 @@ def image_grid(images, titles=None, columns: int = 10, title: str = "") -> Figur
 
 
 def samples(dataset, per_class: int = 5) -> Figure:
-    """The first training images of every class, a column for each."""
+    """Draw the first training images of every class, one column per class."""
     images, labels = dataset.train
     pick = torch.stack([(labels == digit).nonzero()[:per_class, 0] for digit in range(10)])
     return image_grid(images[pick.T.flatten()], title=f"{dataset.name}: training images")
 
 
 def augmented(dataset, augment, versions: int = 9, count: int = 5) -> Figure:
-    """Training images, each followed by what `augment` makes of it in `versions` draws."""
+    """Draw training images, each followed by `versions` random results of `augment`."""
     images = dataset.train[0][:count].float()
     draws = torch.stack([images, *(augment(images) for _ in range(versions))], 1)
     title = f"{dataset.name}: the image as it is, then as {versions} other epochs see it"
@@ -131,7 +131,7 @@ def augmented(dataset, augment, versions: int = 9, count: int = 5) -> Figure:
 
 @styled
 def model_loss(histories) -> Figure:
-    """Loss and accuracy against epoch; of several runs the mean, with ±1 standard deviation."""
+    """Draw loss and accuracy against the epoch; of several runs, the mean and standard deviation."""
     first = histories[0]
     epochs = [epoch.epoch for epoch in first.epochs]
     fig = Figure(figsize=(11, 4.2))
@@ -165,7 +165,7 @@ def model_loss(histories) -> Figure:
 
 @styled
 def confusion_matrix(labels, predictions, name: str) -> Figure:
-    """How often each digit was mistaken for each other digit; right answers have no colour."""
+    """Draw how often each digit was mistaken for each other digit; right answers have no colour."""
     counts = torch.bincount(labels * 10 + predictions, minlength=100).view(10, 10).numpy(force=True)
     wrong = np.where(np.eye(10, dtype=bool), 0, counts)
     fig = Figure(figsize=(6.4, 6))
@@ -187,7 +187,7 @@ def confusion_matrix(labels, predictions, name: str) -> Figure:
 
 
 def mistakes(images, labels, log_probs, name: str, count: int = 25) -> Figure:
-    """The mistakes the network was most confident about, the most confident first."""
+    """Draw the mistakes the network was most confident about, the most confident first."""
     confidence, predictions = log_probs.exp().max(1)
     wrong = (predictions != labels).nonzero()[:, 0]
     wrong = wrong[confidence[wrong].argsort(descending=True)][:count]
@@ -197,7 +197,7 @@ def mistakes(images, labels, log_probs, name: str, count: int = 25) -> Figure:
 
 @styled
 def class_counts(dataset) -> Figure:
-    """How many images every digit has, to train on and to test on."""
+    """Draw how many images every digit has for training and for testing."""
     fig = Figure(figsize=(9, 2.8))
     for ax, part in zip(fig.subplots(1, 2), ("train", "test"), strict=True):
         counts = torch.bincount(getattr(dataset, part)[1], minlength=10).tolist()
@@ -211,7 +211,7 @@ def class_counts(dataset) -> Figure:
 
 @styled
 def receptive_field(rows) -> Figure:
-    """The `rows` of `receptive_fields` as nested squares on the image, and as bars."""
+    """Draw the `rows` of `receptive_fields` as nested squares on the image, and as bars."""
     fig = Figure(figsize=(9, 3.9))
     squares, bars = fig.subplots(1, 2, width_ratios=[1, 1.15])
     colours = mpl.colormaps["viridis"](np.linspace(0.95, 0.1, len(rows)))
@@ -237,7 +237,7 @@ def receptive_field(rows) -> Figure:
 
 @styled
 def parameters(model) -> Figure:
-    """Where the parameters are: a bar for every layer that has some, its share beside it."""
+    """Draw the number of parameters of every layer that has any, with its share."""
     layers = [
         (name or type(layer).__name__, type(layer).__name__, count)
         for name, layer in model.named_modules()
@@ -260,7 +260,7 @@ def parameters(model) -> Figure:
 
 @styled
 def against_original(run, original: dict[int, float]) -> Figure:
-    """Test accuracy of a run, epoch by epoch, beside the original's {epoch: accuracy}."""
+    """Draw a run's test accuracy, epoch by epoch, beside the original's {epoch: accuracy}."""
     fig = Figure(figsize=(8, 3.8))
     ax = fig.subplots()
     ours = {epoch.epoch: epoch.test_accuracy for epoch in run.epochs}
@@ -276,7 +276,7 @@ def against_original(run, original: dict[int, float]) -> Figure:
 
 @styled
 def filters(weight, title: str) -> Figure:
-    """The kernels of a convolution (out, in, k, k): a column for each output, a row for each input.
+    """Draw the kernels of a convolution (out, in, k, k): one column per output, one row per input.
 
     Outputs and inputs are numbered from 0, as in PyTorch. Vermilion is positive, blue negative.
     """
@@ -300,10 +300,10 @@ def filters(weight, title: str) -> Figure:
 
 @torch.no_grad()
 def activations(model, images, layers) -> dict[str, torch.Tensor]:
-    """What some layers, named as in the model, make of normalised images: {name: (N, C, H, W)}."""
+    """Return the activations of layers, named as in the model, for images: {name: (N, C, H, W)}."""
     maps = {}
 
-    def keep(name):  # a copy, as ReLU may overwrite its input
+    def keep(name):  # a copy, because ReLU may overwrite its input
         return lambda _layer, _inputs, output: maps.update({name: output.clone()})
 
     hooks = [model.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
@@ -315,10 +315,10 @@ def activations(model, images, layers) -> dict[str, torch.Tensor]:
 
 @styled
 def feature_maps(model, image, layers, title: str, channels: int = 8) -> Figure:
-    """What some layers make of one image: their strongest channels, the strongest first.
+    """Draw some layers' activations for one image: the strongest channels, strongest first.
 
-    `image` is normalised, (1, 1, 28, 28). Strong is what is large on average. All maps of a layer
-    have one scale, from white, which is 0, to black, the layer's largest value.
+    `image` is normalised, (1, 1, 28, 28). A channel is strong if its mean is large. All maps of a
+    layer have one scale, from white, which is 0, to black, the layer's largest value.
     """
     fig = Figure(figsize=(9, 1.5 * len(layers) + 0.4))
     fig.get_layout_engine().set(h_pad=0.13)
@@ -342,6 +342,6 @@ def feature_maps(model, image, layers, title: str, channels: int = 8) -> Figure:
         zero = (maps == 0).all((1, 2)).sum()
         words = f"{name}, {size}: {zero} of {len(maps)} channels are 0 here, black is {most:.2g}"
         label = row[1].text(0, 1.07, words, fontsize=9, transform=row[1].transAxes)
-        label.set_in_layout(False)  # wider than its map
+        label.set_in_layout(False)  # the title is wider than its map
     fig.suptitle(title, x=0.01, ha="left", fontsize=12)
     return fig

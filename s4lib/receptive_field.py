@@ -1,4 +1,4 @@
-"""From kernel, stride and padding to output size, jump and receptive field, for every layer."""
+"""Output size, jump and receptive field of every layer, from kernel, stride and padding."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ ARGUMENTS = {  # of the functions that look at neighbours, in order
     "avg_pool2d": ("input", "kernel_size", "stride", "padding"),
     "lp_pool2d": ("input", "norm_type", "kernel_size", "stride"),
 }
-MOVES = (  # of numbers of one tensor, to other places
+MOVES = (  # they move the numbers of one tensor to other places
     *("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "view", "reshape"),
     *("flatten", "squeeze", "unsqueeze", "unflatten", "reshape_as", "narrow", "select"),
     "__getitem__",
@@ -29,7 +29,7 @@ PRODUCTS = ("matmul", "bmm", "__matmul__", "einsum", "scaled_dot_product_attenti
 
 
 class Sides(tuple):
-    """Height and width, where they differ."""
+    """Height and width, for maps where they differ."""
 
     def __str__(self) -> str:
         return "×".join(map(str, self))
@@ -38,11 +38,11 @@ class Sides(tuple):
         return format(str(self), spec)
 
 
-Side = int | Sides  # one number where height and width are alike
+Side = int | Sides  # one number where height and width are equal
 
 
 class Row(NamedTuple):
-    """What one layer does to the map; sizes in pixels of its own output, the rest of the image."""
+    """What one layer does to the map: sizes in its own pixels, the rest in pixels of the image."""
 
     layer: str
     kernel: Side
@@ -50,13 +50,13 @@ class Row(NamedTuple):
     padding: Side
     size: Side  # side of the output map
     jump: Side  # distance between neighbouring activations
-    receptive_field: Side  # side of the square that one activation can see
+    receptive_field: Side  # side of the square that one activation sees
 
 
 class Trace(NamedTuple):
-    """What is known of a tensor on its way: its last row, and which of its axes are the map's.
+    """A tensor's last layer before it, as a row, and which of the tensor's axes are the map's.
 
-    The two are the same where the map is flattened, and None where nothing is left of it.
+    Both axes are the same number if the map is flattened, and None if no map is left.
     """
 
     row: Row
@@ -64,34 +64,34 @@ class Trace(NamedTuple):
 
 
 def both(value) -> tuple[int, int]:
-    """Height and width of a size: one number stands for both."""
+    """Return a size's height and width; one number stands for both."""
     return tuple(value) if isinstance(value, list | tuple) and len(value) == 2 else (value,) * 2
 
 
 def side(value) -> Side:
-    """One number if height and width are alike."""
+    """Return one number if height and width are equal."""
     high, wide = map(int, both(value))
     return high if high == wide else Sides((high, wide))
 
 
 class Tracer(TorchFunctionMode):
-    """While entered: every tensor on its way knows the row of the last layer it came through.
+    """While this mode is active, note for every tensor the row of the last layer before it.
 
-    A kernel of k taps that are d pixels apart sees k - 1 taps more than its input did: field +=
-    (k - 1) d jump; then jump *= stride. Where paths meet, the largest field counts.
+    A kernel of k weights a side, d pixels apart, widens the field by (k - 1) d jump; then jump *=
+    stride. Where paths meet, the largest field counts.
     """
 
     def __init__(self, names: dict[nn.Module, str]):
         super().__init__()
         self.names, self.rows = names, []
-        self.modules = []  # that are being computed
+        self.modules = []  # layers that are being computed
 
     def enter(self, module, *_):
         self.modules.append(module)
 
     def leave(self, module, inputs, output):
         self.modules.pop()
-        before = inputs[0] if inputs else None  # what a scripted function makes knows nothing
+        before = inputs[0] if inputs else None  # a tensor from a scripted function has no notes
         known = isinstance(before, Tensor) and hasattr(before, "traced")
         lost = isinstance(output, Tensor) and not hasattr(output, "traced")
         if known and lost and output.shape == before.shape:
@@ -111,12 +111,12 @@ class Tracer(TorchFunctionMode):
         return output
 
     def follow(self, func, before: list, after: Tensor, args, kwargs) -> Trace:
-        """What is known of a function's result, from what was known `before` of its inputs."""
+        """Return what is known of a function's result, given what was known of its inputs."""
         name = func.__name__.removesuffix("_with_indices")
         fields = [both(trace.row.receptive_field) for _, trace, _ in before]
         tensor, (last, axes), shape = max(before, key=map_size)
         last = last._replace(receptive_field=side([*map(max, zip(*fields, strict=True))]))
-        if axes == (None, None):  # no map is left
+        if axes == (None, None):  # no map is left in it
             return Trace(last, axes)
         sizes = both(last.size) if axes[0] == axes[1] else sizes_of(shape, axes)
         gone, steps = (False, False), (1, 1)
@@ -144,7 +144,7 @@ class Tracer(TorchFunctionMode):
         return Trace(last._replace(size=side(counts)), left)
 
     def add_row(self, name: str, counts, last: Row, values: dict) -> Row:
-        """Note what follows on the `last` row."""
+        """Note a layer that follows on the `last` row."""
         layer = self.names.get(self.modules[-1], "")
         inside = {child for child, _ in self.modules[-1].named_children()} - {"parametrizations"}
         if inside or not layer:  # called in `forward`
@@ -165,21 +165,21 @@ class Tracer(TorchFunctionMode):
 
 
 def map_size(known: tuple[Tensor, Trace, torch.Size]) -> int:
-    """How many activations the map of an input has; 0 where nothing is left of it."""
+    """Return the number of activations in an input's map; 0 if no map is left."""
     _, trace, shape = known
     axes = {axis for axis in trace.axes if axis is not None}
     return math.prod(shape[axis] for axis in axes) if axes else 0
 
 
 def sizes_of(shape, axes) -> tuple[int, int]:
-    """Height and width: 1 of an axis that is left no more."""
+    """Return height and width; an axis that is no longer there has 1."""
     return tuple(1 if axis is None else shape[axis] for axis in axes)
 
 
 def moved(func, tensor, axes, width, args, kwargs):
-    """Which axes of the result are the map's, and in which steps its rows and columns go.
+    """Return which axes of the result are the map's, and the steps of its rows and columns.
 
-    The function is handed the row of each activation in place of `tensor`, and then the column.
+    The function is given the row of each activation instead of `tensor`, and then the column.
     """
     results = []
     for positions in rows_and_columns(tensor, axes, width):
@@ -187,11 +187,11 @@ def moved(func, tensor, axes, width, args, kwargs):
         named = {key: positions if value is tensor else value for key, value in kwargs.items()}
         results.append(func(*given, **named))
     rows, columns = results
-    if sizes_of(tensor.shape, axes) == (1, 1):  # whose rows and columns can't be told apart
+    if sizes_of(tensor.shape, axes) == (1, 1):  # whose rows and columns look alike
         pairs = [d for d in range(rows.dim() - 1) if rows.shape[d : d + 2] == (1, 1)]
         return ((pairs[-1], pairs[-1] + 1) if pairs else (None, None)), (1, 1)
     high, wide = varying(rows), varying(columns)
-    if high == wide is not None:  # flattened, if channels were not flattened, too
+    if high == wide is not None:  # flattened, unless channels were flattened as well
         in_order = rows.dim() > 2 and (rows.diff(dim=high) >= 0).all()
         return ((high, wide) if in_order else (None, None)), (1, 1)
     down, right = step(rows, high), step(columns, wide)
@@ -199,7 +199,7 @@ def moved(func, tensor, axes, width, args, kwargs):
 
 
 def rows_and_columns(tensor, axes, width) -> list[Tensor]:
-    """The row of each activation, and its column, in tensors of the shape of `tensor`."""
+    """Return the row of each activation, and its column, as tensors of the shape of `tensor`."""
     positions = []
     for axis in axes:
         numbers = torch.zeros(1) if axis is None else torch.arange(tensor.shape[axis])
@@ -211,7 +211,7 @@ def rows_and_columns(tensor, axes, width) -> list[Tensor]:
 
 
 def varying(positions: Tensor) -> int | None:
-    """The only axis along which they differ, if there is one."""
+    """Return the only axis along which the numbers differ, or None."""
     axes = [
         axis
         for axis, size in enumerate(positions.shape)
@@ -221,15 +221,15 @@ def varying(positions: Tensor) -> int | None:
 
 
 def step(positions: Tensor, axis: int | None) -> int:
-    """How far they are apart along an axis; 0 unless they grow."""
+    """Return the step between numbers along an axis; 0 unless they grow evenly."""
     apart = torch.zeros(1) if axis is None else positions.diff(dim=axis)
     return int(apart.flatten()[0]) if (apart > 0).all() else 0
 
 
 def remaining(after, axes, shape, args, kwargs):
-    """Which axes of the result are the map's, and whether rows and columns were put together."""
+    """Return which axes of the result are the map's, and whether rows and columns were joined."""
     count, new = len(shape), tuple(after.shape)
-    if after.dim() == count:  # a map of the same axes, some of which may have been averaged
+    if after.dim() == count:  # the map has the same axes; some may have been averaged
         return axes, tuple(axis is not None and shape[axis] > 1 == new[axis] for axis in axes)
     dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
     dims = dims if isinstance(dims, list | tuple) else [dims]
@@ -245,7 +245,7 @@ def remaining(after, axes, shape, args, kwargs):
 
 
 def sees_all(name, axes, count, args, kwargs) -> tuple[bool, bool]:
-    """Whether each result depends on whole rows and columns, as the mean of a norm does."""
+    """Return whether each result depends on whole rows and columns, as the mean of a norm does."""
     values = dict(enumerate(args)) | kwargs
     if name == "group_norm" or (
         name == "instance_norm" and values.get("use_input_stats", values.get(5, True))
@@ -267,7 +267,7 @@ def sees_all(name, axes, count, args, kwargs) -> tuple[bool, bool]:
 
 
 def windows(name, sizes, counts, whole, steps):
-    """Kernel and stride of a function that names none; None where it looks at no neighbours."""
+    """Return kernel and stride of a function without such arguments, or None."""
     if name.startswith("adaptive") and counts != [1, 1]:
         return [*zip(*map(bins, sizes, counts), strict=True)]
     if name == "pixel_unshuffle":
@@ -279,16 +279,16 @@ def windows(name, sizes, counts, whole, steps):
 
 
 def bins(size: int, count: int) -> tuple[int, int]:
-    """Kernel and stride of adaptive pooling, whose windows may overlap."""
+    """Return kernel and stride of adaptive pooling, whose windows may overlap."""
     return max(-(-(i + 1) * size // count) - i * size // count for i in range(count)), size // count
 
 
 @torch.no_grad()
 def receptive_fields(model: nn.Module) -> list[Row]:
-    """One row for every convolution and pooling that `model` computes of a 28×28 image.
+    """Return one row for every convolution and pooling that `model` computes of a 28×28 image.
 
-    A norm whose mean is the whole map's is a row, too: its kernel is as large as the map. Raises
-    UsageError for what changes the map's size otherwise.
+    A norm whose mean covers the whole map is a row as well, with a kernel as large as the map.
+    Raises UsageError for any other function that changes the map's size.
     """
     refuse_scripted(model)
     tracer = Tracer({module: name for name, module in model.named_modules()})
@@ -308,7 +308,7 @@ def receptive_fields(model: nn.Module) -> list[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows as aligned text under a header."""
+    """Return the rows as aligned text under a header."""
     lines = [("layer", "kernel", "stride", "padding", "output", "jump", "sees"), *rows]
     widths = [max(len(str(cell)) for cell in column) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -1,4 +1,4 @@
-"""How to train: named sets of hyperparameters."""
+"""Recipes: named sets of hyperparameters."""
 
 import math
 import os
@@ -13,9 +13,9 @@ from s4lib.data import DATASETS
 from s4lib.model import MNISTNet
 from s4lib.runtime import UsageError, check_choice, check_number
 
-GOAL = 99.4  # per cent of the test images, which a recipe should reach and keep
+GOAL = 99.4  # per cent of the test images, which a recipe should reach and hold
 
-LIMITS = {  # of a recipe's numbers: the kind, the least, the most
+LIMITS = {  # limits of a recipe's numbers: the type, the least, the most
     "epochs": (int, 1, math.inf),
     "batch_size": (int, 1, math.inf),
     "lr": (float, 1e-12, math.inf),
@@ -47,20 +47,20 @@ class Recipe:
     epochs: int
     batch_size: int
     lr: float  # the highest
-    optimizer: str = "adam"  # or "muon": for the convolutions, and Adam for all else
-    # lr climbs in a share `warm_up` of the run, and falls to 0 in the rest; without one, it is
-    # multiplied by `gamma` after each of `milestones`, in epochs.
+    optimizer: str = "adam"  # or "muon": Muon for the convolutions, Adam for the rest
+    # The learning rate rises during a share `warm_up` of the run and falls to 0 in the rest.
+    # Without a warm-up, it is multiplied by `gamma` after each of `milestones`, in epochs.
     warm_up: float | None = None
     milestones: tuple[float, ...] = ()
     gamma: float = 0.1
-    label_smoothing: float = 0  # share of the target, over all ten digits
-    rotation: float = 0  # degrees, up to which an image is rotated
-    translate: float = 0  # pixels, up to which it is moved along an axis
-    scale: float = 0  # share, up to which it is shrunk or enlarged
+    label_smoothing: float = 0  # share of the target, spread over all ten digits
+    rotation: float = 0  # degrees: the most by which an image is rotated
+    translate: float = 0  # pixels: the most by which it is moved along an axis
+    scale: float = 0  # share: the most by which it is shrunk or enlarged
     interpolation: str = "nearest"  # of the rotated image
-    plain_epochs: int = 0  # at the end, in which images stay as they are
+    plain_epochs: int = 0  # at the end, with unchanged images
     hard_share: float = 1  # of the images, in all epochs but the first
-    # With a decay the result is the moving average of the weights, updated every so many steps.
+    # With a decay, the result is the moving average of the weights, updated once in so many steps.
     ema_decay: float = 0
     ema_every: int = 1
 
@@ -77,9 +77,9 @@ class Recipe:
             raise UsageError(f"milestones must be a tuple that ascends, not {self.milestones!r}.")
 
     def adjusted(self, **changes) -> "Recipe":
-        """This recipe with other values; None leaves one as it is.
+        """Return this recipe with other values; None leaves a value as it is.
 
-        A shorter run has earlier milestones, and fewer plain epochs.
+        A shorter run has earlier milestones and fewer plain epochs.
         """
         changes = {name: value for name, value in changes.items() if value is not None}
         recipe = replace(self, **changes)
@@ -90,7 +90,7 @@ class Recipe:
         return replace(recipe, milestones=milestones, plain_epochs=round(share * self.plain_epochs))
 
     def share(self, epoch: int) -> float:
-        """The share of the images in an epoch: all in the first, then those of highest loss.
+        """Return the share of the images in an epoch: all in the first, then those of highest loss.
 
         Source: Loshchilov and Hutter, 2015, "Online Batch Selection for Faster Training of Neural
         Networks"; Jiang et al., 2019, "Accelerating Deep Learning by Focusing on the Biggest
@@ -99,18 +99,18 @@ class Recipe:
         return 1 if epoch == 1 else self.hard_share
 
     def augmentation(self, generator: torch.Generator, epoch: int = 1) -> Callable:
-        """What happens to each of an epoch's batches, with `generator` for its random draws."""
+        """Return the function that augments each batch of an epoch; `generator` draws at random."""
         if epoch > self.epochs - self.plain_epochs:
             return lambda images: images
         strength = (self.rotation, self.translate, self.scale)
         return lambda images: random_affine(images, generator, *strength, self.interpolation)
 
 
-# The original's recipe; how far to rotate was chosen on held-out training images.
+# This is the original's recipe; the rotation was chosen on held-out training images.
 CLASSIC = Recipe("classic", epochs=19, batch_size=128, lr=0.01, milestones=(10, 15), rotation=7)
 
 # Every choice was made on held-out training images: `python -m tests.benchmarks.ladder`. After one
-# epoch most images are predicted well, and have little more to teach.
+# epoch most images are classified correctly, and have little more to teach.
 FAST = replace(
     CLASSIC,
     name="fast",
@@ -125,11 +125,11 @@ FAST = replace(
     hard_share=0.2,
 )
 
-# Also chosen on held-out images: `python -m tests.benchmarks.ladder best`. At the end the network
-# learns from digits as they are, like those on which it is tested (He et al., 2019, "Data
+# These choices were also made on held-out images: `python -m tests.benchmarks.ladder best`. At the
+# end the network learns from unchanged digits, like those of the test (He et al., 2019, "Data
 # Augmentation Revisited", https://arxiv.org/abs/1909.09148). The weights are averaged during
-# training: a large learning rate leaves each of them somewhere around a good value, and their mean
-# near it, from the first epochs on.
+# training: with a large learning rate each weight fluctuates around a good value, and the mean of
+# the fluctuations is near that value from the first epochs on.
 BEST = replace(
     FAST,
     name="best",
@@ -147,7 +147,7 @@ BEST = replace(
 
 RECIPES = {recipe.name: recipe for recipe in (CLASSIC, FAST, BEST)}
 
-# What a recipe trains. FAST has no dropout, which costs accuracy in so short a run: see the ladder.
+# The network that each recipe trains. FAST has no dropout: in so short a run it costs accuracy.
 NETWORKS = {
     "classic": MNISTNet,
     "fast": partial(MNISTNet, 0, 0),
@@ -156,10 +156,10 @@ NETWORKS = {
 
 
 def settings(recipe="classic", dataset="auto", epochs=None, seed=0) -> tuple[Recipe, str, int]:
-    """A notebook's parameters, checked: the recipe with that many epochs, the data set, the seed.
+    """Check a notebook's parameters; return the recipe with that many epochs, data set and seed.
 
-    The environment's S4_RECIPE, S4_DATASET, S4_EPOCHS and S4_SEED override them. Without epochs
-    it takes the recipe's own. Raises UsageError for any other value.
+    The environment's S4_RECIPE, S4_DATASET, S4_EPOCHS and S4_SEED override them. Without epochs it
+    uses the recipe's own. Raises UsageError for any other value.
     """
     given = {"RECIPE": recipe, "DATASET": dataset, "EPOCHS": epochs, "SEED": seed}
     recipe, dataset, epochs, seed = (

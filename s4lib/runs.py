@@ -1,4 +1,4 @@
-"""Finished runs, and the folders that they are in."""
+"""Find finished runs and their folders."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +13,13 @@ from s4lib.runtime.checkpoint import load_weights, read
 from s4lib.runtime.rehearsal import copied
 from s4lib.train import Network, fit, make_network
 
-LARGEST = 2**22  # bytes of a history.json, which has 400 for each epoch
+LARGEST = 2**22  # bytes of a history.json; an epoch has about 400
 
 
 def finished_run(
     network: Network, dataset: Dataset, recipe: Recipe, seed: int, device: str, folder: Path
 ) -> tuple[nn.Module, History]:
-    """The finished run in `folder`, whatever its recipe; without one, `fit` makes or continues it.
+    """Return the finished run in `folder`, whatever its recipe; if there is none, call `fit`.
 
     Raises UsageError for a run of another network, and as `fit` does.
     """
@@ -31,7 +31,7 @@ def finished_run(
 
 
 def load_run(network: Network, folder: Path) -> nn.Module:
-    """The network with the weights in `folder`. Raises UsageError if they are another's."""
+    """Return the network with the weights in `folder`. Raises UsageError if they do not fit."""
     try:
         return load_weights(copied(make_network(network)).cpu(), folder / "weights.pt")
     except UsageError as error:
@@ -39,7 +39,7 @@ def load_run(network: Network, folder: Path) -> nn.Module:
 
 
 def read_history(folder: str | Path) -> History:
-    """The history of the run in `folder`. Raises UsageError if there is none."""
+    """Return the history of the run in `folder`. Raises UsageError if there is none."""
     try:
         history = History.from_json(read(Path(folder, "history.json"), LARGEST).decode())
         tests = [epoch.test_images for epoch in history.epochs]
@@ -53,10 +53,10 @@ def read_history(folder: str | Path) -> History:
 def seeds_and_folders(
     seed: int, seeds: int | None, out: Path | None, base: Path, name: str
 ) -> Iterator[tuple[int, Path]]:
-    """The seed and the folder of each run that a command asks for, one or `seeds` of them.
+    """Return the seed and the folder of each run that a command asks for, one or `seeds` of them.
 
-    The folders are below `out`, else below `base`; a single run's is `out` itself. Raises
-    UsageError unless `seeds` is at least 1.
+    The folders are below `out`, else below `base`; the folder of a single run is `out` itself.
+    Raises UsageError unless `seeds` is at least 1.
     """
     if seeds is None:
         yield seed, out or base / f"{name}-{seed}"

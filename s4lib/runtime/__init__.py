@@ -1,4 +1,4 @@
-"""What training needs and a reader need not: devices, files, processes, downloads."""
+"""What training needs and a first reader can skip: devices, files, processes, downloads."""
 
 import argparse
 import math
@@ -9,10 +9,10 @@ INTERRUPTED = 130  # the exit status that shells expect after Ctrl-C
 
 
 class UsageError(ValueError):
-    """A mistake of the user's; the message says what was wrong and what to do about it."""
+    """A user's mistake; the message says what was wrong and what to do about it."""
 
     def _render_traceback_(self):
-        """What a notebook shows: the message alone."""
+        """Show the message alone in a notebook."""
         return [str(self)]
 
 
@@ -26,30 +26,30 @@ def check_number(name: str, value, kind: type, low: float, high: float = math.in
 
 
 def check_choice(name: str, value, choices) -> None:
-    """Raises UsageError unless `value` is one of them."""
+    """Raises UsageError unless `value` is one of these."""
     if value not in [*choices]:
         raise UsageError(f"There is no {name} {value!r}. Choose one of {', '.join(choices)}.")
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of all commands: complains in one line, without the usage."""
+    """The parser of all commands; it reports a mistake in one line, without the usage."""
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def run_command(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> int:
-    """Parse the command line and call `run(args)`; the exit status, 2 for a user's mistake."""
+    """Parse the command line, run `run(args)`; return the exit status, 2 for a user's mistake."""
     args = parser.parse_args(argv)
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may contain any bytes
     try:
         status = args.run(args)
-        sys.stdout.flush()  # a pipe that nobody reads any more is noticed here, not at the exit
+        sys.stdout.flush()  # a closed pipe is noticed here, not at the exit
         return status
     except UsageError as error:
         print(error, file=sys.stderr)
-    except BrokenPipeError:  # as in `summary | head`: nobody reads on, and nothing is wrong
+    except BrokenPipeError:  # the reader has gone, as in `summary | head`; that is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read without executing anything; runs that can resume."""
+"""Runs that can resume, and files that are written whole and read without executing anything."""
 
 import contextlib
 import copy
@@ -22,7 +22,7 @@ from s4lib.runtime.distributed import per_rank, rank, world_size
 from s4lib.runtime.identity import differences, identify
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights.pt"
-LARGEST = 2**30  # bytes of a file that is read; a checkpoint of MNISTNet has half a million
+LARGEST = 2**30  # bytes of the largest file that is read; MNISTNet's checkpoint has half a million
 ELSEWHERE = "choose another folder, `out`."
 
 
@@ -31,10 +31,10 @@ class DivergedError(UsageError):
 
 
 def atomic_write(path: Path, content: bytes) -> None:
-    """Write the whole file or leave the old one: a temporary neighbour, flushed, renamed.
+    """Write the whole file or leave the old one, by writing a temporary file and renaming it.
 
-    A file that has this content already is not touched. Raises UsageError when there is no room
-    for it, or no permission.
+    A file that already has this content is left alone. Raises UsageError if there is no room for
+    the file, or no permission.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -56,7 +56,7 @@ def atomic_write(path: Path, content: bytes) -> None:
 
 
 def read(path: str | os.PathLike, largest: int = LARGEST) -> bytes:
-    """The bytes of a file. Raises UsageError if it can't be read or is larger than `largest`."""
+    """Return a file's bytes. Raises UsageError if it can't be read or is larger than `largest`."""
     path = Path(path)
     try:
         if path.stat().st_size > largest or not path.is_file():
@@ -73,7 +73,7 @@ def pack(content: Any) -> bytes:
 
 
 def unpack(content: bytes) -> Any:
-    """Tensors, numbers, text and their containers, from what `pack` made; some error otherwise."""
+    """Return the tensors, numbers, text and containers of what `pack` made, or raise some error."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if sum(part.file_size for part in archive.infolist()) > len(content):
             raise ValueError("it would grow when unpacked, and torch never compresses")
@@ -86,14 +86,14 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike = SHIPPED_WEIGHTS) -> nn.Module:
-    """`model` with the weights of `path`, in evaluation mode.
+    """Load the weights of `path` into `model`, and set it to evaluation mode.
 
-    Raises UsageError when the file can't be read, holds anything but tensors or doesn't fit.
+    Raises UsageError if the file can't be read, contains anything but tensors or doesn't fit.
     """
     content, name = read(path), type(model).__name__
     try:
         state = unpack(content)
-    except Exception as error:  # whatever can be wrong with a foreign file
+    except Exception as error:  # a damaged or malicious file may raise anything
         raise UsageError(f"{path} is not a file of weights that `train` has saved.") from error
     try:
         model.load_state_dict(state)
@@ -105,7 +105,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike = SHIPPED_WEIGHTS) ->
 
 
 def make_dir(folder: Path) -> None:
-    """Make `folder` if it isn't there. Raises UsageError unless files can be written into it."""
+    """Make `folder` if it is missing. Raises UsageError unless files can be written into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -114,7 +114,7 @@ def make_dir(folder: Path) -> None:
 
 
 def random_state(device: torch.device) -> Tensor:
-    """Where dropout's generator is."""
+    """Return the device of dropout's random generator."""
     if device.type == "cuda":
         return torch.cuda.get_rng_state(device)
     return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
@@ -129,11 +129,11 @@ def set_random_state(device: torch.device, state: Tensor) -> None:
 
 @contextlib.contextmanager
 def resumable(folder: str | Path | None, *facts, **stateful) -> Iterator["Run"]:
-    """A `Run`, resumed from its folder, which is locked as long as the context lasts.
+    """Open a `Run`, resume it from its folder, and lock the folder while the context lasts.
 
-    Ctrl-C ends the context, with the network and history of the last whole epoch. Raises
-    UsageError if the folder can't be written, another process is at work in it, it holds another
-    run, or its checkpoint is damaged.
+    Ctrl-C ends the context with the network and history of the last whole epoch. Raises UsageError
+    if the folder can't be written, another process is using it, it holds another run, or its
+    checkpoint is damaged.
     """
     run = Run(Path(folder) if folder else None, *facts, **stateful)
     if len({*per_rank(run.config)}) > 1:
@@ -152,7 +152,7 @@ def resumable(folder: str | Path | None, *facts, **stateful) -> Iterator["Run"]:
 
 
 def lock(folder: Path) -> contextlib.AbstractContextManager:
-    """Makes the folder, and keeps other processes from writing into it while this one does."""
+    """Make the folder, and keep other processes from writing into it while this one does."""
     make_dir(folder)
     try:
         return FileLock(folder / ".lock").acquire(timeout=0)
@@ -162,26 +162,26 @@ def lock(folder: Path) -> contextlib.AbstractContextManager:
             f"Wait for the end, or {ELSEWHERE}"
         ) from error
     except (OSError, NotImplementedError):
-        return contextlib.nullcontext()  # some file systems know no locks
+        return contextlib.nullcontext()  # some file systems have no locks
 
 
 class Run:
-    """A training run, and the folder that keeps it; None keeps it in memory alone.
+    """A training run and its folder; without a folder the run is in memory only.
 
-    `checkpoint.pt` holds all that decides the rest of the run, behind its SHA-256; `weights.pt`
-    and `history.json` are for everyone to use.
+    `checkpoint.pt` holds all that decides the rest of the run, after its SHA-256. `weights.pt` and
+    `history.json` are for everybody's use.
     """
 
     def __init__(self, folder: Path | None, dataset, history, generator, tested, **stateful):
         self.folder, self.history, self.generator = folder, history, generator
-        self.tested = tested  # the network whose weights are for everyone
+        self.tested = tested  # the network whose weights are saved in weights.pt
         self.stateful = {name: thing for name, thing in stateful.items() if thing is not None}
         self.writes = folder is not None and rank() == 0
         compared = folder is not None or world_size() > 1
         self.config = json.dumps(identify(stateful["model"], dataset, history) if compared else {})
 
     def resume(self) -> None:
-        if self.writes:  # and has the lock: nobody else writes here
+        if self.writes:  # this process has the lock, so no other process writes here
             for left in self.folder.glob("*.part"):  # by a killed process
                 left.unlink(missing_ok=True)
         path = self.folder / "checkpoint.pt"
@@ -200,7 +200,7 @@ class Run:
             changes = differences(json.loads(state["config"]), json.loads(self.config))
             if not changes:
                 return self.load_state_dict(state)
-        except Exception as error:  # a foreign file may hold anything
+        except Exception as error:  # a damaged or malicious file may contain anything
             raise UsageError(f"{path} is not a checkpoint: {ELSEWHERE}") from error
         raise UsageError(
             f"{self.folder} holds a run with {changes}.\n"
@@ -208,7 +208,7 @@ class Run:
         )
 
     def state_dict(self) -> dict:
-        """All that decides the rest of the run. All processes must ask for it."""
+        """Return all that decides the rest of the run. Every process must call this."""
         return {
             "config": self.config,
             "history": self.history.to_json(),
@@ -221,14 +221,14 @@ class Run:
         for name, thing in self.stateful.items():
             thing.load_state_dict(state[name])
         self.generator.set_state(state["generator"])
-        if rank() < len(state["random"]):  # else there are more processes than there were
+        if rank() < len(state["random"]):  # otherwise there are more processes now than before
             set_random_state(self.generator.device, state["random"][rank()])
         self.history.epochs = type(self.history).from_json(state["history"]).epochs
 
     def save(self) -> None:
-        """Keep the epoch that the history has last. All processes must ask for it.
+        """Save the last epoch of the history. Every process must call this.
 
-        Raises DivergedError if its loss is no number, and UsageError if it can't be written.
+        Raises DivergedError if its loss is not a number, and UsageError if it can't be written.
         """
         last = self.history.epochs[-1]
         if not math.isfinite(last.train_loss + last.test_loss):
@@ -246,7 +246,7 @@ class Run:
         self.publish()
 
     def publish(self) -> None:
-        """Let everyone use the last whole epoch."""
+        """Write weights and history of the last whole epoch for everybody's use."""
         if self.writes and self.history.epochs:
             save_weights(self.folder / "weights.pt", self.tested.state_dict())
             atomic_write(self.folder / "history.json", self.history.to_json().encode())

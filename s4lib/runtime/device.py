@@ -1,4 +1,4 @@
-"""Where to compute, and how precisely."""
+"""Choose the device, and the precision of the computation."""
 
 import contextlib
 import ctypes
@@ -13,7 +13,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises UsageError if `name` isn't here."""
+    """Return a device; `auto` is CUDA, else MPS, else the CPU. Raises UsageError if it is missing."""
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     found = [kind for kind, available in here.items() if available] + ["cpu"]
     if name == "auto":
@@ -31,7 +31,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(device: torch.device) -> torch.dtype:
-    """The type for convolutions: bfloat16 where the hardware computes with it, else the best."""
+    """Return the type for convolutions: bfloat16 if the hardware computes with it."""
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
@@ -43,7 +43,7 @@ def choose_precision(device: torch.device) -> torch.dtype:
 
 
 class MixedPrecision:
-    """Computes in `dtype` where that is enough, and scales the loss where float16 needs it."""
+    """Compute in `dtype` where that is precise enough, and scale the loss if float16 needs it."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype):
         self.device, self.dtype = device, dtype
@@ -57,10 +57,9 @@ class MixedPrecision:
         self.scaler.scale(loss).backward()
 
     def step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Whether the optimizer took its step: it skips one if a gradient in float16 overflows.
+        """Return whether the optimizer took its step; it skips one if a float16 gradient overflows.
 
-        To find that out, the scaler waits for the device once; asking it how it went would be a
-        second time.
+        The scaler waits for the device to find out. To ask the scaler would be to wait once more.
         """
         taken = []
         hook = optimizer.register_step_post_hook(lambda *_: taken.append(True))
@@ -71,16 +70,16 @@ class MixedPrecision:
 
 
 def chunk_size(device: torch.device) -> int:
-    """How many images to test at once: so many that their maps fit a CPU's cache, or fill a GPU."""
+    """Return how many images to test at once: their maps should fit a CPU's cache or fill a GPU."""
     return 250 if device.type == "cpu" else 2_000
 
 
 @contextlib.contextmanager
 def uncounted(steps: int, *models: nn.Module) -> Iterator[None]:
-    """Let batch normalisation count a context's training `steps` at its end, all at once.
+    """Make batch normalisation count a context's training `steps` at its end, all at once.
 
-    PyTorch counts every batch in every layer, six calls a step in MNISTNet, and reads the counter
-    only in a layer without a `momentum`: that one goes on counting, and so does an author's own.
+    PyTorch counts every batch in every layer, which is six calls a step in MNISTNet. Only a layer
+    without a `momentum` reads the counter; that layer and layers of the author's own keep counting.
     """
     counters = {
         layer: layer.num_batches_tracked
@@ -100,10 +99,10 @@ def uncounted(steps: int, *models: nn.Module) -> Iterator[None]:
 
 
 def keep_freed_memory(device: torch.device) -> None:
-    """Have glibc keep a batch's memory for the next batch, if the device is the CPU.
+    """Make glibc keep a batch's memory for the next batch, if the device is the CPU.
 
-    Left alone it hands large blocks back to the kernel, which clears them and faults them in
-    again at every batch: a fifth of an fp32 epoch on a CPU. With another C library, do nothing.
+    By default glibc returns large blocks to the kernel, which clears them and maps them again for
+    every batch. That takes a fifth of an fp32 epoch on a CPU. With another C library, do nothing.
     """
     if device.type != "cpu":
         return
@@ -111,4 +110,4 @@ def keep_freed_memory(device: torch.device) -> None:
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**25)  # the largest that it takes
+        mallopt(mmap_threshold, 2**25)  # the largest value that it accepts

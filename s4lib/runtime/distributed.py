@@ -1,9 +1,9 @@
-"""Several processes that train one network. To a process on its own, all of this is nothing.
+"""Train one network in several processes. In a single process, these functions do nothing.
 
-`torchrun` starts them. Each holds the whole data set and makes the same batches from the same
-seed, then trains on its own shard of every batch: so the data, their order and their augmentation
-do not depend on how many processes there are. What that repeats in each of them takes a
-millisecond a batch.
+`torchrun` starts the processes. Each process holds the whole data set and makes the same batches
+from the same seed, then trains on its own shard of every batch. So the data, their order and their
+augmentation do not depend on the number of processes. The repeated work takes a millisecond per
+batch.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from s4lib.runtime import UsageError
 
-TIMEOUT = timedelta(minutes=5)  # for a process that says nothing
+TIMEOUT = timedelta(minutes=5)  # after which a silent process counts as dead
 
 
 def world_size() -> int:
@@ -26,16 +26,16 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """This process's number, from 0. Only process 0 prints and writes."""
+    """Return this process's number, from 0. Only process 0 prints and writes."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 @contextlib.contextmanager
 def init_distributed(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that `torchrun` has started, if it has, and yield this one's device.
+    """Join the processes that `torchrun` has started, if any, and yield this process's device.
 
-    NCCL connects GPUs, one for each process, and Gloo CPUs. Raises UsageError if there are fewer
-    GPUs than processes.
+    NCCL connects GPUs, one for each process, and Gloo connects CPUs. Raises UsageError if there are
+    fewer GPUs than processes.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield device
@@ -46,7 +46,7 @@ def init_distributed(device: torch.device) -> Iterator[torch.device]:
             raise UsageError(f"There are {gpus} GPUs here: start no more processes than that.")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    # torchrun --standalone keeps its store over a restart, so each attempt has its own keys.
+    # torchrun --standalone keeps its store when it restarts, so each attempt needs its own keys.
     store, me, size = next(dist.rendezvous("env://"))
     store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     backend = "nccl" if device.type == "cuda" else "gloo"
@@ -61,19 +61,19 @@ def init_distributed(device: torch.device) -> Iterator[torch.device]:
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """The network whose gradients are the mean over all processes. Batch norm's statistics stay
-    those of a process's own shard; its running averages are process 0's.
+    """Wrap the network: its gradients are the mean over all processes. Batch norm uses each
+    process's own shard; its running averages are process 0's.
     """
     return nn.parallel.DistributedDataParallel(model) if world_size() > 1 else model
 
 
 def shard(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """This process's part of tensors of equal length: every K-th row, K the number of processes."""
+    """Return this process's part of tensors of equal length: every K-th row, for K processes."""
     return tuple(tensor[rank() :: world_size()] for tensor in tensors)
 
 
 def all_reduce(*values: Any) -> list[Tensor]:
-    """The sums of tensors and numbers over all processes, which all of them must ask for."""
+    """Return the sums of tensors and numbers over all processes. Every process must call this."""
     device = next((v.device for v in values if isinstance(v, Tensor)), None)
     sums = [torch.as_tensor(value, device=device).clone() for value in values]
     if world_size() > 1:
@@ -83,7 +83,7 @@ def all_reduce(*values: Any) -> list[Tensor]:
 
 
 def per_rank(mine: Any) -> list:
-    """Every process's object, by rank. All of them must ask for it."""
+    """Return every process's object, by rank. Every process must call this."""
     objects = [mine] * world_size()
     if world_size() > 1:
         dist.all_gather_object(objects, mine)

@@ -1,4 +1,4 @@
-"""MNIST's files: checked, unpacked, downloaded."""
+"""Download, check and unpack MNIST's files."""
 
 import contextlib
 import gzip
@@ -10,21 +10,21 @@ from urllib.request import Request, urlopen
 from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import atomic_write, read
 
-MD5 = {  # of the unpacked files, which torchvision never checks
+MD5 = {  # of the unpacked files, whose checksums torchvision does not test
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-SILENCE = 20  # seconds of it, and the next mirror is asked
+SILENCE = 20  # after which the next mirror is tried
 
 
 def read_mnist(root: Path) -> dict[str, bytes]:
-    """MNIST's four files, unpacked; those that `root` lacks, packed or not, are downloaded.
-
-    They are kept in `root/MNIST/raw`, where torchvision keeps them, unless that can't be written
-    (Kaggle's input folders can't). Raises UsageError for a damaged file, OSError if one can't be
+    """Return MNIST's four files, unpacked; those missing from `root`, packed or not, are
     downloaded.
+
+    They are stored in `root/MNIST/raw`, as torchvision does, unless that can't be written, as on
+    Kaggle. Raises UsageError for a damaged file, OSError if one can't be downloaded.
     """
     files = {name: read_checked(find(root, name), MD5[name]) for name in MD5}
     missing = [name for name in files if not files[name]]
@@ -45,15 +45,15 @@ def read_mnist(root: Path) -> dict[str, bytes]:
 
 
 def find(root: Path, name: str) -> Path:
-    """Where a file is: as torchvision lays it out, flat, or as Kaggle's data set has it."""
-    kaggle = name.replace("-idx", ".idx")  # beside folders of the usual names
+    """Return a file's path: in torchvision's layout, flat, or in that of Kaggle's data set."""
+    kaggle = name.replace("-idx", ".idx")  # next to folders of the usual names
     flat = [root / name, root / kaggle, root / name / name, root / kaggle / kaggle]
     usual = root / "MNIST" / "raw" / name
     return next((path for path in flat if path.is_file()), usual)
 
 
 def read_checked(path: Path, md5: str) -> bytes:
-    """What is in a file, nothing if there is none. Raises UsageError if its checksum is another."""
+    """Return a file's content, or None if it is missing. Raises UsageError for a wrong checksum."""
     if not path.exists():
         return b""
     content = read(path)
@@ -70,10 +70,10 @@ def is_whole(content: bytes, md5: str) -> bool:
 
 
 def download(mirrors: list[str], name: str, md5: str) -> bytes:
-    """A file from the first mirror that delivers it whole. Raises OSError with every reason."""
+    """Return a file from the first mirror that delivers it. Raises OSError with all reasons."""
     reasons = []
     for mirror in mirrors:
-        asked = Request(mirror + name, headers={"User-Agent": "s4lib"})  # some refuse urllib's own
+        asked = Request(mirror + name, headers={"User-Agent": "s4lib"})  # some reject urllib's own
         try:
             with urlopen(asked, timeout=SILENCE) as answer:
                 content = answer.read()

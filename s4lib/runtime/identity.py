@@ -1,4 +1,4 @@
-"""What makes a run the run that it is: its settings, its data, and what its author wrote."""
+"""What identifies a run: its settings, its data, and what the author of the network wrote."""
 
 import ast
 import contextlib
@@ -14,10 +14,10 @@ from torch import nn
 
 
 def identify(model: nn.Module, dataset, history) -> dict[str, Any]:
-    """All that must be the same for a run to end with the bits that it would have had, by name.
+    """Return, by name, all that must stay the same for a run to end with the same bits.
 
-    A network is its layers, and what the author of its classes wrote: their settings and methods,
-    with all that these name from their own module.
+    A network is identified by its layers and by what the author of its classes wrote: their
+    settings and methods, with all that these name from their own module.
     """
     images = (part.cpu().contiguous().numpy() for part in (*dataset.train, *dataset.test))
     return {
@@ -27,7 +27,7 @@ def identify(model: nn.Module, dataset, history) -> dict[str, Any]:
         **written(model),
         "data set": history.dataset,
         "set of images": fingerprint(*images),
-        "mean": round(dataset.mean, 9),  # threads decide the last bits
+        "mean": round(dataset.mean, 9),  # the number of threads changes the last bits
         "standard deviation": round(dataset.std, 9),
         "seed": history.seed,
         "device": re.match(r"\w+", history.device)[0],
@@ -38,11 +38,11 @@ def identify(model: nn.Module, dataset, history) -> dict[str, Any]:
 
 
 def differences(saved: dict, own: dict) -> str:
-    """The differences between the values of two such dictionaries, in words."""
+    """Describe the differences between the values of two such dictionaries."""
     words = []
     for name in {**saved, **own}:
         before, now = saved.get(name, "none"), own.get(name, "none")
-        if repr(before) != repr(now):  # not a number is like itself here
+        if repr(before) != repr(now):  # NaN counts as equal to NaN here
             unreadable = any(str(value).startswith("#") for value in (before, now))
             words.append(f"another {name}" if unreadable else f"{name} {before}, not {now}")
     more = [f"{len(words) - 4} more differences"] if len(words) > 4 else []
@@ -54,7 +54,7 @@ def fingerprint(*contents) -> str:
 
 
 def layers(model: nn.Module) -> dict[str, str]:
-    """Each layer by its place in the network, as PyTorch prints it; an own one's class alone."""
+    """Return each layer by its place, as PyTorch prints it; of the author's own, only the class."""
     return {
         f"layer {place}": type(layer).__name__
         + ("" if is_own(type(layer)) else f"({layer.extra_repr()})")
@@ -64,7 +64,7 @@ def layers(model: nn.Module) -> dict[str, str]:
 
 
 def is_own(thing) -> bool:
-    """Whether a class or a function is the author's, not PyTorch's or Python's."""
+    """Return whether a class or a function is the author's, not PyTorch's or Python's."""
     return str(thing.__module__).split(".")[0] not in ("torch", "builtins")
 
 
@@ -73,10 +73,10 @@ def own_classes(layer: nn.Module) -> list[type]:
 
 
 def written(model: nn.Module) -> dict[str, Any]:
-    """What the author wrote: the settings, and the fingerprint of every function's syntax tree.
+    """Return the author's settings, and the fingerprint of every function's syntax tree.
 
-    A tree has no comments and no blank lines. A function without a source is left out, and so is
-    an attribute that another method than `__init__` assigns: it is a state, and no setting.
+    A tree has no comments and no blank lines. A function without a source is left out, and so is an
+    attribute that a method other than `__init__` assigns: it is a state, not a setting.
     """
     values = {
         f"{place or type(layer).__name__}.{name}": value
@@ -99,9 +99,9 @@ def written(model: nn.Module) -> dict[str, Any]:
 
 
 def functions_behind(values: list) -> Iterator[tuple[FunctionType, ast.AST, dict[str, Any]]]:
-    """Each of the author's functions among values, and among what those name from their module.
+    """Yield the author's functions among values, and among what those name from their module.
 
-    With its syntax tree, and what it names that stands outside it.
+    Each comes with its syntax tree, and with the outside names that it uses.
     """
     waiting, seen = values, set()
     while waiting:
@@ -124,7 +124,7 @@ def functions_behind(values: list) -> Iterator[tuple[FunctionType, ast.AST, dict
 
 
 def attributes(layer: nn.Module) -> dict[str, Any]:
-    """What an author's layer has that not every module has, be it the class's or its own."""
+    """Return the attributes, of an author's layer or of its class, that not every module has."""
     kinds, found = own_classes(layer), {}
     for owner in [*reversed(kinds), layer] if kinds else []:
         found |= vars(owner)
@@ -133,18 +133,18 @@ def attributes(layer: nn.Module) -> dict[str, Any]:
 
 
 def is_plain(value) -> bool:
-    """Whether a value is the same text in every process: a number, a text, a tuple of them."""
+    """Return whether a value is the same text in every process: a number, text, a tuple of them."""
     if isinstance(value, tuple):
         return all(map(is_plain, value))
     return value is None or isinstance(value, int | float | str)
 
 
 def syntax_tree(function: FunctionType) -> ast.AST | None:
-    """What `function` does, without docstrings; None if that can't be known."""
+    """Return a function's syntax tree without docstrings; None if there is no source."""
     try:
         source = inspect.getsource(function)
         tree = ast.parse(f"if True:\n{source}" if source[0].isspace() else source)
-    except (OSError, TypeError, SyntaxError):  # the last for a lambda in the midst of a statement
+    except (OSError, TypeError, SyntaxError):  # the last for a lambda in the middle of a statement
         return None
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and ast.get_docstring(node) is not None:
@@ -153,7 +153,7 @@ def syntax_tree(function: FunctionType) -> ast.AST | None:
 
 
 def outside(function: FunctionType, tree: ast.AST) -> dict[str, Any]:
-    """What `function` names that stands outside it, by name."""
+    """Return the outside objects that `function` names, by name."""
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     names -= {node.id for node in ast.walk(tree) if is_assigned(node, ast.Name)}
     values = dict(function.__globals__)

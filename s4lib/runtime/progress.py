@@ -1,4 +1,4 @@
-"""A bar for every epoch."""
+"""Show a progress bar for every epoch."""
 
 import builtins
 import contextlib
@@ -14,7 +14,7 @@ from s4lib.runtime.distributed import rank
 
 @contextlib.contextmanager
 def silence():
-    """For many runs in a row: neither their logs nor their bars."""
+    """Hide the logs and bars of many runs in a row."""
     with (
         open(os.devnull, "w") as nowhere,
         contextlib.redirect_stdout(nowhere),
@@ -24,7 +24,7 @@ def silence():
 
 
 def progress(batches) -> tqdm:
-    """A bar around `batches`: on a terminal, in a notebook's log, or as one line in a file."""
+    """Show a bar around `batches`: on a terminal, in a notebook's log, or as one line in a file."""
     options = {"disable": rank() > 0}
     if hasattr(builtins, "__IPYTHON__"):
         options["file"] = sys.stdout
@@ -34,6 +34,6 @@ def progress(batches) -> tqdm:
 
 
 def show_loss(bar: tqdm, step: int, loss: Tensor) -> None:
-    """Write the loss beside the bar, every fiftieth time: to read it is to wait for the device."""
+    """Write the loss beside the bar every fiftieth time: reading it waits for the device."""
     if step % 50 == 0 or step == bar.total - 1:
         bar.set_description(f"loss={loss.item():.6f} batch_id={step}", refresh=False)

@@ -1,4 +1,4 @@
-"""A network is tried before it is trained: what would stop it later is reported at once."""
+"""Try a network before it is trained, so that an error is reported at once and not later."""
 
 import contextlib
 import copy
@@ -13,13 +13,13 @@ from torch.nn.parameter import is_lazy
 
 from s4lib.runtime import UsageError
 
-OURS = Path(__file__).parents[1]  # frames of the library's own mean nothing to a user
+OURS = Path(__file__).parents[1]  # a user can do nothing with frames of the library's own
 LIBRARIES = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
 
 
 @torch.no_grad()
 def materialise(model: nn.Module) -> None:
-    """Let the lazy layers of a network, if it has any, take their shapes from two blank images."""
+    """Let the lazy layers of a network, if it has any, get their shapes from two blank images."""
     if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
         training = model.training
         with explained(model):
@@ -28,11 +28,11 @@ def materialise(model: nn.Module) -> None:
 
 
 def memory_format(model: nn.Module, images: Tensor, amp) -> torch.memory_format:
-    """The layout in which `model` trains on such a batch: channels last, if it can: that is faster.
+    """Return the layout in which `model` trains on such a batch: channels last, if it can.
 
     Some networks can't, such as those that call `view` on a map. They train in PyTorch's usual
-    layout. A step is tried in training mode, on a copy, and none of the random numbers that it
-    draws are missed. Raises UsageError, with the user's line, if neither layout trains.
+    layout, which is slower. A step is tried in training mode on a copy, and the random numbers that
+    it draws are given back. Raises UsageError, with the user's line, if neither layout trains.
     """
     devices = [images.device] if images.device.type == "cuda" else []
     for layout in (torch.channels_last, torch.contiguous_format):
@@ -47,7 +47,7 @@ def memory_format(model: nn.Module, images: Tensor, amp) -> torch.memory_format:
 
 
 def step(model: nn.Module, images: Tensor, amp) -> None:
-    """Forward and backward once."""
+    """Compute the outputs and the gradients once."""
     with torch.enable_grad(), amp.autocast():
         log_probs = model(images)
         if log_probs.shape != (len(images), 10):
@@ -56,10 +56,10 @@ def step(model: nn.Module, images: Tensor, amp) -> None:
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A copy of a network, which shares with it only what can't be copied.
+    """Copy a network; the copy shares with the original only what can't be copied.
 
-    That is what training leaves alone: a Python module or an open log that the network holds, an
-    activation that it kept. Raises UsageError if there is no copy without more than that.
+    Training does not change such objects: a Python module or an open log that the network holds, an
+    activation that it kept. Raises UsageError if more than that can't be copied.
     """
     try:
         return copy.deepcopy(model)
@@ -87,7 +87,7 @@ def can_be_copied(value) -> bool:
 
 
 def plain(model: nn.Module) -> nn.Module:
-    """The network within `torch.compile` and `nn.DataParallel`, wherever they are."""
+    """Return the network within `torch.compile` and `nn.DataParallel`, wherever they are."""
     while isinstance(model, nn.DataParallel) or hasattr(model, "_orig_mod"):
         model = model.module if isinstance(model, nn.DataParallel) else model._orig_mod
     for name, child in model.named_children():
@@ -97,7 +97,7 @@ def plain(model: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def explained(model: nn.Module) -> Iterator[None]:
-    """Turns an error in the network into a UsageError that names the user's line, or the layer."""
+    """Turn an error in the network into a UsageError that names the user's line, or the layer."""
     try:
         yield
     except UsageError:
@@ -107,7 +107,7 @@ def explained(model: nn.Module) -> Iterator[None]:
 
 
 def explain(error: Exception, model: nn.Module) -> str:
-    """What went wrong where: the user's line, else the layer, and what that was given."""
+    """Return a message with the user's line, else the layer and the shape of its input."""
     what, (layer, given) = first_line(error), failing_layer(error)
     names = {module: name for name, module in model.named_modules()}
     name = names.get(layer) or type(layer).__name__
@@ -126,7 +126,7 @@ def explain(error: Exception, model: nn.Module) -> str:
 
 
 def failing_layer(error: Exception) -> tuple[nn.Module | None, tuple[int, ...] | None]:
-    """The innermost layer without others inside that an error came through; its input's shape."""
+    """Return the innermost layer that an error came through, and the shape of its input."""
     layer = given = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module = frame.f_locals.get("self")
@@ -143,9 +143,9 @@ def first_line(error: Exception) -> str:
 
 
 def place(frame: traceback.FrameSummary) -> str | None:
-    """The file and line of a frame that is the user's own, as the user would name them."""
+    """Return the file and line of a frame in the user's own code, as the user would name them."""
     path = Path(frame.filename)
-    if frame.name == "__torch_function__":  # of who follows the network's functions
+    if frame.name == "__torch_function__":  # a tool that follows the network's functions
         return None
     if any(map(path.is_relative_to, (OURS, *LIBRARIES))):
         return None
@@ -159,7 +159,7 @@ def place(frame: traceback.FrameSummary) -> str | None:
 
 
 def refuse_scripted(model: nn.Module) -> None:
-    """Raises UsageError, naming it, for a scripted part: nobody can look into what it computes."""
+    """Raises UsageError, naming it, for a scripted part: its computation can't be followed."""
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise UsageError(
