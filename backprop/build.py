@@ -35,12 +35,12 @@ DIAGRAM = "images/backprop_network.png"
 
 
 def error_curves():
-    """E_total of each of the six rates."""
+    """Return the curve of E_total for each of the six rates."""
     return plots.error_curves({rate: train(rate)["E_total"] for rate in RATES})
 
 
 def error_surface():
-    """The plane where w6 − w5, w8 − w7 and w1 … w4 are as at the start; and six paths."""
+    """Return the plane where w6 − w5, w8 − w7 and w1 … w4 stay as they begin, and six paths."""
     w1, w2, w3, w4, w5, w6, w7, w8 = WEIGHTS
     x, y = np.linspace(-3, 1, 81), np.linspace(0, 3, 61)
     across, up = np.meshgrid(x, y)
@@ -62,8 +62,8 @@ PICTURES = {
     "images/byhand_batch_norm.png": layer_plots.batch_norm,
 }
 
-# Picture: the workbook, the page of it when printed, and which part of this: left, top, right and
-# bottom as fractions. The first sheet is too wide to be read whole.
+# Picture: the workbook, the page of it when printed, and the part of this page: left, top, right
+# and bottom as fractions. The first sheet is too wide to be legible as a whole.
 WHOLE = (0, 0, 1, 0.93)
 SHEETS = {
     "images/backprop_sheet_by_hand.png": (WORKBOOK, 0, (0.5, 0, 1, 0.537)),
@@ -73,7 +73,7 @@ SHEETS = {
 
 
 def make(root: Path) -> list[str]:
-    """Make every file below `root` but for the pictures of the sheets, and return their names.
+    """Make every file below `root` except pictures of the sheets, and return their names.
 
     The network's sheet has no values yet: a spreadsheet program has to calculate them.
     """
@@ -112,7 +112,7 @@ def build(root: Path) -> None:
 
 
 def check(root: Path) -> bool:
-    """Print for every file whether it is what `build` would make; True if all are."""
+    """Print for every file whether it is what `build` would make; return True if all are."""
     all_current = True
     with tempfile.TemporaryDirectory() as made:
         for name in (*make(Path(made)), *SHEETS):
@@ -124,7 +124,7 @@ def check(root: Path) -> bool:
     return all_current
 
 
-# What a figure shows, short of ticks' places and labels, which matplotlib's version decides.
+# What a figure shows, except the ticks' places and labels, which depend on matplotlib's version.
 SHOWN = {
     Axes: ("xlim", "ylim", "xscale", "yscale"),
     Collection: ("paths", "facecolor", "edgecolor", "linewidth"),
@@ -135,7 +135,7 @@ SHOWN = {
 
 
 def fingerprint(figure) -> str:
-    """A hash of all that a figure shows, with numbers to six digits."""
+    """Return a hash of all that a figure shows, with numbers to six digits."""
     shown = [digits(figure.get_size_inches())]
     for artist in artists(figure):
         for kind, properties in SHOWN.items():
@@ -147,7 +147,7 @@ def fingerprint(figure) -> str:
 
 
 def artists(artist):
-    """An artist and all that it is made of; of an axis its label and its first tick."""
+    """Return an artist and all its parts; for an axis only the label and the first tick."""
     yield artist
     axis = isinstance(artist, Axis)
     for child in [artist.label, *artist.get_major_ticks(1)] if axis else artist.get_children():
@@ -155,7 +155,7 @@ def artists(artist):
 
 
 def digits(item) -> str:
-    """Words as they are, numbers to six digits, and paths by their vertices."""
+    """Return words unchanged, numbers to six digits, and paths as their vertices."""
     item = getattr(item, "vertices", item)
     if isinstance(item, list | tuple):
         return " ".join(map(digits, item))
@@ -165,9 +165,9 @@ def digits(item) -> str:
 
 
 def stamp(path: Path) -> str | None:
-    """The fingerprint of a picture or a workbook; a page is its own fingerprint.
+    """Return the fingerprint of a picture or a workbook; a page is its own fingerprint.
 
-    A workbook's fingerprint covers all that is in it except values that its formulas give.
+    A workbook's fingerprint covers all that is in it except the values of its formulas.
     """
     try:
         if path.suffix == ".html":
@@ -205,7 +205,7 @@ def take_screenshots(root: Path) -> None:
 
 
 def photograph(printed: Path, number: int) -> Image.Image:
-    """The page of a PDF with this number, from 0."""
+    """Return the page of a PDF with this number, from 0."""
     page = ["-f", str(number + 1), "-singlefile", printed, printed.with_suffix("")]
     subprocess.run(["pdftoppm", "-r", "150", "-png", *page], check=True)
     return Image.open(printed.with_suffix(".png")).convert("RGB")

@@ -1,7 +1,7 @@
-"""`python -m backprop.chain`: up to which learning rate does a chain of linear units descend?
+"""`python -m backprop.chain`: the largest learning rates at which chains of linear units descend.
 
-Measures it for several depths and starts, keeps it in notebooks/results/chain.csv, and prints the
-table of backprop/README.md.
+It measures them for several depths and starts, keeps them in notebooks/results/chain.csv, and
+prints the table of backprop/README.md.
 """
 
 import csv
@@ -16,11 +16,11 @@ RESULTS = Path(__file__).parents[1] / "notebooks/results/chain.csv"
 DEPTHS = (1, 2, 4, 8, 16)
 STARTS = (0.5, 1.1, 1.5)
 RATES = np.geomspace(1e-6, 100, 1852)  # 1% apart
-ROUNDING = 1e-15  # a rise by no more than this is none
+ROUNDING = 1e-15  # a smaller rise does not count
 
 
 def slope(w, depth: int):
-    """∂E/∂w of each weight of a chain of `depth` linear units, all of whose weights are w.
+    """Return ∂E/∂w of each weight of a chain of `depth` linear units, if all weights are w.
 
     Input 1, target 1: y = w^depth, E = ½ (y − 1)², ∂E/∂w = (y − 1) · w^(depth − 1).
     """
@@ -28,7 +28,7 @@ def slope(w, depth: int):
 
 
 def chain(rates: np.ndarray, depth: int, start: float, steps: int = 100) -> np.ndarray:
-    """The error of a chain at every step, for every rate: (steps + 1, len(rates)).
+    """Return the error of a chain at every step, for every rate: (steps + 1, len(rates)).
 
     The weights get the same gradient, so they stay equal and one number stands for all. An error
     beyond the range of float64 is infinite.
@@ -43,13 +43,13 @@ def chain(rates: np.ndarray, depth: int, start: float, steps: int = 100) -> np.n
 
 
 def first_rising(depth: int, start: float) -> float:
-    """The smallest of RATES at which some step of a hundred raises the error."""
+    """Return the smallest of RATES at which some step of a hundred raises the error."""
     curves = chain(RATES, depth, start)
     return float(RATES[(curves[1:] > curves[:-1] + ROUNDING).any(axis=0).argmax()])
 
 
 def measured() -> str:
-    """A line for every depth and start, as comma-separated values."""
+    """Return comma-separated values, a line for every depth and start."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["depth", "start", "slope", "first_rising_rate"])
@@ -65,7 +65,7 @@ def digits(number: str, count: int) -> str:
 
 
 def table(text: str) -> str:
-    """The lines of `measured` as the Markdown table of the page."""
+    """Turn the lines of `measured` into the Markdown table of the page."""
     cells = {
         (depth, start): f"{digits(rate, 3)} ({digits(at_start, 2)})"
         for depth, start, at_start, rate in [*csv.reader(io.StringIO(text))][1:]

@@ -1,4 +1,4 @@
-"""Sliders for the class network, in a notebook that can show them."""
+"""Sliders for the class network, in notebooks that can show them."""
 
 import importlib.util
 import os
@@ -9,7 +9,7 @@ from s4lib.runtime import UsageError
 
 
 def switch(name: str, value) -> bool:
-    """A notebook's parameter that is yes or no; the environment's S4_SLIDERS, say, overrides it.
+    """Turn a notebook's parameter, yes or no, into a bool; S4_SLIDERS, for example, overrides it.
 
     Raises UsageError for anything else.
     """
@@ -20,15 +20,15 @@ def switch(name: str, value) -> bool:
 
 
 def training(rate: float = 0.5, **weights: float):
-    """The figure of a hundred steps from the given weights, the class's where none is given."""
+    """Draw a hundred steps from the given weights; a weight that is not given is the class's."""
     start = {f"w{k}": w for k, w in enumerate(WEIGHTS, 1)} | weights
     return one_training(train(rate, weights=tuple(start.values())), rate)
 
 
 def explore(sliders: bool = True):
-    """The figure of `training`; under a slider for the rate and one for each weight, if wanted.
+    """Return the figure of `training`; if `wanted`, with a slider for the rate and each weight.
 
-    Without ipywidgets there are no sliders, and the figure stands alone.
+    Without ipywidgets there are no sliders, only the figure.
     """
     if not sliders or importlib.util.find_spec("ipywidgets") is None:
         return training()

@@ -1,7 +1,7 @@
 """The spreadsheet's formulas, with symbols in braces where a cell's name or address goes."""
 
-# The steps of the sheet that teaches: symbol, in symbols, in words, formula. MIN keeps EXP from
-# overflowing, far out where the sigmoid is 0 anyway.
+# The steps of the first sheet: symbol, in symbols, in words, formula. MIN keeps EXP from
+# overflowing where the sigmoid is 0 anyway.
 FORWARD = (
     ("h1", "w1 · i1 + w2 · i2", "weighted sum of the inputs", "{w1}*{i1}+{w2}*{i2}"),
     ("h2", "w3 · i1 + w4 · i2", "weighted sum of the inputs", "{w3}*{i1}+{w4}*{i2}"),
@@ -88,7 +88,7 @@ NAMES = {
 
 
 def label(symbol: str) -> str:
-    """A symbol as the reader sees it: `dE_dw5` is ∂E/∂w5, `new_w5` is w5⁺."""
+    """Return a symbol as the reader sees it: `dE_dw5` is ∂E/∂w5, `new_w5` is w5⁺."""
     if symbol.startswith("new_"):
         return symbol.removeprefix("new_") + "⁺"
     above, bar, below = symbol.rpartition("_d")

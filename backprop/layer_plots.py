@@ -1,6 +1,6 @@
 """The figures of backprop/LAYERS.md.
 
-The numbers in them are computed by the functions that they explain.
+The functions that the figures explain compute the numbers in them.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ def matrix(ax, values, left, top, title, shaded=(), faint=(), framed=()):
 
 
 def canvas(width, height):
-    """A figure of README width without axes, measured in cells from its top left corner."""
+    """Return a figure of the page's width without axes, measured in cells from its top left."""
     figure = Figure(figsize=(8.3, 8.3 * height / width))
     ax = figure.subplots()
     ax.set(xlim=(-0.1, width + 0.1), ylim=(height + 0.1, -0.1), aspect="equal")
@@ -41,7 +41,7 @@ def canvas(width, height):
 
 @styled
 def convolution() -> Figure:
-    """A 3×3 convolution of a 4×4 map, and its gradient as a correlation with the flipped kernel."""
+    """Draw a 3×3 convolution of a 4×4 map, and its gradient by the flipped kernel."""
     x = np.array([[1, 0, 2, 1], [0, 1, 3, 0], [2, 1, 0, 1], [1, 0, 1, 2]], float)
     kernel = np.arange(1.0, 10).reshape(3, 3)
     dy = np.array([[1, -1], [2, 3]], float)
@@ -69,7 +69,7 @@ def convolution() -> Figure:
 
 @styled
 def pooling() -> Figure:
-    """2×2 max pooling of a 4×4 map, with two ties, and the gradient's way back."""
+    """Draw 2×2 max pooling of a 4×4 map, with two ties, and where the gradient goes."""
     x = np.array([[1, 5, 2, 2], [3, 0, 1, 2], [7, 4, 0, 1], [6, 7, 8, 3]], float)
     dy = np.array([[10, 20], [30, 40]], float)
     y = layers.max_pool_forward(x[None, None])[0, 0]
@@ -91,7 +91,7 @@ def pooling() -> Figure:
 
 @styled
 def batch_norm() -> Figure:
-    """Above, the three paths from x to y; below, what each brings back to four values of x."""
+    """Draw the three paths from x to y and, below, what each brings back to four values of x."""
     figure = Figure(figsize=(5.6, 6.6))
     graph, bars = figure.subplots(2, 1, height_ratios=[1, 1.15])
 
@@ -141,7 +141,7 @@ def batch_norm() -> Figure:
 
 @styled
 def training(by_hand, by_autograd, digits) -> Figure:
-    """Both training losses, batch by batch, one on top of the other, and how far apart they are."""
+    """Draw both training losses, batch by batch, in one panel, and their difference in another."""
     steps = np.arange(1, len(by_hand) + 1)
     apart = np.abs(np.subtract(by_hand, by_autograd))
     figure = Figure(figsize=(8.3, 5))

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 EPS = 1e-5  # keeps batch normalisation from dividing by zero; PyTorch's value
-PER_CHANNEL = (0, 2, 3)  # the axes to sum over to be left with one number for each channel
+PER_CHANNEL = (0, 2, 3)  # summing over these axes leaves one number for each channel
 
 
 # ---- convolution -------------------------------------------------------------------------------
@@ -48,12 +48,12 @@ def windows(x, size, padding=0, stride=1, dilation=1, fill=0):
 
 
 def both(value):
-    """A size as (height, width); a single number means both."""
+    """Return a size as (height, width); a single number means both."""
     return value if isinstance(value, tuple) else (value, value)
 
 
 def bordered(x, padding, fill=0):
-    """The maps (N, C, H, W) with a border of `fill`; a negative padding cuts one off.
+    """Add a border of `fill` to the maps (N, C, H, W); a negative padding cuts a border off.
 
     `padding` is a number, (height, width), or ((top, bottom), (left, right)).
     """
@@ -66,9 +66,9 @@ def bordered(x, padding, fill=0):
 
 
 def conv_forward(x, weight, bias, padding=0, stride=1, dilation=1, groups=1):
-    """Feature maps (N, C, H, W) and kernels (O, C, K, K) to (N, O, H', W'), H' = H + 2p − K + 1.
+    """Turn maps (N, C, H, W) and kernels (O, C, K, K) into (N, O, H', W'); H' = H + 2p − K + 1.
 
-    Of several groups, each has its own share of the maps, kernels and biases.
+    With several groups, each has its own share of the maps, kernels and biases.
     """
     if groups > 1:
         shares = zip(np.split(x, groups, 1), *in_groups(groups, weight, bias), strict=True)
@@ -115,7 +115,7 @@ def conv_backward(dy, x, weight, bias, padding=0, stride=1, dilation=1, groups=1
 
 
 def in_groups(groups, *arrays):
-    """Each array, cut into `groups` equal parts along its first axis."""
+    """Cut each array into `groups` equal parts along its first axis."""
     return [np.split(array, groups) for array in arrays]
 
 
@@ -123,13 +123,13 @@ def in_groups(groups, *arrays):
 
 
 def batch_statistics(x):
-    """Mean and variance (biased: divided by the count) of every channel, each (C,)."""
+    """Return mean and variance (biased: divided by the count) of every channel, each (C,)."""
     axes = tuple(axis for axis in range(x.ndim) if axis != 1)  # (0, 2, 3) of maps
     return x.mean(axes), x.var(axes)
 
 
 def on_channels(vector, x):
-    """A vector with a value for each channel, (C,), in a shape that broadcasts against x."""
+    """Return a vector (C,), one value per channel, in a shape that broadcasts against x."""
     return vector.reshape(-1, *[1] * (x.ndim - 2))  # (C, 1, 1) for maps, (C,) for (N, C)
 
 
@@ -204,10 +204,10 @@ def dropout_backward(dy, x, mask):
 
 
 def pooled(x, kernel_size, stride, padding, dilation):
-    """The values of every window in reading order: (N, C, H, W) to (N, C, H', W', K · K).
+    """Return the values of every window in reading order: (N, C, H, W) to (N, C, H', W', K · K).
 
-    For 2×2 windows, H' = H // 2 and W' = W // 2. As in PyTorch, a last odd row or column belongs
-    to no window. Values outside the map are −∞, which is never the largest.
+    For 2×2 windows, H' = H // 2 and W' = W // 2. As in PyTorch, a last odd row or column belongs to
+    no window. Values outside the map are −∞, which is never the largest.
     """
     patches = windows(x, kernel_size, padding, stride, dilation, fill=-np.inf)
     n, h, w, *_, c = patches.shape
@@ -215,14 +215,14 @@ def pooled(x, kernel_size, stride, padding, dilation):
 
 
 def max_pool_forward(x, kernel_size=2, stride=2, padding=0, dilation=1):
-    """The largest value of every 2×2 window: (N, C, H, W) to (N, C, H // 2, W // 2)."""
+    """Keep the largest value of every 2×2 window: (N, C, H, W) to (N, C, H // 2, W // 2)."""
     return pooled(x, kernel_size, stride, padding, dilation).max(axis=-1)
 
 
 def max_pool_backward(dy, x, kernel_size=2, stride=2, padding=0, dilation=1):
-    """All of dy goes to the window's largest value, of several to the first, as in PyTorch.
+    """Give all of dy to the window's largest value, if several tie to the first, as in PyTorch.
 
-    dx = Σ dy of those windows that x wins
+    dx = Σ dy of those windows in which x is the largest
     """
     values = pooled(x, kernel_size, stride, padding, dilation)
     winner = values.argmax(axis=-1)  # the first of equals
@@ -239,10 +239,10 @@ def max_pool_backward(dy, x, kernel_size=2, stride=2, padding=0, dilation=1):
 
 
 def average_pool_forward(x, rows, columns):
-    """The mean of each window, whose weights along the rows and columns of a map are given.
+    """Return the mean of each window, given the windows' weights along rows and columns of a map.
 
-    y = rows · x · columnsᵀ: (N, C, H, W), (H', H) and (W', W) to (N, C, H', W'). Row i of `rows`
-    is 1/K where the i-th window lies, and 0 elsewhere.
+    y = rows · x · columnsᵀ: (N, C, H, W), (H', H) and (W', W) to (N, C, H', W'). Row i of `rows` is
+    1/K where the i-th window lies, and 0 elsewhere.
     """
     return rows @ x @ columns.T
 
@@ -253,7 +253,7 @@ def average_pool_backward(dy, x, rows, columns):
 
 
 def global_average_pool_forward(x, keepdims=True):
-    """The mean of every map: (N, C, H, W) to (N, C, 1, 1), or to (N, C)."""
+    """Return the mean of every map: (N, C, H, W) to (N, C, 1, 1), or to (N, C)."""
     return x.mean((2, 3), keepdims=keepdims)
 
 
@@ -267,12 +267,12 @@ def global_average_pool_backward(dy, x, keepdims=True):
 
 
 def flatten_forward(x):
-    """(N, C, H, W) to (N, C · H · W)."""
+    """Flatten (N, C, H, W) to (N, C · H · W)."""
     return x.reshape(len(x), -1)
 
 
 def flatten_backward(dy, x):
-    """The same numbers in the shape they came in."""
+    """Return the same numbers in the shape that they had."""
     return dy.reshape(x.shape)
 
 
@@ -299,15 +299,15 @@ def log_softmax_forward(logits, dim=1):
 
 
 def nll_forward(log_probs, labels):
-    """The negative log-likelihood, averaged over the batch: L = −(1/N) Σ_n log p[n, label[n]]."""
+    """Return the mean negative log-likelihood: L = −(1/N) Σ_n log p[n, label[n]]."""
     return -log_probs[np.arange(len(labels)), labels].mean()
 
 
 def log_softmax_nll_backward(log_probs, labels):
-    """From the loss straight to the logits, both steps in one.
+    """Return the gradient along the logits, loss and log-softmax in one step.
 
     For an image with label c,  L = −log p_c = −z_c + log Σ_j exp z_j, hence
-    ∂L/∂z_k = −[k = c] + exp z_k / Σ_j exp z_j = p_k − [k = c]
+        ∂L/∂z_k = −[k = c] + exp z_k / Σ_j exp z_j = p_k − [k = c]
     so dlogits = (p − y) / N, where y is 1 at each label, and N comes from the batch's mean.
     """
     dlogits = np.exp(log_probs)

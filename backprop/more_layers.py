@@ -1,8 +1,8 @@
-"""Layers that other networks than `MNISTNet` have, as pairs like those of `layers.py`.
+"""Layers of other networks than `MNISTNet`, as pairs of functions like those of `layers.py`.
 
-Activations, norms, arithmetic, and what only moves numbers about. The formulas are of one number
-unless they say otherwise. Where arrays of two shapes meet, the smaller is repeated, and so its
-gradient is summed: see `summed`.
+They are activations, norms, arithmetic, and functions that only move numbers. A formula is for one
+number unless its docstring says otherwise. Where a smaller array is repeated to match a larger one,
+its gradient is summed over the copies: see `summed`.
 """
 
 import math
@@ -64,7 +64,7 @@ def gelu_backward(dy, x, approximate="none"):
 
 
 def softplus_forward(x, beta=1, threshold=20):
-    """y = log(1 + e^βx) / β; where βx is above the threshold, x itself."""
+    """y = log(1 + e^βx) / β; if βx is above the threshold, y = x."""
     return np.where(x * beta > threshold, x, np.logaddexp(0, beta * x) / beta).astype(x.dtype)
 
 
@@ -99,7 +99,7 @@ def prelu_forward(x, weight):
 
 
 def prelu_backward(dy, x, weight):
-    """Where x is not positive: dx = slope · dy and dslope = Σ x · dy."""
+    """Where x is not positive, dx = slope · dy, and x · dy adds to dslope."""
     dweight = summed(np.where(x > 0, 0, x * dy), weight.shape)
     return np.where(x > 0, dy, weight * dy), dweight
 
@@ -122,13 +122,13 @@ def clamp_forward(x, low=-np.inf, high=np.inf, closed=True):
 
 
 def clamp_backward(dy, x, low=-np.inf, high=np.inf, closed=True):
-    """dx = dy from `low` to `high`, and 0 outside; whether the ends belong to it, PyTorch chose."""
+    """dx = dy from `low` to `high`, and 0 outside; at the two ends it does what PyTorch does."""
     inside = (low <= x) & (x <= high) if closed else (low < x) & (x < high)
     return dy * inside
 
 
 def hardswish_forward(x):
-    """y = x · (x + 3) / 6, where the factor does not leave 0 to 1."""
+    """y = x · (x + 3) / 6, the factor (x + 3) / 6 clipped to the range from 0 to 1."""
     return x * np.clip((x + 3) / 6, 0, 1)
 
 
@@ -158,20 +158,20 @@ def log_softmax_backward(dy, x, dim=1):
 
 
 def standardise(rows, eps):
-    """Each row (…, n) minus its mean, over its standard deviation; and that deviation."""
+    """Return each row (…, n) minus its mean, over its standard deviation; and that deviation."""
     std = np.sqrt(rows.var(-1, keepdims=True) + eps)
     return (rows - rows.mean(-1, keepdims=True)) / std, std
 
 
 def standardise_backward(dy, rows, eps):
-    """By the three paths of batch normalisation: dx = (dy − mean(dy) − x̂ · mean(dy · x̂)) / σ."""
+    """Add the three paths of batch normalisation: dx = (dy − mean(dy) − x̂ · mean(dy · x̂)) / σ."""
     x_hat, std = standardise(rows, eps)
     by_std = x_hat * (dy * x_hat).mean(-1, keepdims=True)
     return (dy - dy.mean(-1, keepdims=True) - by_std) / std
 
 
 def group_norm_forward(x, weight, bias, groups, eps):
-    """Every image's channels in groups, each standardised; then a scale and offset a channel."""
+    """Standardise every image's channels in groups, then scale and shift each channel."""
     x_hat, _ = standardise(x.reshape(len(x), groups, -1), eps)
     per_channel = (-1, *[1] * (x.ndim - 2))
     return x_hat.reshape(x.shape) * weight.reshape(per_channel) + bias.reshape(per_channel)
@@ -188,7 +188,7 @@ def group_norm_backward(dy, x, weight, bias, groups, eps):
 
 
 def layer_norm_forward(x, weight, bias, eps):
-    """The last axes, as many as `weight` has, standardised together, with a scale and offset."""
+    """Standardise the last axes, as many as `weight` has, together; then scale and shift."""
     x_hat, _ = standardise(x.reshape(-1, weight.size), eps)
     return x_hat.reshape(x.shape) * weight + bias
 
@@ -204,29 +204,29 @@ def layer_norm_backward(dy, x, weight, bias, eps):
 
 
 def summed(gradient, shape):
-    """A gradient along what was repeated to meet a larger array: the sum over all its copies."""
+    """Return the gradient of a repeated array: the sum over all its copies."""
     gradient = gradient.sum(tuple(range(gradient.ndim - len(shape))))
     ones = tuple(axis for axis, size in enumerate(shape) if size == 1)
     return gradient.sum(ones, keepdims=True)
 
 
 def add_forward(x, other, alpha=1):
-    """y = x + α · other, as where a skip connection ends."""
+    """y = x + α · other, as at the end of a skip connection."""
     return x + alpha * other
 
 
 def add_backward(dy, x, other, alpha=1):
-    """Each term has a constant factor, and gets as much of dy."""
+    """Each term gets dy times its constant factor."""
     return summed(dy, np.shape(x)), summed(alpha * dy, np.shape(other))
 
 
 def maximum_forward(x, other):
-    """The larger of each two values, as in maxout."""
+    """y is the larger of two values, as in maxout."""
     return np.maximum(x, other)
 
 
 def maximum_backward(dy, x, other):
-    """dy where a value is the larger; equal ones share it, as PyTorch does."""
+    """The larger value gets dy; equal ones share it, as in PyTorch."""
     share = np.where(x == other, 0.5, x > other)
     return summed(dy * share, np.shape(x)), summed(dy * (1 - share), np.shape(other))
 
@@ -236,12 +236,12 @@ def minimum_forward(x, other):
 
 
 def minimum_backward(dy, x, other):
-    """As of the maximum, for min(x, y) = −max(−x, −y)."""
+    """min(x, y) = −max(−x, −y), so this follows from the maximum."""
     return maximum_backward(dy, -x, -other)
 
 
 def mul_forward(x, other):
-    """y = x · other, as where a squeeze-and-excitation block weighs maps."""
+    """y = x · other, as in a squeeze-and-excitation block, which weighs maps."""
     return x * other
 
 
@@ -323,7 +323,7 @@ def mean_backward(dy, x, dim, keepdims=False):
 
 
 def reshape_forward(x, shape):
-    """The same numbers in another shape."""
+    """Return the same numbers in another shape."""
     return x.reshape(shape)
 
 
@@ -332,7 +332,7 @@ def reshape_backward(dy, x, shape):
 
 
 def permute_forward(x, dims):
-    """The same numbers with their axes in another order."""
+    """Return the same numbers with their axes in another order."""
     return x.transpose(dims)
 
 
@@ -341,7 +341,7 @@ def permute_backward(dy, x, dims):
 
 
 def expand_forward(x, shape):
-    """x, repeated along the axes of length one until it has this shape."""
+    """Repeat x along the axes of length one until it has this shape."""
     return np.broadcast_to(x, shape)
 
 
@@ -350,19 +350,19 @@ def expand_backward(dy, x, shape):
 
 
 def repeat_forward(x, repeats):
-    """x, laid end to end as often as `repeats` says for each axis."""
+    """Lay copies of x end to end, as many along each axis as `repeats` has."""
     return np.tile(x, repeats)
 
 
 def repeat_backward(dy, x, repeats):
-    """A copy's number and a place within the copy are two axes, of which one is summed over."""
+    """Sum over the copies: the copy's number and the place within a copy are two axes."""
     shape = (1,) * (len(repeats) - x.ndim) + x.shape
     axes = [size for pair in zip(repeats, shape, strict=True) for size in pair]
     return dy.reshape(axes).sum(tuple(range(0, len(axes), 2))).reshape(x.shape)
 
 
 def slice_forward(x, key):
-    """A part of x: x[key]."""
+    """Return a part of x: x[key]."""
     return x[key]
 
 
@@ -374,18 +374,18 @@ def slice_backward(dy, x, key):
 
 
 def pad_forward(x, borders, mode="constant"):
-    """x with a border of zeros, or of its own values, as `np.pad` names them."""
+    """Add a border of zeros, or of x's own values, as `np.pad` names them."""
     return np.pad(x, borders, mode=mode)
 
 
 def pad_backward(dy, x, borders, mode="constant"):
-    """A value gets the dy of all its copies: `place` says which value each of them is."""
+    """A value gets the dy of all its copies: `place` holds the value that each copy comes from."""
     place = np.pad(np.arange(x.size).reshape(x.shape) + 1, borders, mode=mode)  # 0 is a zero
     return np.bincount(place.ravel(), dy.ravel(), x.size + 1)[1:].reshape(x.shape).astype(dy.dtype)
 
 
 def cat_forward(*parts, dim):
-    """The parts, side by side along the axis `dim`."""
+    """Join the parts along the axis `dim`."""
     return np.concatenate(parts, dim)
 
 
@@ -396,7 +396,7 @@ def cat_backward(dy, *parts, dim):
 
 
 def stack_forward(*parts, dim):
-    """The parts, one behind the other along a new axis."""
+    """Stack the parts along a new axis."""
     return np.stack(parts, dim)
 
 

@@ -30,21 +30,21 @@ COLUMNS = (
 
 
 def sigmoid(x):
-    """1 / (1 + e^−x), arranged so that e is never raised to a positive power: no overflow."""
+    """Return 1 / (1 + e^−x) without a positive power of e, which could overflow."""
     z = np.exp(-np.abs(x))
     return np.where(np.asarray(x) >= 0, 1.0, z) / (1 + z)
 
 
 def slope(x):
-    """The sigmoid's derivative, a (1 − a), with 1 − a as σ(−x).
+    """Return the sigmoid's derivative, a (1 − a), with 1 − a computed as σ(−x).
 
-    They are the same number, but where a is close to 1 the subtraction loses its digits.
+    Both are the same number, but the subtraction loses digits where a is close to 1.
     """
     return sigmoid(x) * sigmoid(-x)
 
 
 def forward(inputs=INPUTS, weights=WEIGHTS, biases=NO_BIASES):
-    """The eight values of `UNITS`, in that order."""
+    """Return the eight values of `UNITS`, in that order."""
     i1, i2 = inputs
     w1, w2, w3, w4, w5, w6, w7, w8 = weights
     b1, b2 = biases
@@ -63,7 +63,7 @@ def forward(inputs=INPUTS, weights=WEIGHTS, biases=NO_BIASES):
 
 
 def errors(inputs=INPUTS, targets=TARGETS, weights=WEIGHTS, biases=NO_BIASES):
-    """E1, E2 and E_total: half the squared distance from each target, and their sum."""
+    """Return E1, E2 and E_total: half the squared distance from each target, and their sum."""
     t1, t2 = targets
     *_, a_o1, a_o2 = forward(inputs, weights, biases)
 
@@ -74,13 +74,13 @@ def errors(inputs=INPUTS, targets=TARGETS, weights=WEIGHTS, biases=NO_BIASES):
 
 
 def gradients(inputs=INPUTS, targets=TARGETS, weights=WEIGHTS, biases=NO_BIASES):
-    """The eight partial derivatives ∂E_total/∂w1 … ∂E_total/∂w8, by the chain rule."""
+    """Return the partial derivatives ∂E_total/∂w1 … ∂E_total/∂w8, by the chain rule."""
     i1, i2 = inputs
     t1, t2 = targets
     _, _, _, _, w5, w6, w7, w8 = weights
     h1, h2, a_h1, a_h2, o1, o2, a_o1, a_o2 = forward(inputs, weights, biases)
 
-    # output layer: ∂E/∂w5 = ∂E/∂a_o1 · ∂a_o1/∂o1 · ∂o1/∂w5, whose first two are ∂E/∂o1
+    # output layer: ∂E/∂w5 = ∂E/∂a_o1 · ∂a_o1/∂o1 · ∂o1/∂w5; the first two factors make ∂E/∂o1
     dE_do1 = (a_o1 - t1) * slope(o1)
     dE_do2 = (a_o2 - t2) * slope(o2)
 
@@ -89,7 +89,7 @@ def gradients(inputs=INPUTS, targets=TARGETS, weights=WEIGHTS, biases=NO_BIASES)
     dE_dw7 = dE_do2 * a_h1
     dE_dw8 = dE_do2 * a_h2
 
-    # hidden layer: a_h1 reaches the error through o1 (by w5) and o2 (by w7), so both count
+    # hidden layer: a_h1 reaches the error through o1 (with w5) and o2 (with w7); both paths add up
     dE_dh1 = (dE_do1 * w5 + dE_do2 * w7) * slope(h1)
     dE_dh2 = (dE_do1 * w6 + dE_do2 * w8) * slope(h2)
 
@@ -106,10 +106,10 @@ def train(
 ) -> np.ndarray:
     """Gradient descent, w ← w − rate · ∂E_total/∂w, as a table with one row per step.
 
-    Row n, of `steps` + 1, is the network after n updates. The table is a structured array whose
-    fields are `COLUMNS`: `train(0.5)["E_total"]` is the error curve, of shape (steps + 1,). Of an
-    array of rates each trains a network of its own, and the curves are (steps + 1, rates).
-    Raises ValueError unless every rate is positive and finite.
+    Row n, of `steps` + 1, is the network after n updates. The table is a structured array with the
+    fields `COLUMNS`: `train(0.5)["E_total"]` is the error curve, of shape (steps + 1,). Each rate
+    of an array trains its own network, and the curves are (steps + 1, rates). Raises ValueError
+    unless every rate is positive and finite.
     """
     if not np.all(np.isfinite(rate) & (np.asarray(rate) > 0)):
         raise ValueError(f"the learning rate must be a positive number, not {rate}")

@@ -1,4 +1,4 @@
-"""A spreadsheet program without its window: calculate workbooks, or print them."""
+"""Calculate or print workbooks with a spreadsheet program, without its window."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-# LibreOffice opens strangers' files: no macros, no links, no proxy but one that is not there.
+# LibreOffice opens strangers' files: no macros, no links, and a proxy that does not exist.
 SETTINGS = {
     "Office.Common/Security/Scripting": {
         "DisableMacrosExecution": ("boolean", "true"),
@@ -26,12 +26,12 @@ SETTINGS = {
 
 
 def program() -> str | None:
-    """Where LibreOffice is, or None."""
+    """Return the path of LibreOffice, or None."""
     return shutil.which("soffice") or shutil.which("libreoffice")
 
 
 def engine() -> str | None:
-    """The program that `calculate` takes, LibreOffice or else Gnumeric, or None."""
+    """Return the program that `calculate` uses, LibreOffice or else Gnumeric, or None."""
     return "LibreOffice" if program() else "Gnumeric" if shutil.which("ssconvert") else None
 
 
@@ -62,7 +62,7 @@ def convert(kind: str, workbooks: list[Path], folder: Path, timeout=180) -> list
 
 
 def run(arguments: list[str], made: list[Path], timeout: float) -> None:
-    """Run LibreOffice with settings of our own, and see that it has made its files."""
+    """Run LibreOffice with our own settings, and check that it has made its files."""
     with tempfile.TemporaryDirectory() as profile:
         Path(profile, "user").mkdir()
         Path(profile, "user", "registrymodifications.xcu").write_text(_settings())
@@ -71,14 +71,14 @@ def run(arguments: list[str], made: list[Path], timeout: float) -> None:
 
 
 def _run(command: list[str], name: str, made: list[Path], timeout: float) -> None:
-    """Run a program and what it starts, and see that it has made its files."""
+    """Run a program in a process group of its own, and check that it has made its files."""
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes, start_new_session=True) as process:
         try:
             _, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             if hasattr(os, "killpg"):
-                os.killpg(process.pid, signal.SIGKILL)  # and what it has started
+                os.killpg(process.pid, signal.SIGKILL)  # the processes that it has started
             process.kill()
             errors = f"it took longer than {timeout:g} seconds"
     if not all(path.exists() for path in made):
@@ -86,7 +86,7 @@ def _run(command: list[str], name: str, made: list[Path], timeout: float) -> Non
 
 
 def _settings() -> str:
-    """`SETTINGS` as LibreOffice keeps them in a profile."""
+    """Return `SETTINGS` as LibreOffice stores them in a profile."""
     lines = (
         f'<item oor:path="/org.openoffice.{path}"><prop oor:name="{name}" oor:op="fuse" '
         f'oor:type="xs:{kind}"><value>{value}</value></prop></item>'

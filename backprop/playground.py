@@ -31,7 +31,7 @@ SOURCES = HERE / "page"
 PAGE = "backprop/playground.html"
 PICTURE = "images/playground.png"
 
-# The lines of the lesson that the page opens: which heading they stand below, and how they go.
+# Lines of the lesson that the page opens: the heading above each, and the words it begins with.
 LINES = {
     # every layer
     "conv": ("Convolution", "multiplies each weight by the pixel"),
@@ -60,7 +60,7 @@ LINES = {
     "curves": ("Six learning rates", "All six descend at every step"),
     "surface": ("Six learning rates", "all eight weights change"),
 }
-LESSONS = ("README.md", "LAYERS.md")  # where they are looked for
+LESSONS = ("README.md", "LAYERS.md")  # the pages that have these lines
 
 ORDINARY, MISTAKES, OTHERS = 2, 20, 5  # of each class; in all; of each class, easy and hard
 IMPORT = re.compile(r'^import (?:\* as )?(\w+|\{[^;{}]+\}) from "\./([\w.]+)";\n', re.M)
@@ -68,7 +68,7 @@ EXPORT = r"^export (?:function|const) (\w+)"
 
 
 def page() -> str:
-    """The page's text: the sources, the weights that ship with `s4lib`, the chosen digits."""
+    """Return the page's text: the sources, the weights shipped with `s4lib`, the chosen digits."""
     text, style = read("index.html"), read("style.css")
     content = json.dumps(data(), separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     text = text.replace('<link rel="stylesheet" href="style.css">', f"<style>\n{style}</style>")
@@ -77,15 +77,15 @@ def page() -> str:
 
 
 def read(name: str) -> str:
-    """A source of the page."""
+    """Return a source of the page."""
     return (SOURCES / name).read_text("utf-8")
 
 
 def joined(first: str) -> str:
-    """A JavaScript module and all that it imports as one text, each module in a function.
+    """Join a JavaScript module and all its imports in one text, each module in a function.
 
-    A page that is opened from disk may not import files. So `export` becomes what the function
-    returns, and `import` takes it from there. Raises ValueError for any other way to write the two.
+    A page that is opened from disk may not import files. So the function returns what the module
+    exports, and `import` reads it from there. Raises ValueError for any other form of the two.
     """
     parts, begun = {}, []
 
@@ -114,10 +114,10 @@ def joined(first: str) -> str:
 
 
 def lines() -> dict:
-    """What the page opens of the lesson, by the names in LINES; without those that are not found.
+    """Return the parts of the lesson that the page opens, by the names in LINES, if they are found.
 
-    A line comes with its paragraph and the formulas and tables that follow; if the paragraph goes
-    on with a sentence, then with all of that.
+    A line comes with its paragraph and the formulas and tables after it; if a sentence continues
+    after a formula, with all of the sentence.
     """
     sections = {}  # heading: the file, and its paragraphs
     for file in filter(lambda file: (HERE / file).exists(), LESSONS):
@@ -133,7 +133,7 @@ def lines() -> dict:
             continue
         last = first + 1
         while first > 0 and blocks[first][0].islower():
-            first -= 1  # a paragraph that goes on after a formula
+            first -= 1  # a paragraph that continues after a formula
         while last < len(blocks) and blocks[last].startswith(("$$", "|")):
             last += 1
         text = "\n\n".join(blocks[first:last])
@@ -143,12 +143,12 @@ def lines() -> dict:
 
 
 def plain(text: str) -> str:
-    """Markdown without line breaks and emphasis, to look for a line in it."""
+    """Return Markdown without line breaks and emphasis, so that a line can be found in it."""
     return " ".join(text.split()).replace("**", "")
 
 
 def data() -> dict:
-    """What the page's scripts read: weights as float32, little-endian, and digits, in base64."""
+    """Return in base64 what the page reads: weights as little-endian float32, and digits."""
     state = load_weights(MNISTNet()).state_dict()
     state = {name: value for name, value in state.items() if value.is_floating_point()}
     weights = b"".join(value.numpy().astype("<f4").tobytes() for value in state.values())
@@ -164,7 +164,7 @@ def data() -> dict:
 
 
 def pack(pixels: bytes) -> bytes:
-    """The same bytes, but for zeros: they become a 0 and how many there are of them."""
+    """Compress bytes: a run of zeros becomes a 0 and the run's length."""
     return re.sub(rb"\0{1,255}", lambda zeros: bytes([0, len(zeros[0])]), pixels)
 
 
@@ -172,7 +172,7 @@ def pack(pixels: bytes) -> bytes:
 
 
 def read_digits() -> tuple[np.ndarray, dict]:
-    """The chosen test digits, uint8 (N, 28, 28), and their indices, labels and kinds."""
+    """Return the chosen test digits, uint8 (N, 28, 28), with their indices, labels and kinds."""
     chosen = json.loads(read("digits.json"))
     images = np.asarray(Image.open(SOURCES / "digits.png")).reshape(-1, 28, 28)
     return images, {k: chosen[k] for k in ("indices", "labels", "kinds")}
@@ -181,9 +181,9 @@ def read_digits() -> tuple[np.ndarray, dict]:
 def choose_digits() -> None:
     """Choose test digits again with the shipped weights; save them as page/digits.png and .json.
 
-    To draw with: the first of each class that is read right, and the mistakes with the largest
-    loss. To see what a step does to others: of each class the first, and those with the largest
-    loss, of what is left.
+    For drawing, choose the first digit of each class that is classified correctly, and the mistakes
+    with the largest loss. For the effect of a step on others, choose from the rest of each class
+    the first digits, and those with the largest loss.
     """
     dataset = load("mnist")
     images, labels = dataset.test
@@ -194,7 +194,7 @@ def choose_digits() -> None:
     picks = {}  # index: kind
 
     def pick(count: int, order, wanted: torch.Tensor, kind: str = "") -> None:
-        """The first of the wanted ones, in this order, of what is left."""
+        """Return the first digits of `wanted`, in this order, that are still left."""
         left = [k for k in order if wanted[k] and k not in picks]
         picks.update(dict.fromkeys(left[:count], kind))
 
@@ -223,19 +223,19 @@ def choose_digits() -> None:
 
 
 def chromium() -> str | None:
-    """The path of a Chromium or Chrome that is installed, if there is one."""
+    """Return the path of an installed Chromium or Chrome, or None."""
     found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
     return next(filter(None, found), None)
 
 
 def launch(playwright):
-    """Start the installed Chromium without a window and without touching the network."""
+    """Start the installed Chromium without a window and without network access."""
     arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
     return playwright.chromium.launch(executable_path=chromium(), args=arguments)
 
 
 def take_picture(source: Path, picture: Path) -> None:
-    """A picture of the page while it teaches. Raises UsageError without Chromium or Playwright."""
+    """Take a picture of the page while it teaches. Raises UsageError if a program is missing."""
     if not (chromium() and importlib.util.find_spec("playwright")):
         raise UsageError("The picture needs Chromium, installed, and pip install playwright.")
     from playwright.sync_api import sync_playwright
@@ -255,12 +255,12 @@ def take_picture(source: Path, picture: Path) -> None:
         view.wait_for_function("document.getElementById('others').ariaBusy === 'false'")
         view.screenshot(path=picture)
         browser.close()
-    colours = Image.Quantize.MAXCOVERAGE  # the small keys keep theirs
+    colours = Image.Quantize.MAXCOVERAGE  # the small keys keep their size
     Image.open(picture).convert("RGB").quantize(256, colours).save(picture, optimize=True)
 
 
 def show():
-    """The playground in a notebook; its picture where a viewer runs no scripts, as GitHub does."""
+    """Show the playground in a notebook; where no scripts run, as on GitHub, its picture."""
     from IPython.display import HTML
 
     content = (HERE / "playground.html").read_text("utf-8")
@@ -280,7 +280,7 @@ for (const picture of document.querySelectorAll("#playground-picture")) {{
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Choose digits by the shipped weights, build the page and take its picture."""
+    """Choose digits with the shipped weights, build the page and take its picture."""
     parser = Parser(prog="python -m backprop.playground", description=__doc__.split("\n")[0])
     parser.parse_args(arguments)
     root = HERE.parent

@@ -15,22 +15,22 @@ RATE_COLOURS = ("#E0A800", "#7DB63A", "#1F9E89", "#2A788E", "#414487", "#2B0A3D"
 
 
 def family(symbol: str) -> str:
-    """Which kind of number a symbol such as `w1`, `a_h1`, `dE_do2` or `E_total` is."""
+    """Return the kind of number that a symbol such as `w1`, `a_h1`, `dE_do2` or `E_total` is."""
     last = symbol.removeprefix("new_").rpartition("_d")[2].removeprefix("a_")
     return {"i": "input", "h": "hidden", "o": "output", "w": "weight"}.get(last[0], "error")
 
 
 def tint(colour: str, share: float = 0.2) -> str:
-    """`colour` mixed with white, as #RRGGBB; `share` is how much of it remains."""
+    """Mix `colour` with white, as #RRGGBB; `share` is the colour's part."""
     parts = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
     return "#" + "".join(f"{round(255 - share * (255 - part)):02X}" for part in parts)
 
 
-# The class network's drawing: where its units stand, and how far along an arrow its label is.
+# The class network's drawing: the places of its units, and of the labels along the arrows.
 COLUMNS = {"i": 0.5, "h": 2.0, "o": 3.6, "E": 5.0}
 HEIGHTS = {"1": 3.15, "2": 0.75}
 RADIUS = 0.37
-SMALL = 10.5  # points, where a unit or an arrow holds two numbers
+SMALL = 10.5  # points, where a unit or an arrow has two numbers
 ARROWS = {
     **{"w1": ("i1", "h1", 0.5), "w2": ("i2", "h1", 0.36)},
     **{"w3": ("i1", "h2", 0.36), "w4": ("i2", "h2", 0.5)},
@@ -46,12 +46,12 @@ def write(axes, across, up, text, **style) -> None:
 
 
 def place(symbol: str) -> np.ndarray:
-    """The centre of a unit such as `h1`."""
+    """Return the centre of a unit such as `h1`."""
     return np.array((COLUMNS[symbol[0]], HEIGHTS[symbol[1]]))
 
 
 def drawing_area(width: float, height: float, top: float = 4.1, bottom: float = 0.1):
-    """A figure of this size in inches, and axes without ticks in the drawing's coordinates."""
+    """Return a figure, its size in inches, and axes without ticks in the drawing's coordinates."""
     figure = Figure(figsize=(width, height), layout="none")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 5.6), ylim=(bottom, top))
@@ -77,14 +77,14 @@ def arrow(axes, start: str, end: str, **style) -> None:
 
 
 def along(name: str) -> np.ndarray:
-    """Where the label of a weight's arrow is."""
+    """Return the place of the label on a weight's arrow."""
     start, end, where = ARROWS[name]
     return place(start) + where * (place(end) - place(start))
 
 
 @styled
 def network_diagram() -> Figure:
-    """The class network: units as circles, weights on the arrows, errors at the right."""
+    """Draw the class network: units as circles, weights on the arrows, errors at the right."""
     figure, axes = drawing_area(5.6, 4)
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     for name, (start, end, _) in ARROWS.items():
@@ -103,18 +103,18 @@ def network_diagram() -> Figure:
 
 
 def short(number: float, digits: int = 3) -> str:
-    """A number as a drawing shows it: to three digits, with a real minus sign."""
+    """Return a number to three digits, with a real minus sign, as drawings show it."""
     text = np.format_float_positional(number, digits, unique=False, fractional=False)
     return text.replace("-", "−")
 
 
 def sign_colour(number: float) -> str:
-    """Vermilion for positive and blue for negative numbers, as in every picture."""
+    """Return vermilion for positive and blue for negative numbers, as in every picture."""
     return ORANGE if number > 0 else BLUE
 
 
 def values_and_slopes() -> tuple[dict[str, float], dict[str, float]]:
-    """The class network's numbers by symbol, and ∂E_total/∂ of its weights and of h1 … o2."""
+    """Return the class network's numbers by symbol; ∂E_total/∂ of its weights and of h1 … o2."""
     values = {symbol: train(0.5, 0)[symbol][0] for symbol in SYMBOLS}
     slopes = {f"w{k}": values[f"dE_dw{k}"] for k in range(1, 9)}
     for k in "12":
@@ -127,13 +127,13 @@ def values_and_slopes() -> tuple[dict[str, float], dict[str, float]]:
 
 @styled
 def gradients_diagram() -> Figure:
-    """The class network with values in black, gradients by sign, and h1's two paths as arrows."""
+    """Draw the class network with values in black, gradients by sign, and the two paths of h1."""
     values, slopes = values_and_slopes()
     parts = {"w5": slopes["o1"] * values["w5"], "w7": slopes["o2"] * values["w7"]}
     figure, axes = drawing_area(6.4, 5.2, bottom=-0.45)
 
     def two_lines(where, upper: str, lower: float, **style) -> None:
-        """A value and, below it, its gradient."""
+        """Write a value and, below it, its gradient."""
         (across, up), gap = where, 0.12
         write(axes, across, up + gap, upper, fontsize=SMALL, **style)
         style |= {"color": sign_colour(lower), "fontsize": SMALL}
@@ -172,7 +172,7 @@ def gradients_diagram() -> Figure:
 
 @styled
 def smallest_example() -> Figure:
-    """The graph of (x + y) · z for x, y, z = 2, 1, −4: values above the wires, slopes below."""
+    """Draw (x + y) · z for x, y, z = 2, 1, −4: values above the wires, slopes below."""
     x, y, z = 2, 1, -4
     q = x + y
     f = q * z
@@ -202,7 +202,7 @@ def smallest_example() -> Figure:
 
 @styled
 def error_curves(curves: dict[float, np.ndarray]) -> Figure:
-    """E_total of each rate, {rate: (steps + 1,)}, against the step and against rate × step."""
+    """Draw E_total of each rate, {rate: (steps + 1,)}, against the step and against rate × step."""
     figure = Figure(figsize=(8, 4.2))
     left, right = figure.subplots(1, 2, sharey=True)
     for k, (rate, E_total) in enumerate(curves.items()):
@@ -219,7 +219,7 @@ def error_curves(curves: dict[float, np.ndarray]) -> Figure:
 
 @styled
 def error_surface(w5, w7, surface, paths: dict[float, np.ndarray]) -> Figure:
-    """Contours of E_total, (len(w7), len(w5)), and each rate's path, {rate: (steps + 1, 2)}."""
+    """Draw contours of E_total, (len(w7), len(w5)), and paths, {rate: (steps + 1, 2)}."""
     figure = Figure(figsize=(7.5, 5.2))
     axes = figure.add_subplot()
     axes.set(xlabel="$w_5$  (with $w_6 = w_5 + 0.05$)", ylabel="$w_7$  (with $w_8 = w_7 + 0.05$)")
@@ -230,7 +230,7 @@ def error_surface(w5, w7, surface, paths: dict[float, np.ndarray]) -> Figure:
     areas = axes.contourf(w5, w7, surface, levels=levels, colors=greys)
     figure.colorbar(areas, label="$E_{total}$", spacing="uniform", ticks=levels, format="%g")
 
-    # The paths lie on top of each other: the longest is drawn first, and each ends in its label.
+    # The paths lie on top of each other, so the longest is drawn first, and each ends in its label.
     for k, (path, colour) in reversed([*enumerate(zip(paths.values(), RATE_COLOURS, strict=True))]):
         axes.plot(*path.T, color=colour, linewidth=1.2)
         axes.plot(*path[::10].T, "o", color=colour, markersize=4)
@@ -246,7 +246,7 @@ def error_surface(w5, w7, surface, paths: dict[float, np.ndarray]) -> Figure:
 
 @styled
 def larger_rates() -> Figure:
-    """E_total after 100 steps against the rate, at 501 rates; the class's six as dots."""
+    """Draw E_total after 100 steps against the rate, at 501 rates; the class's six are dots."""
     rates = np.geomspace(0.1, 1e4, 501)
     last_errors, six = (train(np.array(several))["E_total"][-1] for several in (rates, RATES))
     figure = Figure(figsize=(7, 4.2))
@@ -270,7 +270,7 @@ def larger_rates() -> Figure:
 
 @styled
 def one_training(table, rate: float) -> Figure:
-    """A training, as `network.train` returns it: the error, and the outputs with their targets."""
+    """Draw a training of `network.train`: the error, and the outputs with their targets."""
     figure = Figure(figsize=(8, 3.2))
     left, right = figure.subplots(1, 2)
     left.plot(table["step"], table["E_total"], color=PURPLE)

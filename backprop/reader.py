@@ -1,4 +1,4 @@
-"""The numbers that `backpropagation.xlsx` keeps, to compare them with others."""
+"""Read the numbers of `backpropagation.xlsx`, so that they can be compared with others."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ import openpyxl
 from backprop.formulas import NAMES, label
 from backprop.network import COLUMNS
 
-SYMBOLS = {label(symbol): symbol for symbol in COLUMNS}  # by how a column is headed
+SYMBOLS = {label(symbol): symbol for symbol in COLUMNS}  # by the heading of a column
 
 
 def read(path: Path) -> tuple[dict[str, float], list[tuple[float, dict[str, list[float]]]]]:
-    """The derivation, {symbol: value}, and the trainings, each a rate and {symbol: column}.
+    """Return the derivation, {symbol: value}, and the trainings, each a rate and {symbol: column}.
 
     Raises KeyError if the workbook lacks a name that `workbook.py` defines.
     """

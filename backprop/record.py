@@ -1,8 +1,8 @@
-"""Read the tape that PyTorch keeps of a network's run, and write it down as one for `layers.py`.
+"""Read the graph that PyTorch records of a network's run, as steps for `layers.py`.
 
-For its own backward pass PyTorch links each result to a node that says which function made it, of
-what. These nodes are read here, be the function a module's or not. So the order is that of
-execution, and a layer that is used twice is two steps with the same weights.
+For its own backward pass PyTorch links each result to a node with the name of the function that
+made it, and its inputs. These nodes are read, whether a module called the function or not. So the
+steps are in order of execution, and a layer that is used twice is two steps with the same weights.
 """
 
 import inspect
@@ -25,26 +25,26 @@ from s4lib.runtime import UsageError
 from s4lib.runtime.rehearsal import refuse_scripted
 
 CONSTANT = Tensor | int | float
-SUMS = {"add", "sub", "rsub", "subtract"}  # functions that are handed nothing but their terms
+SUMS = {"add", "sub", "rsub", "subtract"}  # functions without other arguments than their terms
 
 
 class Piece(NamedTuple):
-    """One of several results of a node, such as a `chunk`."""
+    """One of several results of a node, such as those of `chunk`."""
 
     node: torch.autograd.graph.Node
     number: int
 
 
 def record(net, images, seed=0, seen=None):
-    """How `net`, in float64, turns `images`, (N, C, H, W), into log-probabilities, (N, classes).
+    """Return how `net`, in float64, turns `images`, (N, C, H, W), into log-probabilities, (N,
+    classes).
 
-    Returns the steps that the result depends on, in order, and the values that they start from:
-    "images", the weights by PyTorch's names, and constants such as dropout's masks, which are drawn
-    after `torch.manual_seed(seed)`. A network in evaluation mode gives the steps of evaluation.
-    The network itself, its running statistics included, stays as it is. A dictionary `seen` is
-    given what PyTorch computed, by the names of the steps' outputs.
+    The result is the steps that the output depends on, in order, and the values that they start
+    from: "images", the weights under PyTorch's names, and constants such as dropout's masks, drawn
+    after `torch.manual_seed(seed)`. A network in evaluation mode gives the steps of evaluation; it
+    stays unchanged, with its statistics. The dictionary `seen` gets PyTorch's outputs of the steps.
 
-    Raises UsageError, and names it, for whatever no pair of functions can differentiate.
+    Raises UsageError, with its name, for a function without a pair in `layers.py`.
     """
     refuse_scripted(net)
     given = {name: p.detach().clone().requires_grad_() for name, p in net.named_parameters()}
@@ -77,7 +77,7 @@ def record(net, images, seed=0, seen=None):
 
 
 def layers_behind(tensor):
-    """The nodes that a tensor depends on, from the last executed to the first, and their layers."""
+    """Return the nodes that a tensor depends on, the last executed first, and their layers."""
     ahead = {behind((tensor.grad_fn, 0))}
     while ahead:
         node = max(ahead, key=moment)
@@ -88,9 +88,9 @@ def layers_behind(tensor):
 
 
 def as_log_probs(output):
-    """What a network makes, with log-softmax after logits, (N, classes), as in a cross-entropy.
+    """Return a network's output, with log-softmax added after logits, (N, classes).
 
-    What adds up to 1 over the classes needs none, and what does so over the images is a mistake.
+    What adds up to 1 over the classes needs no softmax; over the images, it is a mistake.
     """
     if not isinstance(output, Tensor) or output.dim() != 2:
         return output
@@ -99,13 +99,13 @@ def as_log_probs(output):
 
 
 def adds_up_to_1(log_probs, dim) -> bool:
-    """Whether the probabilities along the axis `dim` do."""
+    """Return whether probabilities along the axis `dim` add up to 1."""
     totals = log_probs.exp().sum(dim)
     return torch.allclose(totals, torch.ones_like(totals), atol=1e-6)
 
 
 def check_end(last, log_probs) -> None:
-    """Raises UsageError unless the result of the `last` step is one of log-probabilities."""
+    """Raises UsageError unless the `last` step makes log-probabilities."""
     table = log_probs.dim() == 2
     if table and adds_up_to_1(log_probs, 1):
         return
@@ -115,12 +115,12 @@ def check_end(last, log_probs) -> None:
 
 
 def moment(item) -> int:
-    """When a node was made: a number that grows."""
+    """Return the number under which PyTorch made a node; it grows with time."""
     return getattr(item, "node", item)._sequence_nr()
 
 
 def name_of(item, names) -> str:
-    """What a node's result, a tensor or a number is called, in `names` from now on."""
+    """Return the name of a node's result, a tensor or a number, which `names` then holds."""
     if item is None:
         raise UsageError("A layer gets an input that was computed without gradients.")
     if item not in names:
@@ -133,7 +133,7 @@ def name_of(item, names) -> str:
 
 
 def check_pairs(steps) -> None:
-    """Raises UsageError for the functions that steps need and nobody has written."""
+    """Raises UsageError, with their names, for functions that steps need and that do not exist."""
     missing = {}
     for step in steps:
         names, functions = f"{step.kind}_forward and {step.kind}_backward", pair(step.kind)
@@ -153,13 +153,13 @@ def check_pairs(steps) -> None:
 
 @cache
 def parameters(function) -> set[str]:
-    """The names of a function's parameters."""
+    """Return the names of a function's parameters."""
     return set(inspect.signature(function).parameters)
 
 
 class NodeNotes(TorchFunctionMode):
-    """While it is entered: every node notes what its function is called, what that is handed
-    without gradients, and its result, if that is to be kept.
+    """While active, note for every node its function's name and arguments without gradients, and
+    its result, if that is needed.
     """
 
     def __init__(self, keep=False):
@@ -184,7 +184,7 @@ class NodeNotes(TorchFunctionMode):
 
 
 def shape_of(item) -> tuple[int, ...]:
-    """The shape of a tensor or of a function's result."""
+    """Return the shape of a tensor or of a function's result."""
     if isinstance(item, CONSTANT):
         return tuple(getattr(item, "shape", ()))
     node, number = item if isinstance(item, Piece) else (item, 0)
@@ -192,14 +192,14 @@ def shape_of(item) -> tuple[int, ...]:
 
 
 def function_of(item) -> str:
-    """The function that a node belongs to: "leaky_relu" for LeakyReluBackward0."""
+    """Return the name of a node's function: "leaky_relu" for LeakyReluBackward0."""
     node = getattr(item, "node", item)
     name = re.sub(r".*::|^Native|Backward\d*$", "", node.name())
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def behind(edge):
-    """What an edge of the graph leads to: a leaf's tensor, what a clone was made of, one piece."""
+    """Return what an edge of the graph leads to: a leaf, the source of a clone, one piece."""
     node, number = edge
     while node is not None and function_of(node) in ("clone", "alias"):
         ((node, number),) = node.next_functions
@@ -211,10 +211,10 @@ def behind(edge):
 
 
 def as_layer(item):
-    """The layer that a node is, as a `Step` has it: its kind, inputs, and unusual options.
+    """Return a node's layer, as a `Step` needs it: its kind, inputs, and unusual options.
 
-    A function that is not listed below is a layer of its own name, with those of its options, by
-    PyTorch's names, that the pair in `layers.py` takes.
+    A function that is not listed below becomes a layer of the same name, with those options, under
+    PyTorch's names, that its pair in `layers.py` accepts.
     """
     function = function_of(item)
     if function == "differentiable_graph":
@@ -223,7 +223,7 @@ def as_layer(item):
     inputs = [behind(edge) for edge in node.next_functions]
     try:
         layer = LAYERS[function](item, *inputs) if function in LAYERS else None
-    except RuntimeError as error:  # what PyTorch had saved was overwritten
+    except RuntimeError as error:  # PyTorch's saved tensor was overwritten
         raise UsageError(f"{function} can't be followed: {str(error).splitlines()[0]}") from error
     if layer:
         kind, inputs, options = layer
@@ -237,37 +237,37 @@ def as_layer(item):
 
 
 def single(values):
-    """(2, 2) is 2, where height and width are treated alike."""
+    """Return one number for (2, 2), where height and width are treated alike."""
     return values[0] if len(set(values)) == 1 else tuple(values)
 
 
 def signed(number: int) -> int:
-    """A negative number, of which PyTorch shows what is missing to 2^64."""
+    """Return a negative number, which PyTorch shows as the difference to 2^64."""
     return number - 2**64 if number >= 2**63 else number
 
 
 def axes(node, name, count) -> tuple[int, ...]:
-    """The saved dimensions of that name, of `count`, from 0 on; all, if none are named."""
+    """Return the saved dimensions of that name, of `count`, from 0 on; all, if none are named."""
     saved = getattr(node, f"_saved_{name}", ())
     saved = saved if isinstance(saved, tuple) else (saved,)
     return tuple(signed(number) % count for number in saved) or tuple(range(count))
 
 
 def eps_of(node) -> float:
-    """The eps that a norm was handed; PyTorch saves it for batch normalisation alone."""
+    """Return a norm's eps; PyTorch saves it for batch normalisation only."""
     floats = [value for value in node.metadata.get("constants", ()) if isinstance(value, float)]
     return floats[-1] if floats else layers.EPS
 
 
 def filled(parameter, value, shape):
-    """A weight or bias; if it was left out, a tensor with one value everywhere."""
+    """Return a weight or bias; if it was left out, a tensor with one value everywhere."""
     return torch.full(shape, value, dtype=torch.float64) if parameter is None else parameter
 
 
 def conv(node, x, weight, bias):
     weight = node._saved_weight if weight is None else weight
     if bias is None and tuple(node._saved_bias_sym_sizes_opt or (0,)) != (0,):
-        return "conv", (x, weight, None), {}  # a bias without gradients, which nobody saved
+        return "conv", (x, weight, None), {}  # a bias without gradients is not saved
     shape = shape_of(weight)
     options = {
         "padding": (single(node._saved_padding), 0),
@@ -310,7 +310,7 @@ def linear(node, *inputs):
 
 
 def product(node, x, other=None):
-    """PyTorch drops values by a product with a mask; so is any other product with a constant."""
+    """Return dropout or a product; PyTorch drops values by multiplying with a mask of constants."""
     if isinstance(getattr(node, "_saved_other", None), int | float):
         return "mul", (x, node._saved_other), {}
     if None not in (x, other):
@@ -339,7 +339,7 @@ def negative(node, x):
 
 
 def total(node, x, other=None):
-    """A sum or a difference; a term without gradients is known if the function got just terms."""
+    """Return a sum or a difference; a term without gradients is among the function's arguments."""
     function, alpha = function_of(node), node._saved_alpha
     if x is None or other is None:
         noted = node.metadata.get("constants", ())
@@ -377,7 +377,7 @@ def max_pool(node, x):
 
 
 def adaptive_max_pool(node, x):
-    """The maximum of whole maps; that of parts of them is not written."""
+    """Return the maximum of whole maps; a maximum of parts of a map has no pair."""
     if shape_of(node)[2:] != (1, 1):
         return None
     whole = shape_of(x)[2:]
@@ -385,7 +385,7 @@ def adaptive_max_pool(node, x):
 
 
 def average_pool(node, x):
-    """Over the whole map it is global average pooling; else each row and column has its weights."""
+    """Return average pooling; over a part of the map, rows and columns have weights."""
     sizes, counts = shape_of(x), shape_of(node)
     if len(sizes) != 4:
         return None
@@ -409,7 +409,7 @@ def average_pool(node, x):
 
 
 def bins(size, count):
-    """How adaptive pooling weighs `size` values for `count` means: (count, size)."""
+    """Return the weights of `size` values in adaptive pooling's `count` means: (count, size)."""
     weights = np.zeros((count, size))
     for number in range(count):
         first, end = number * size // count, -(-(number + 1) * size // count)
@@ -418,7 +418,7 @@ def bins(size, count):
 
 
 def window_weights(size, count, kernel, stride, padding, with_border):
-    """How windows weigh `size` values, with the border that they may or may not count."""
+    """Return the weights of `size` values in each window; the border may or may not be counted."""
     weights = np.zeros((count, size))
     for number in range(count):
         first = number * stride - padding
@@ -429,7 +429,7 @@ def window_weights(size, count, kernel, stride, padding, with_border):
 
 
 def over_axes(node, x):
-    """A mean or a sum; a mean over whole maps is global average pooling."""
+    """Return a mean or a sum; a mean over whole maps is global average pooling."""
     shape, function = shape_of(x), function_of(node)
     over = axes(node, "dim", len(shape))
     kept = len(shape_of(node)) == len(shape) > 0
@@ -439,7 +439,7 @@ def over_axes(node, x):
 
 
 def reshape(node, x):
-    """From (N, …) to (N, everything else), it is flattening."""
+    """Return a reshape; from (N, …) to (N, everything else) it is flattening."""
     shape = shape_of(x)
     flat = shape_of(node) == (*shape[:1], math.prod(shape[1:]))
     return ("flatten", (x,), {}) if flat else ("reshape", (x,), {"shape": (shape_of(node), None)})
@@ -465,7 +465,7 @@ def repeat(node, x):
 
 
 def slices(item, x):
-    """A slice, an index, or a piece of what was split: which part of x it is."""
+    """Return which part of x a slice, an index, or a piece of a split is."""
     node, number = item if isinstance(item, Piece) else (item, 0)
     function = function_of(node)
     if function == "index":
@@ -511,7 +511,7 @@ def clamp(node, x):
 
 
 def softmax(node, x):
-    """Softmax or its logarithm, of which dim=1 is usual."""
+    """Return softmax or its logarithm; dim=1 is usual."""
     (dim,) = axes(node, "dim", len(shape_of(node)))
     function = function_of(node).removeprefix("safe_")
     return function, (x,), {"dim": (dim, 1 if function == "log_softmax" else None)}

@@ -1,7 +1,7 @@
-"""Autograd as the referee: one batch through a network by hand and by PyTorch.
+"""Compare gradients by hand with autograd's, for one batch through a network.
 
 With the same weights, images and dropout masks, `compare` differentiates a network made of the
-layers in `layers.py` both ways, and `table` has a line for every tensor. `python -m
+layers in `layers.py` in both ways, and `table` has a line for every tensor. `python -m
 backprop.referee` prints the table for `MNISTNet` and a batch of real digits.
 """
 
@@ -23,12 +23,12 @@ from s4lib.train import make_network
 
 LOSS_TOLERANCE = 1e-13
 GRADIENT_TOLERANCE = 1e-10
-SETTLED = 1e-9  # two outputs of a layer, as a fraction of the largest: equal but for rounding
+SETTLED = 1e-9  # a smaller difference of two outputs, as a fraction of the largest, is rounding
 NUDGES, ROUNDING = 2, 1000  # how often rounding is tried, and how many times as much is allowed
 
 
 class Row(NamedTuple):
-    """How far two versions of one tensor are apart."""
+    """The difference between two versions of one tensor."""
 
     tensor: str
     values: int
@@ -36,11 +36,11 @@ class Row(NamedTuple):
     approximate: bool  # equal up to rounding
     difference: float  # the largest, over all values
     relative: float  # that, as a fraction of the largest value
-    vanishes: bool = False  # by both sides it is nothing but rounding
+    vanishes: bool = False  # both sides are nothing but rounding
 
 
 def by_hand(net, images, labels, seed=0):
-    """The loss and its gradients along "images" and every parameter, computed by `layers.py`.
+    """Return the loss and its gradients along "images" and the parameters, from `layers.py`.
 
     `net` and `images`, (N, C, H, W), are float64; `labels`, (N,), are integers. Dropout draws its
     masks after `torch.manual_seed(seed)`. Raises UsageError if a layer has no derivative by hand.
@@ -50,11 +50,11 @@ def by_hand(net, images, labels, seed=0):
 
 
 def computed(net, images, labels, seed):
-    """The loss by hand, the steps that lead to it, and the values at which to differentiate them.
+    """Return the loss by hand, its steps, and the values at which to differentiate them.
 
-    Slopes jump where two activations of a window are equal, or where one is 0. There rounding would
-    decide, here otherwise than in PyTorch. So a step's output that equals PyTorch's but for
-    rounding is taken from PyTorch, and slopes are those at the same bits.
+    A slope jumps where two activations of a window are equal, or where one is 0. There, rounding
+    decides, and not always as in PyTorch. So if a step's output equals PyTorch's except for
+    rounding, PyTorch's output is used, and both sides take their slopes at the same bits.
     """
     seen = {}
     steps, values = record(net, images, seed, seen)
@@ -69,10 +69,10 @@ def computed(net, images, labels, seed):
 
 
 def rounding(steps, values, labels, grads):
-    """By how much rounding moves the gradients, by name: the most that any value was moved.
+    """Return how far rounding can move the gradients, by name: the most that it moved any value.
 
-    Measured by going back again with every gradient off by up to one unit in its last place: where
-    large terms cancel, such a unit of theirs is large beside what is left.
+    This goes backward again with every gradient changed by up to one unit in its last place. Where
+    large terms cancel, such a change is large compared with the difference that remains.
 
     Source: Monte Carlo arithmetic, as in Parker, Pierce and Eggert, 2000.
     """
@@ -89,7 +89,7 @@ def rounding(steps, values, labels, grads):
 
 
 def by_autograd(net, images, labels, seed=0):
-    """The same as `by_hand`, computed by PyTorch: the loss, and {name: gradient}."""
+    """Return the same as `by_hand`, computed by PyTorch: the loss, and {name: gradient}."""
     parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
     inputs = {"images": images.clone().requires_grad_(), **parameters}
     torch.manual_seed(seed)
@@ -99,16 +99,16 @@ def by_autograd(net, images, labels, seed=0):
 
 
 def compare(net, images, labels, seed=0):
-    """One `Row` each for the loss, the images' gradient and the gradient of every parameter.
+    """Return one `Row` each for the loss, the images' gradient and every parameter's gradient.
 
-    `net` is any network whose layers `layers.py` or `more_layers.py` has, and that ends in
-    log-softmax, or in logits as nn.CrossEntropyLoss takes them. A copy of it is compared, in
-    float64 and in training mode. `images` are (N, C, H, W) and `labels` (N,).
+    `net` is any network with layers in `layers.py` or `more_layers.py` that ends in log-softmax, or
+    in logits as nn.CrossEntropyLoss takes them. A copy of it is compared, in float64 and in
+    training mode. `images` are (N, C, H, W) and `labels` (N,).
 
     A gradient is approximately equal if the largest difference is at most 1e-10 of the gradient's
-    largest value, or as large as rounding can make it where sums cancel. A bias before a batch
-    norm has a gradient of zero, and both sides return rounding errors, whose relative difference
-    is meaningless. So it is divided by the largest gradient in the network.
+    largest value, or as large as rounding can make it where sums cancel. A bias before a batch norm
+    has a gradient of zero, and both sides return rounding errors, whose relative difference is
+    meaningless. So it is divided by the largest gradient in the network.
 
     Raises UsageError if a layer has no derivative by hand.
     """
@@ -138,7 +138,7 @@ def compare(net, images, labels, seed=0):
 
 
 def measure(name, ours, theirs, size, tolerance):
-    """Compare two arrays; how far they are apart is measured in units of `size`."""
+    """Compare two arrays; their difference is measured in units of `size`."""
     difference = np.abs(ours - theirs).max()
     relative = difference / size
     exact = np.array_equal(ours, theirs)
@@ -146,7 +146,7 @@ def measure(name, ours, theirs, size, tolerance):
 
 
 def table(rows):
-    """The rows as a Markdown table; a star marks gradients that are nothing but rounding."""
+    """Return the rows as a Markdown table; a star marks gradients that are only rounding errors."""
     lines = [
         f"| {'tensor':27} | values | exact | approximate | largest difference | relative |",
         f"|:{'-' * 27}-|-------:|:-----:|:-----------:|-------------------:|---------:|",
@@ -162,7 +162,7 @@ def table(rows):
 
 
 def real_digits(dataset, count):
-    """The first `count` training digits, normalised, in float64, and their labels."""
+    """Return the first `count` training digits, normalised, in float64, and their labels."""
     images, labels = dataset.train
     return dataset.normalise(images[:count].float()).double(), labels[:count]
 
@@ -177,7 +177,7 @@ class DigitsParser(Parser):
         self.add_argument("--data", metavar="FOLDER", help="MNIST's ($S4_DATA, else ./data)")
 
     def load(self, options):
-        """The data set that was asked for, once the seed is known to be one."""
+        """Return the data set that the user asked for, after checking the seed."""
         try:
             check_number("--seed", options.seed, int, 0, 2**63 - 1)
             return load(options.dataset, options.data)
@@ -186,7 +186,7 @@ class DigitsParser(Parser):
 
 
 def main(argv=None):
-    """Print the table for a fresh network; 1 if any tensor disagrees, 2 for a user's mistake."""
+    """Print the table for a fresh network; 1 if a tensor disagrees, 2 for a user's mistake."""
     parser = DigitsParser("referee", "Compare gradients by hand with autograd's on real digits.")
     parser.add_argument("--images", type=int, default=16, help="digits in the batch (16)")
     options = parser.parse_args(argv)

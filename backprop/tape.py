@@ -20,13 +20,13 @@ class Step(NamedTuple):
 
 
 def pair(kind):
-    """The functions `<kind>_forward` and `<kind>_backward`, or None for a missing one."""
+    """Return the functions `<kind>_forward` and `<kind>_backward`, or None for a missing one."""
     names = f"{kind}_forward", f"{kind}_backward"
     return [getattr(layers, name, getattr(more_layers, name, None)) for name in names]
 
 
 def forward(steps, values):
-    """A copy of `values` with every step's output added, as arrays by name.
+    """Return a copy of `values` with every step's output added, as arrays by name.
 
     `values` holds what the steps start from: "images", (N, C, H, W), weights and dropout masks.
     """
@@ -38,15 +38,15 @@ def forward(steps, values):
 
 
 def backward(steps, values, labels, nudge=lambda gradient: gradient):
-    """The gradient of the loss along each of the `values` that `forward` returned, by name.
+    """Return the gradient of the loss along each of the `values` that `forward` returned, by name.
 
     The loss is the negative log-likelihood of `labels`, (N,); the last step's output is the
-    log-probabilities. The gradients of a weight or an output that is used more than once add up.
+    log-probabilities. If a weight or an output is used more than once, its gradients add up.
     `nudge` may change each gradient before it is handed on.
     """
     *before, last = steps
     log_probs = values[last.output]
-    if last.kind == "log_softmax" and not last.options:  # in one step with the loss
+    if last.kind == "log_softmax" and not last.options:  # one step together with the loss
         steps = before
         grads = {last.inputs[0]: nudge(layers.log_softmax_nll_backward(log_probs, labels))}
     else:

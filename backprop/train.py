@@ -24,7 +24,7 @@ LR, MOMENTUM = 0.05, 0.9
 
 
 def to_numpy(state_dict):
-    """A copy of a PyTorch state_dict as float64 arrays."""
+    """Return a copy of a PyTorch state_dict as float64 arrays."""
     return {name: tensor.cpu().numpy().astype(np.float64) for name, tensor in state_dict.items()}
 
 
@@ -52,14 +52,14 @@ def update_running_statistics(weights, steps, values):
 
 
 def training_batches(dataset, epochs, seed):
-    """All batches of a run, in order: float64 images and labels."""
+    """Return all batches of a run, in order: float64 images and labels."""
     generator = torch.Generator().manual_seed(seed)
     batches = Batches(dataset, BATCH_SIZE, generator)
     return [(images.double(), labels) for _ in range(epochs) for images, labels in batches]
 
 
 def falling_lr(step, steps):
-    """The learning rate, which falls linearly to zero at the end of the run."""
+    """Return the learning rate, which falls linearly to zero at the end of the run."""
     return LR * (1 - step / steps)
 
 
@@ -83,7 +83,7 @@ def train_by_hand(net, batches):
 
 
 def train_by_autograd(net, batches):
-    """The same steps with PyTorch's gradients and optimizer; trains `net`, returns the losses."""
+    """Repeat the steps with PyTorch's gradients and optimizer; train `net`, return the losses."""
     net.train()
     optimizer, losses = torch.optim.SGD(net.parameters(), LR, MOMENTUM), []
     for step, (images, labels) in enumerate(tqdm(batches, desc="autograd", unit="batch")):
@@ -98,7 +98,7 @@ def train_by_autograd(net, batches):
 
 
 def accuracy(net, weights, dataset):
-    """The percentage of the test digits that `net`, run by hand with `weights`, reads correctly."""
+    """Return the percentage of the test digits that `net` with `weights`, by hand, reads right."""
     images, labels = dataset.test
     digits = dataset.normalise(images.float()).double()
     steps, values = record(net.eval(), digits[:1])
@@ -126,7 +126,7 @@ def main(argv=None):
     net = MNISTNet().double()
     batches = training_batches(dataset, options.epochs, options.seed)
     started = time.perf_counter()
-    with threadpool_limits(1, "blas"):  # a second core gains nothing here, and loses if it is busy
+    with threadpool_limits(1, "blas"):  # a second core does not help here
         weights, losses = train_by_hand(net, batches)
         score = accuracy(net, weights, dataset)
     seconds = time.perf_counter() - started

@@ -1,9 +1,8 @@
-"""`backpropagation.xlsx`: the derivation of `network.py` as live formulas.
+"""Write `backpropagation.xlsx`: the derivation of `network.py` as live formulas.
 
 Beside each formula the file keeps the value that `network.py` computes, for viewers that do not
-calculate; a spreadsheet program replaces it with its own, and a test compares the two. EXP,
-INDEX, MIN, ROW and SUMPRODUCT are all the functions there are: Excel, LibreOffice and Google
-Sheets share them.
+calculate. A spreadsheet program replaces it with its own, and a test compares the two. EXP, INDEX,
+MIN, ROW and SUMPRODUCT are the only functions; Excel, LibreOffice and Google Sheets share them.
 """
 
 import datetime
@@ -19,11 +18,11 @@ from backprop.plots import FAMILIES, RATE_COLOURS, family, tint
 from s4lib.plots import GREY
 
 STEPS = 100
-ROUNDING = 1e-15  # an error that rises by less has not risen: float64 has no more digits of it
+ROUNDING = 1e-15  # a smaller rise of the error is rounding: float64 has no more digits
 SHOWN_STEPS = (0, 1, 2, 5, *range(10, STEPS + 1, 10))
 HAND, TRAINING, COMPARISON = "By hand", "Training", "Learning rates"
 
-CREATED = datetime.datetime(2024, 1, 1)  # fixed, so that rebuilding changes nothing
+CREATED = datetime.datetime(2024, 1, 1)  # a fixed date, so that rebuilding changes nothing
 WIDTHS = {"s": 5, "i": 5, "t": 5, "d": 9.5}  # of columns, by the first letter of the symbol
 YELLOW, FAINT = "#FFF2A8", "#555555"
 
@@ -56,7 +55,7 @@ def build(
 
 
 class Page:
-    """A worksheet that is protected, set up to be printed, and has one font."""
+    """Add a worksheet that is protected, set up for printing, and in one font."""
 
     def __init__(self, book, title):
         self.book, self.title = book, title
@@ -69,20 +68,20 @@ class Page:
         self.sheet.set_footer("&L&A&Rpage &P of &N")
 
     def paint(self, **style):
-        """A cell format."""
+        """Return a cell format."""
         base = {"font_name": "Arial", "font_size": 10, "valign": "vcenter"}
         return self.book.add_format(base | style)
 
     def text(self, row, column, text, **style):
-        """A cell with words in it."""
+        """Write words into a cell."""
         self.sheet.write_string(row, column, text, self.paint(**style))
 
     def formula(self, row, column, formula, value, **style):
-        """A cell with a formula, and the value to show until it is calculated."""
+        """Write a formula into a cell, and the value to show until it is calculated."""
         self.sheet.write_formula(row, column, "=" + formula, self.paint(**style), value)
 
     def input(self, row, column, value, allowed, number_format="0.00##"):
-        """A cell that is meant to be changed: yellow, framed, unlocked and validated."""
+        """Write a cell that may be changed: yellow, framed, unlocked and validated."""
         style = {"bg_color": YELLOW, "border": 1, "border_color": FAINT, "locked": False}
         self.sheet.write(row, column, value, self.paint(**style, num_format=number_format))
         self.sheet.data_validation(row, column, row, column, {"ignore_blank": False, **allowed})
@@ -93,16 +92,16 @@ class Page:
         self.book.define_name(NAMES.get(symbol, symbol), f"='{self.title}'!{cell}")
 
     def head(self, title, hint):
-        """The first two rows: what the sheet is, and what to do with it."""
+        """Write the first two rows: what the sheet is, and what to do with it."""
         self.sheet.set_row(0, 24)
         self.text(0, 0, title, bold=True, font_size=16)
         self.text(1, 0, hint, font_color=FAINT)
 
     def table(self, top, left, symbols, table, rate, first):
-        """A training, live: a header in row `top` and one row per step from row `first` on.
+        """Write a live training: a header in row `top` and one row per step from row `first` on.
 
-        `rate` is the name of the cell with the learning rate. Symbols that the table has no
-        column for are taken from the sheet that teaches.
+        `rate` is the name of the cell with the learning rate. Symbols without a column in the table
+        are taken from the first sheet.
         """
         digits = {"s": "0", "i": "0.00##", "t": "0.00##", "E": "0.000000", "d": "0.000000"}
         styles = {}
@@ -133,7 +132,7 @@ class Page:
             above = cells
 
     def chart(self, row, column, title, lines, width, height):
-        """E_total against the step, with one or more `lines`."""
+        """Return a chart of E_total against the step, with one or more `lines`."""
         chart = self.book.add_chart({"type": "line"})
         for line in lines:
             chart.add_series(line)
@@ -152,12 +151,12 @@ class Page:
 
 
 def colour_of(symbol: str) -> str:
-    """The colour of a symbol's cells: the colour of its place in the drawing."""
+    """Return the colour of a symbol's cells, which is the colour of its place in the drawing."""
     return GREY if symbol == "step" else FAMILIES[family(symbol)]
 
 
 def _teach(page, table, rate, diagram):
-    """The sheet that teaches: inputs, network, forward pass, loss, chain rule, update."""
+    """Write the first sheet: inputs, network, forward pass, loss, chain rule, update."""
     sheet, values = page.sheet, chain_rule(table)
     panel = (11, 13, 27, 26)  # symbol, value, in symbols, in words
     for column, width in enumerate((*panel, 3, *panel)):
@@ -210,7 +209,7 @@ def _teach(page, table, rate, diagram):
 
 
 def chain_rule(table) -> dict[str, float]:
-    """Every number of the sheet that teaches, by symbol, from the first steps of a training."""
+    """Return every number of the first sheet, by symbol, from the first steps of a training."""
     start, after = table[:2]
     values = {symbol: start[symbol] for symbol in COLUMNS}
     values |= {f"new_{s}": after[s] for s in COLUMNS if f"new_{s}" in NAMES}
@@ -226,7 +225,7 @@ def chain_rule(table) -> dict[str, float]:
 
 
 def _train_once(page, table, rate):
-    """The sheet with one training: the class sheet's columns, one row per step, and its chart."""
+    """Write the sheet with one training: the class's columns, one row per step, and its chart."""
     sheet = page.sheet
     page.head(
         "Training",
@@ -239,7 +238,7 @@ def _train_once(page, table, rate):
     page.table(3, 0, COLUMNS, table, "learning_rate", first=5)
     sheet.freeze_panes(4, 1)
 
-    sheet.set_row(4, 210)  # room for the chart, which must not widen the printed page
+    sheet.set_row(4, 210)  # room for the chart, so that the printed page does not become wider
     line = {
         "categories": [TRAINING, 5, 0, 5 + STEPS, 0],
         "values": [TRAINING, 5, COLUMNS.index("E_total"), 5 + STEPS, COLUMNS.index("E_total")],
@@ -247,14 +246,14 @@ def _train_once(page, table, rate):
     }
     page.chart(4, 1, "Error of this training", [line], width=640, height=272)
 
-    sheet.set_paper(8)  # A3: the columns would be too small to read on A4
+    sheet.set_paper(8)  # A3, because the columns would be too small to read on A4
     sheet.repeat_rows(3)
     sheet.print_area(0, 0, 5 + STEPS, len(COLUMNS) - 1)
     sheet.fit_to_pages(1, 0)
 
 
 def _compare(page, tables, rates):
-    """The sheet with six trainings side by side, and the six curves in one chart."""
+    """Write the sheet with six trainings side by side, and the six curves in one chart."""
     sheet = page.sheet
     page.head(
         "Six learning rates",
@@ -284,7 +283,7 @@ def _compare(page, tables, rates):
         page.formula(2, left, *eta, bold=True)
         page.table(3, left, symbols, table, cell, first=4)
 
-        # What the column shows of its training.
+        # The column belongs to this training.
         E_total = left + symbols.index("E_total")
         curve, before, after = (
             xl_range_abs(4 + skip, E_total, 4 + STEPS - drop, E_total)

@@ -131,7 +131,7 @@ def augmented(dataset, augment, versions: int = 9, count: int = 5) -> Figure:
 
 @styled
 def model_loss(histories) -> Figure:
-    """Draw loss and accuracy against the epoch; of several runs, the mean and standard deviation."""
+    """Draw loss and accuracy against the epoch; of several runs mean and deviation."""
     first = histories[0]
     epochs = [epoch.epoch for epoch in first.epochs]
     fig = Figure(figsize=(11, 4.2))
