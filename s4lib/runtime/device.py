@@ -13,7 +13,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return a device; `auto` is CUDA, else MPS, else the CPU. Raises UsageError if it is absent."""
+    """Return the device; `auto` is CUDA, MPS or the CPU. Raises UsageError if `name` is absent."""
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     found = [kind for kind, available in here.items() if available] + ["cpu"]
     if name == "auto":
