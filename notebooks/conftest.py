@@ -1,4 +1,4 @@
-"""Under pytest the notebooks run small, on data that is everywhere, in this very environment.
+"""Under pytest the notebooks run small, with data that needs no download, in this environment.
 
 Set S4_DATASET, S4_EPOCHS and S4_IMAGES yourself to run them large.
 """
@@ -16,7 +16,7 @@ for name, value in SMALL.items():
 
 
 def pytest_configure(config):
-    # What an earlier test has trained, perhaps with another version of torch, can't be continued.
+    # A run of an earlier test, perhaps with another version of torch, can't be resumed.
     for run in Path(__file__).parent.glob("runs/notebook-*-digits-1-*"):
         shutil.rmtree(run, ignore_errors=True)
     if hasattr(config.option, "nbval_sanitize_with"):

@@ -1,7 +1,7 @@
 """Drawings of the words that architecture needs, each a function that returns a `Figure`.
 
-PyTorch and s4lib compute every number in them. Where a number's sign counts, vermilion is
-positive and blue negative. Each is six inches wide, so that it can be read on a phone.
+PyTorch and s4lib compute every number in them. Where a number's sign counts, vermilion is positive
+and blue negative. Each drawing is six inches wide, so that it is legible on a phone.
 """
 
 import numpy as np
@@ -58,7 +58,7 @@ def arrow(ax, start, end, colour="black") -> None:
 
 @styled
 def convolution() -> Figure:
-    """A kernel slides over an image with a stroke in it, and one output is worked out."""
+    """Draw a kernel that slides over an image with a stroke in it, and work out one output."""
     stroke = ["00110", "00110", "01100", "01100", "01100"]
     image = torch.tensor([[float(pixel) for pixel in row] for row in stroke])
     kernel = torch.tensor([-1.0, 0, 1]).expand(3, 3)
@@ -87,7 +87,7 @@ def convolution() -> Figure:
 
 @styled
 def padding_and_stride() -> Figure:
-    """A 3×3 kernel on a 5×5 map: bare, padded, and padded with a stride of 2."""
+    """Draw a 3×3 kernel on a 5×5 map: without padding, with padding, and with a stride of 2."""
     figure, ax = canvas(24, 16.8)
     for left, padding, stride in ((0.3, 0, 1), (8.4, 1, 1), (16.5, 1, 2)):
         values = F.pad(torch.ones(5, 5), [padding] * 4)
@@ -118,7 +118,7 @@ def padding_and_stride() -> Figure:
 
 @styled
 def max_pooling() -> Figure:
-    """2×2 max pooling keeps the largest of every four numbers."""
+    """Draw 2×2 max pooling, which keeps the largest of every four numbers."""
     before = torch.tensor([[1.0, 5, 2, 0], [3, 0, 1, 4], [7, 4, 0, 1], [6, 2, 8, 3]])
     after, winners = F.max_pool2d(before[None], 2, return_indices=True)
     kept = set(winners.flatten().tolist())
@@ -139,7 +139,7 @@ def max_pooling() -> Figure:
 
 @styled
 def two_convolutions() -> Figure:
-    """An activation after two 3×3 convolutions depends on 5×5 pixels."""
+    """Draw an activation after two 3×3 convolutions, and the 5×5 pixels it depends on."""
     figure, ax = canvas(14, 6.6)
     corners = {5: (0.5, 1.1), 3: (6.9, 2.1), 1: (12, 3.1)}
     words = {5: ("image: 5×5 pixels", 0.55), 3: ("after one\n3×3 convolution", 0.75)}
@@ -152,7 +152,7 @@ def two_convolutions() -> Figure:
         ax.text(left + size / 2, top - above, title, **LABEL)
 
     def rays(start, end, **style):
-        """Join the right corners of a square (left, top, side) with the left ones of another."""
+        """Join the right corners of a square (left, top, side) with the left corners of another."""
         for below in (0, 1):
             ends = (start[0] + start[2], start[1] + below * start[2])
             tip = (end[0], end[1] + below * end[2])
@@ -169,7 +169,7 @@ def two_convolutions() -> Figure:
 
 @styled
 def transition() -> Figure:
-    """Transition 1: pooling halves the map's sides, and a 1×1 convolution mixes the channels."""
+    """Draw transition 1: pooling halves the maps' sides, a 1×1 convolution mixes the channels."""
     figure, ax = canvas(14, 7.6)
     stacks = ((0.3, 32, 2.4, 28), (6.1, 32, 1.2, 14), (11.4, 8, 1.2, 14))
     for left, channels, side, pixels in stacks:
@@ -191,7 +191,7 @@ def transition() -> Figure:
 
 @styled
 def dropout() -> Figure:
-    """Ten activations, as two batches of training see them at p = 0.2, and as testing does."""
+    """Draw ten activations in two training batches at p = 0.2, and in testing."""
     activations = torch.tensor([0.8, 2.4, 1.6, 3.2, 0.8, 4.0, 1.6, 2.4, 3.2, 0.8])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
@@ -230,7 +230,7 @@ def learning_rate(recipe: Recipe, steps: int = 100) -> np.ndarray:
 
 @styled
 def learning_rates() -> Figure:
-    """The learning rate of each recipe, from the start of its run to the end."""
+    """Draw the learning rate of each recipe, from the start of its run to the end."""
     figure = Figure(figsize=(6, 3.6))
     ax = figure.subplots()
     styles = ("-", "--", "-.", ":")
@@ -254,7 +254,7 @@ def losses(p: Tensor, share: float) -> Tensor:
 
 @styled
 def label_smoothing() -> Figure:
-    """Two targets for a 7, and the loss that each gives against the right digit's probability."""
+    """Draw two targets for a 7, and the loss of each against the right digit's probability."""
     share = 0.1
     figure = Figure(figsize=(6, 3.9))
     left, right = figure.subplots(1, 2)

@@ -1,7 +1,7 @@
-"""`python -m notebooks.pictures`: Part 2's pictures, and the tables of the runs that are kept.
+"""`python -m notebooks.pictures`: draw Part 2's pictures, and fill in the tables of stored runs.
 
-The pictures are made from results and MNIST, and the drawings from nothing; the tables, in
-README.md and s4lib/README.md, from results alone.
+The pictures come from results and MNIST, the drawings from the recipes and made-up numbers; the
+tables, in README.md and s4lib/README.md, come from results alone.
 """
 
 import re
@@ -24,7 +24,7 @@ def runs(name: str) -> list[history.History]:
 
 
 def tables() -> dict[str, str]:
-    """The tables of runs that the pages show, by the command in the comment above each."""
+    """Return the tables of runs, by the command in the comment above each."""
     header, *rest = zip(
         *(history.summary(runs(name)).splitlines() for name in RECIPES), strict=True
     )
@@ -37,7 +37,7 @@ def tables() -> dict[str, str]:
 
 
 def filled(page: str) -> str:
-    """The text of a page with its tables of runs as `tables` has them now."""
+    """Return the text of a page with its tables of runs brought up to date."""
     for command, table in tables().items():
         place = rf"(<!-- table: {re.escape(command)} -->\n)(?:\|.*\n)+"
         page = re.sub(place, lambda match, table=table: f"{match[1]}{table}\n", page)

@@ -24,38 +24,38 @@ class Variant:
     """All that decides a run except the data set, the seed and the device."""
 
     network: str = BASELINE
-    images: int = 10_000  # to train on, the first ones
+    images: int = 10_000  # the first ones of the training images
     epochs: int = 5
     updates: int | None = None  # instead of epochs
     batch_size: int = 64
     lr: float = 0.01  # Adam's; falls as CLASSIC's does, earlier in a shorter run
-    ramp: float | None = None  # instead of falling, lr grows geometrically up to this
+    ramp: float | None = None  # if given, lr grows geometrically up to this instead of falling
     rotation: float = CLASSIC.rotation
-    mean: float = MNIST_MEAN  # subtracted from the ink, 0 to 1, which is then
+    mean: float = MNIST_MEAN  # subtracted from the ink, 0 to 1; then the ink is
     std: float = MNIST_STD  # divided by this
-    measure: str | None = None  # what else to measure at the end: "softmax"
-    batch_factor: float = 1  # by which Adam's β₁, β₂ and ε are adapted to a larger batch
+    measure: str | None = None  # another measurement at the end: "softmax"
+    batch_factor: float = 1  # by how much Adam's β₁, β₂ and ε are adapted to a larger batch
 
 
 class Experiment(NamedTuple):
-    """Variants by name, the first of them the reference, and what their table shows."""
+    """Variants by name, the first of them the reference, and the columns of their table."""
 
     question: str
     variants: dict[str, Variant]
     columns: tuple[str, ...] = ("parameters", "held-out accuracy")  # names in `report.COLUMNS`
-    compared: bool = True  # the others with the first
+    compared: bool = True  # the other variants with the first
 
 
 def deep(convolutions: int) -> str:
-    """So many 3×3 convolutions in each of three blocks, all padded."""
+    """Return so many 3×3 convolutions in each of three blocks, all padded."""
     block = "conv3-16 norm relu " * (convolutions - 1) + "conv3-32 norm relu "
     block3 = block.replace("conv3-32", "drop10 conv3-32")
     return block + TRANSITION + block + TRANSITION + block3 + HEAD
 
 
 def dilated(two: int, three: int) -> str:
-    """The baseline, half as wide, padded and without pooling, the taps of the 3×3 convolutions
-    of blocks 2 and 3 so many pixels apart: another receptive field, and all else the same.
+    """The baseline, half as wide, padded and without pooling; the weights of a kernel in blocks 2
+    and 3 lie so many pixels apart. So the receptive field differs, and nothing else does.
     """
     block2, block3 = (BLOCK.replace("conv3", f"dilated{apart}") for apart in (two, three))
     squeeze = TRANSITION.removeprefix("maxpool ")
@@ -64,14 +64,14 @@ def dilated(two: int, three: int) -> str:
 
 
 def seeing(kernel2: int, kernel3: int) -> str:
-    """The baseline with other kernels in the blocks 2 and 3, padded, as large as it is."""
+    """Return the baseline with padded kernels of another size in blocks 2 and 3, about as large."""
     block2 = BLOCK.replace("conv3", f"conv{kernel2}")
     block3 = normed(BLOCK3.replace("valid3", f"conv{kernel3}"))
     return matched(BLOCK + TRANSITION + block2 + TRANSITION + block3 + HEAD)
 
 
 def pooled(*places: int) -> str:
-    """The baseline with a max pooling after these of its six 3×3 convolutions, counted from 1."""
+    """Return the baseline with a max pooling after these of its six 3×3 convolutions, from 1."""
     words = BASELINE.replace("maxpool ", "")
     ends = [one.end() for one in re.finditer(r"3-\d+ norm relu ", words)]
     for place in sorted(places, reverse=True):
@@ -80,12 +80,12 @@ def pooled(*places: int) -> str:
 
 
 def pooling_after(*all_places: tuple[int, ...]) -> dict[str, Variant]:
-    """A variant for each, named after its places."""
+    """Return a variant for each pair of places, named after them."""
     return {" and ".join(map(str, at)) or "none": Variant(pooled(*at)) for at in all_places}
 
 
 def dropped(percent: int, early: bool, late: bool) -> str:
-    """The baseline with dropout after block 1, before the fully connected layer, or both."""
+    """Return the baseline with dropout after block 1, before the fully connected layer, or both."""
     plain = BASELINE.replace("drop10 ", "").replace("drop15 ", "")
     if early:
         plain = plain.replace("maxpool", f"maxpool drop{percent}", 1)
@@ -97,7 +97,7 @@ def networks(words: dict[str, str]) -> dict[str, Variant]:
 
 
 def inks(base: Variant) -> dict[str, Variant]:
-    """Ink in three ways: normalised, moved so that paper is 0, and 79 times as large."""
+    """Return three kinds of ink: normalised, moved so that paper is 0, and 79 times as large."""
     return {
         "normalised: mean 0, standard deviation 1": base,
         "only moved: paper is 0, not −0.42": replace(base, mean=0.0),
@@ -121,7 +121,7 @@ DROPOUTS = {
     "late 50 %": dropped(50, early=False, late=True),
     "both 50 %": dropped(50, early=True, late=True),
 }
-# All is compared with the baseline; MNISTNet itself has no batch norm in block 3.
+# Every row is compared with the baseline; MNISTNet itself has no batch norm in block 3.
 BASE, OLD = Variant(), Variant(MNISTNET)
 FEW = Variant(PLAIN, images=1_000, epochs=20, rotation=0)
 ACCURACY = ("held-out accuracy",)
@@ -245,12 +245,12 @@ EXPERIMENTS = {
 }
 # fmt: on
 
-FEWEST_SEEDS = 3  # for each variant,
-MORE_SEEDS = 10  # and for those that others are compared with
+FEWEST_SEEDS = 3  # for each variant
+MORE_SEEDS = 10  # for the variants that others are compared with
 SEEDS = {next(iter(one.variants.values())): MORE_SEEDS
          for one in EXPERIMENTS.values() if one.compared}  # fmt: skip
 SEEDS |= dict.fromkeys(EXPERIMENTS["all_images"].variants.values(), 4)
 SEEDS |= dict.fromkeys(EXPERIMENTS["field"].variants.values(), FEWEST_SEEDS)
-SEEDS |= {Variant(LEAKY): 6} | {  # and where the first three lie far apart
+SEEDS |= {Variant(LEAKY): 6} | {  # for the variants whose first three lie far apart
     EXPERIMENTS[name].variants[label]: 6 for name, label in (("field", "13 pixels"), ("lr", "1"))
 }

@@ -1,7 +1,7 @@
-"""Which images excite a channel most, and which least: what it responds to, as far as these show.
+"""Find the images that excite a channel most and least, which hint at what it responds to.
 
-The network is the one that comes with s4lib, the images are the first 3,000 of MNIST's test images.
-Nothing is chosen by what is found.
+The network is the one that comes with s4lib; the images are the first 3,000 of MNIST's test images.
+Their results choose nothing.
 """
 
 import json
@@ -24,11 +24,11 @@ FILE = "channels.json"
 STAGES = {"block 1": "block1.relu2", "block 2": "block2.relu2", "block 3": "block3.relu2"}
 SHOWN = 3  # channels of each stage: the first ones that are not dead
 LOOKED_AT = 3_000  # images
-IMAGES = 9  # that excite a channel most, and as many that excite it least
+IMAGES = 9  # so many that excite a channel most, and as many that excite it least
 
 
 class Excitement(NamedTuple):
-    """Of the channels behind a layer, for every image: the largest activation, and where it is."""
+    """The largest activation of each channel after a layer, for every image, and its position."""
 
     highest: Tensor  # (N, channels)
     position: Tensor  # (N, channels), counted row by row over the map
@@ -36,7 +36,7 @@ class Excitement(NamedTuple):
 
 @torch.no_grad()
 def excitement(model: MNISTNet, dataset: Dataset) -> dict[str, Excitement]:
-    """How much each test image excites the channels of each of STAGES."""
+    """Measure how much each test image excites the channels of each of STAGES."""
     found = {layer: [] for layer in STAGES.values()}
     for images in dataset.test[0][:LOOKED_AT].split(500):
         for layer, maps in activations(model, dataset.normalise(images), STAGES.values()).items():
@@ -48,23 +48,23 @@ def excitement(model: MNISTNet, dataset: Dataset) -> dict[str, Excitement]:
 
 
 def extremes(highest: Tensor) -> tuple[Tensor, Tensor]:
-    """The images that excite one channel most and least, of its activations (N,): two indices."""
+    """Return the images that excite one channel most and least, from its activations (N,)."""
     order = highest.argsort(descending=True, stable=True)
     return order[:IMAGES], order[-IMAGES:].flip(0)
 
 
 def alive(highest: Tensor) -> list[int]:
-    """The channels that some image excites."""
+    """Return the channels that some image excites."""
     return (highest.amax(0) > 0).nonzero().flatten().tolist()
 
 
 def agreement(labels: Tensor) -> int:
-    """How many of these images show the digit that is commonest among them."""
+    """Return how many of these images show the digit that is commonest among them."""
     return int(labels.bincount().max())
 
 
 def measured(found: dict[str, Excitement], dataset: Dataset) -> dict[str, dict]:
-    """Of each stage, over its channels: how many of a channel's extreme images show one digit."""
+    """Return for each stage how many extreme images of a channel show one digit, on average."""
     labels = dataset.test[1][:LOOKED_AT]
     draws = torch.randint(len(labels), (1_000, IMAGES), generator=torch.Generator().manual_seed(0))
     result = {"any images": {"most": mean(map(agreement, labels[draws]))}}
@@ -76,7 +76,7 @@ def measured(found: dict[str, Excitement], dataset: Dataset) -> dict[str, dict]:
 
 
 def table(folder: Path) -> str | None:
-    """What `folder` keeps of it, in Markdown."""
+    """Return the table of what `folder` keeps, in Markdown."""
     if not (folder / FILE).exists():
         return None
     rows = [
@@ -89,7 +89,7 @@ def table(folder: Path) -> str | None:
 
 
 def square(layer: str, position: int) -> tuple[float, float, int]:
-    """Left, top and side of the pixels that an activation of `layer` sees, by its position."""
+    """Return left, top and side of the pixels that an activation sees, from its position."""
     centre, jump = 0.0, 1  # of the map's first activation; distance to the next
     for row in receptive_fields(MNISTNet()):
         centre += ((row.kernel - 1) / 2 - row.padding) * jump
@@ -103,8 +103,8 @@ def square(layer: str, position: int) -> tuple[float, float, int]:
 
 @styled
 def figure(found: dict[str, Excitement], dataset: Dataset) -> Figure:
-    """A row for each channel: the images that excite it most, left, and least, right. A frame is
-    around what the most excited activation sees.
+    """Draw a row for each channel: on the left the images that excite it most, on the right those
+    that excite it least. A frame is around what the most excited activation sees.
     """
     rows = [(stage, channel) for stage in found for channel in alive(found[stage].highest)[:SHOWN]]
     fig = Figure(figsize=(11, 0.62 * len(rows) + 0.4))
@@ -131,7 +131,7 @@ def figure(found: dict[str, Excitement], dataset: Dataset) -> Figure:
 
 
 def make(dataset: Dataset, folder: Path) -> Figure:
-    """Measure, keep it in `folder`, and draw it."""
+    """Measure, keep the result in `folder`, and draw it."""
     found = excitement(load_weights(MNISTNet()), dataset)
     atomic_write(folder / FILE, json.dumps(measured(found, dataset), indent=1).encode())
     return figure(found, dataset)

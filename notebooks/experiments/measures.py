@@ -1,4 +1,4 @@
-"""What experiments measure of a trained network besides its accuracy."""
+"""Measure more of a trained network than its accuracy."""
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,9 @@ BINS = 10
 
 
 def dead_channels(model: nn.Module, images: Tensor) -> list[list[int]]:
-    """For every ReLU in turn: how many channels are positive nowhere on these images, of how many.
+    """For every ReLU in turn, count the channels that are positive nowhere, and all channels.
 
-    Images (N, 1, 28, 28) are normalised. A dead channel of ReLU says 0 to all of them.
+    Images (N, 1, 28, 28) are normalised. A dead channel is 0 for all of them.
     """
     relus = [name for name, one in model.named_modules() if isinstance(one, nn.ReLU | nn.LeakyReLU)]
     highest = [maps.amax((0, 2, 3)) for maps in activations(model, images, relus).values()]
@@ -22,8 +22,8 @@ def dead_channels(model: nn.Module, images: Tensor) -> list[list[int]]:
 
 
 def softmax(model: nn.Module, dataset: Dataset, aside: Pairs) -> dict:
-    """Calibration on the held-out images, before and after temperature scaling, and what the
-    network says to images that are no digits.
+    """Measure calibration on the held-out images, before and after temperature scaling, and the
+    network's answers to images without a digit.
 
     The temperature is chosen on the images `aside`.
     """
@@ -44,20 +44,21 @@ def softmax(model: nn.Module, dataset: Dataset, aside: Pairs) -> dict:
 
 
 def best_temperature(log_probs: Tensor, labels: Tensor) -> float:
-    """The divisor of the logits, from 0.2 to 5, that makes these labels likeliest.
+    """Return the divisor of the logits, from 0.2 to 5, under which these labels are likeliest.
 
-    Log-probabilities serve as logits: softmax doesn't notice what is added to all of them.
-    Guo et al. 2017, On Calibration of Modern Neural Networks.
+    Log-probabilities can stand for logits, because adding the same number to all of them does not
+    change softmax. Guo et al. 2017, On Calibration of Modern Neural Networks.
     """
     candidates = torch.logspace(-1, 1, 201, base=5).tolist()
     return round(min(candidates, key=lambda t: F.cross_entropy(log_probs / t, labels).item()), 4)
 
 
 def calibration(log_probs: Tensor, labels: Tensor) -> dict:
-    """Loss, expected calibration error, and the bins of the reliability diagram.
+    """Return loss, expected calibration error, and the bins of the reliability diagram.
 
-    A bin holds the images whose highest probability lies in it: how many, that probability's mean
-    and the share predicted correctly. The error is the mean distance of the two, by images.
+    A bin has the images whose highest probability lies in it: their number, the mean probability
+    and the share predicted correctly. The error is the mean distance of the last two, over the
+    images.
     """
     highest, predicted = log_probs.exp().max(1)
     right = (predicted == labels).float()
@@ -80,7 +81,7 @@ def calibration(log_probs: Tensor, labels: Tensor) -> dict:
 
 
 def no_digits(digits: Tensor) -> dict[str, Tensor]:
-    """Images like `digits` (N, 1, 28, 28) that show none."""
+    """Make images like `digits` (N, 1, 28, 28) that show no digit."""
     generator = torch.Generator().manual_seed(0)
     order = torch.rand(len(digits), 28 * 28, generator=generator).argsort(1)
     return {

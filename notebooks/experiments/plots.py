@@ -1,4 +1,4 @@
-"""The figures of `notebooks/README.md`: functions of the experiments' runs."""
+"""The figures of `notebooks/README.md`, drawn from the experiments' runs."""
 
 import math
 from pathlib import Path
@@ -14,17 +14,17 @@ from notebooks.experiments.report import (
 from notebooks.experiments.runner import read
 from s4lib.plots import BLUE, GREY, ORANGE, Figure, styled
 
-Results = dict[str, list[dict]]  # the runs of every variant, a run for each seed
+Results = dict[str, list[dict]]  # the runs of every variant, one for each seed
 
 
 @styled
 def against_parameters(results: Results) -> Figure:
-    """Mistakes on the held-out images against the number of parameters, both logarithmic."""
+    """Draw mistakes on the held-out images against the number of parameters, both logarithmic."""
     fig = Figure(figsize=(8, 3.6))
     ax = fig.subplots()
     results = dict(sorted(results.items(), key=lambda item: item[1][0]["parameters"]))
     sizes = [runs[0]["parameters"] for runs in results.values()]
-    # Where there are none, one image in 10,000 stands for them: a logarithmic axis has no 0.
+    # No mistakes are drawn as one in 10,000, because a logarithmic axis has no 0.
     wrong = [[max(100 - one, 0.01) for one in accuracies(runs)] for runs in results.values()]
     for name, size, ones in zip(results, sizes, wrong, strict=True):
         ax.plot([size] * len(ones), ones, "o", color=BLUE, alpha=0.6, ms=6, mew=0)
@@ -42,7 +42,7 @@ def against_parameters(results: Results) -> Figure:
 
 @styled
 def learning_rates(ranged: Results, results: Results) -> Figure:
-    """The range test, loss against a growing learning rate; below it, whole runs at some rates."""
+    """Draw the range test, loss against a growing learning rate, and below it whole runs."""
     fig = Figure(figsize=(8, 5.4))
     top, bottom = fig.subplots(2, 1, sharex=True)
     for runs in ranged.values():
@@ -72,7 +72,7 @@ def learning_rates(ranged: Results, results: Results) -> Figure:
 
 @styled
 def reliability(results: Results) -> Figure:
-    """Share predicted correctly against the probability claimed, before and after scaling."""
+    """Draw the share predicted correctly against the claimed probability, also after scaling."""
     fig = Figure(figsize=(3.6 * len(results), 4))
     for ax, (name, runs) in zip(
         fig.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True
@@ -91,7 +91,7 @@ def reliability(results: Results) -> Figure:
 
 
 def figures(folder: Path) -> dict[str, Figure]:
-    """Those figures for which `folder` has results, by name."""
+    """Return the figures for which `folder` has results, by name."""
     kept = read(folder)
     draw = {
         "width": against_parameters,

@@ -1,4 +1,4 @@
-"""What the experiments have shown, as the Markdown tables of `notebooks/README.md`."""
+"""Write the experiments' results as the Markdown tables of `notebooks/README.md`."""
 
 import re
 from collections import Counter
@@ -18,18 +18,18 @@ from notebooks.experiments.variants import build, multiplications
 from s4lib.history import markdown, spread
 from s4lib.receptive_field import receptive_fields
 
-Runs = list[dict]  # of one variant, a run for each seed
+Runs = list[dict]  # the runs of one variant, one for each seed
 
-FAILED = 50  # per cent: a run that ends below has failed
-FALSE_DISCOVERIES = 0.05  # at most this share of the differences claimed is expected to be chance
-JUST_UNDER = 0.04  # from here to the limit a difference is called borderline
-LARGE = 1  # point: differences from here on are corrected by themselves
-SMALL = 0.5  # point: differences below are claimed only if both rows have so many seeds:
+FAILED = 50  # per cent: a run that ends below it has failed
+FALSE_DISCOVERIES = 0.05  # of the claimed differences, at most this share is expected to be chance
+JUST_UNDER = 0.04  # up to this limit, a difference is called borderline
+LARGE = 1  # points: differences from here on are corrected by themselves
+SMALL = 0.5  # points: smaller differences are claimed only if both rows have so many seeds
 ENOUGH_SEEDS = 6
 
 
 class Difference(NamedTuple):
-    """Mean accuracy of a variant minus that of its experiment's first, in points."""
+    """Mean accuracy of a variant minus that of its experiment's first variant, in points."""
 
     points: float
     low: float  # the 95 % interval over seeds
@@ -46,7 +46,7 @@ def failures(runs: Runs) -> int:
 
 
 def centre(values: list[float], runs: Runs) -> float:
-    """The mean, which says nothing where some of the runs failed: there the median."""
+    """Return the mean; if some of the runs failed, the median, because a mean would say nothing."""
     return median(values) if failures(runs) else mean(values)
 
 
@@ -57,13 +57,13 @@ def accuracy_cell(runs: Runs) -> str:
 
 
 def rank_test(ours: list[float], theirs: list[float]) -> float:
-    """The two-sided p-value of Mann and Whitney's test, exact also where accuracies are equal.
+    """Return the two-sided p-value of Mann and Whitney's test, exact also with equal accuracies.
 
-    Of all ways to deal the ranks to two groups of these sizes, the share in which the sum of the
-    first group's is at least as far from its mean as here. Equal accuracies share their ranks.
+    It is the share, of all ways to deal the ranks to two groups of these sizes, in which the first
+    group's sum is at least as far from its mean as here. Equal accuracies share their ranks.
     """
     ranks = (2 * rankdata([*ours, *theirs])).astype(int).tolist()
-    ways = Counter({(0, 0): 1})  # {(how many ranks are dealt, their sum): in how many ways}
+    ways = Counter({(0, 0): 1})  # {(how many ranks are dealt, their sum): the number of ways}
     for rank in ranks:
         ways += Counter({(n + 1, total + rank): count for (n, total), count in ways.items()})
     sums = {total: count for (n, total), count in ways.items() if n == len(ours)}
@@ -75,13 +75,13 @@ def rank_test(ours: list[float], theirs: list[float]) -> float:
 
 
 def differences(kept: dict[Variant, Runs]) -> dict[tuple[Variant, Variant], Difference]:
-    """How the variants differ from the first of their experiment: {(first, variant): difference}.
+    """Compare the variants with the first of their experiment: {(first, variant): difference}.
 
-    The interval is Welch's, over seeds. Better and worse are claimed where it doesn't hold 0 and
-    the exact rank test, corrected for many comparisons (Benjamini and Hochberg 1995), agrees. All
-    comparisons of all experiments are corrected together, but those of a point and more apart
-    from the smaller ones, which they would make look surer. Below half a point three seeds are
-    too few for a claim. Variants of which a run has failed are not compared.
+    The interval is Welch's, over seeds. Better and worse are claimed if the interval does not hold
+    0 and the exact rank test, corrected for many comparisons (Benjamini and Hochberg 1995), agrees.
+    All experiments are corrected together, but differences of a point and more in a pool of their
+    own, because they would make the smaller ones look surer. Below half a point, three seeds are
+    too few for a claim. Variants with a failed run are not compared.
     """
     tested = {}
     for experiment in EXPERIMENTS.values():
@@ -106,7 +106,7 @@ def differences(kept: dict[Variant, Runs]) -> dict[tuple[Variant, Variant], Diff
 
 
 def word(found: tuple[float, float, float], fewest_seeds: int, corrected: float) -> str:
-    """What a difference is called: by its interval, the seeds and the corrected p-value."""
+    """Name a difference, from its interval, the seeds and the corrected p-value."""
     points, low, high = found
     if low <= 0 <= high:
         return "no clear difference"
@@ -127,7 +127,7 @@ def difference_cell(found: Difference | None) -> str:
 
 @cache
 def last_convolution(words: str):
-    """The row of `receptive_fields` before global average pooling."""
+    """Return the row of `receptive_fields` before global average pooling."""
     return [row for row in receptive_fields(build(words)) if not row.layer.endswith("gap")][-1]
 
 
@@ -136,7 +136,7 @@ def words(runs: Runs) -> str:
 
 
 def dead_cell(runs: Runs) -> str:
-    """The mean over the runs, and of how many channels."""
+    """Return the mean number of dead channels over the runs, and the number of channels."""
     dead = mean(sum(dead for dead, _ in run["dead"]) for run in runs)
     return f"{dead:.1f} of {sum(channels for _, channels in runs[0]['dead'])}"
 
@@ -155,13 +155,13 @@ COLUMNS = {
 
 
 def measured(name: str, kept: dict[Variant, Runs]) -> dict[str, Runs]:
-    """The variants of an experiment that enough seeds have been run of: {name: runs}."""
+    """Return the variants of an experiment with enough seeds: {name: runs}."""
     runs = {label: kept.get(one, []) for label, one in EXPERIMENTS[name].variants.items()}
     return {label: ones for label, ones in runs.items() if len(ones) >= FEWEST_SEEDS}
 
 
 def table(name: str, results: dict[str, Runs], compared: dict | None = None) -> str:
-    """An experiment's runs in Markdown, a row for every variant; `compared` are the differences."""
+    """Return an experiment's runs in Markdown, a row per variant; `compared` has differences."""
     _, variants, columns, is_compared = EXPERIMENTS[name]
     rows = [[label, *(COLUMNS[one](runs) for one in columns)] for label, runs in results.items()]
     header = ["", *columns]
@@ -184,7 +184,7 @@ def softmax_table(results: dict[str, Runs]) -> str:
 
 
 def no_digits_table(results: dict[str, Runs]) -> str:
-    """How sure the first variant is of images, digits or not."""
+    """Return the first variant's highest probability for images with and without a digit."""
     runs = next(iter(results.values()))
     rows = [
         [kind, spread([100 * run["sure"][kind] for run in runs], 1)] for kind in runs[0]["sure"]
@@ -193,7 +193,7 @@ def no_digits_table(results: dict[str, Runs]) -> str:
 
 
 def range_test(runs: Runs, smoothed: int = 9) -> tuple[np.ndarray, np.ndarray]:
-    """Learning rates, and the loss there: the mean of the runs, then of so many batches."""
+    """Return learning rates, and the mean loss of the runs there, averaged over so many batches."""
     setting, updates = runs[0]["settings"], runs[0]["updates"]
     shortest = min(len(run["losses"]) for run in runs)
     losses = np.mean([run["losses"][:shortest] for run in runs], axis=0)
@@ -203,9 +203,9 @@ def range_test(runs: Runs, smoothed: int = 9) -> tuple[np.ndarray, np.ndarray]:
 
 
 def early_and_late(kept: dict[Variant, Runs]) -> list[dict]:
-    """Every variant that saw as many images in as many updates as MNISTNet: accuracy by update.
+    """Return the accuracy by update of every variant with as many images and updates as MNISTNet.
 
-    {50: accuracies on images set aside, of a seed each, …, "end": held-out accuracies} of each.
+    {50: accuracies on images set aside, one per seed, …, "end": held-out accuracies} for each.
     """
     as_base = BASE.images, BASE.epochs, BASE.batch_size
     return [
@@ -221,18 +221,18 @@ def early_and_late(kept: dict[Variant, Runs]) -> list[dict]:
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's, along the last axis."""
+    """Return Spearman's rank correlation along the last axis."""
     x, y = (rankdata(one, axis=-1) for one in (x, y))
     x, y = (one - one.mean(-1, keepdims=True) for one in (x, y))
     return (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
 
 
 def early_table(curves: list[dict], resamples: int = 1000) -> str:
-    """Spearman's rank correlation of accuracy so early with the final one, within a seed and
-    averaged over the seeds: of all variants, and of the half that ends best. The last row is that
-    of two seeds' final accuracies, averaged over the pairs of seeds: more can't be expected.
+    """Return Spearman's rank correlation of early with final accuracy, averaged over the seeds.
 
-    The 95 % intervals are over variants: the table again, of variants drawn with replacement.
+    The first column has all variants, the second the half that ends best. The last row compares the
+    final accuracies of two seeds, averaged over all pairs, as a scale. The 95 % intervals are over
+    variants: the table is made again of variants drawn with replacement.
     """
     by_end = sorted(curves, key=lambda curve: -mean(curve["end"]))
     groups = {f"all {len(by_end)}": by_end, f"best {len(by_end) // 2}": by_end[: len(by_end) // 2]}
@@ -254,7 +254,7 @@ def early_table(curves: list[dict], resamples: int = 1000) -> str:
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """Every table of `notebooks/README.md` for which there are runs, by its comment's name."""
+    """Return every table of `notebooks/README.md` that has runs, by its comment's name."""
     kept = read(folder)
     results = {name: measured(name, kept) for name in EXPERIMENTS}
     compared = differences(kept)
@@ -273,9 +273,9 @@ def tables(folder: Path) -> dict[str, str]:
 
 
 def filled(page: str, folder: Path) -> str:
-    """The page with the tables brought up to date, each below a comment that names it.
+    """Return the page with its tables brought up to date, each below a comment with its name.
 
-    Where there is none yet, the page says how to get it.
+    A table without runs gets the command that makes them.
     """
     found, later = tables(folder), "*Not measured yet: `python -m notebooks.experiments`*"
     place = r"(<!-- table: (.+) -->\n)(?:.+\n)*"

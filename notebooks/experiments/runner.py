@@ -1,4 +1,4 @@
-"""Running experiments: each run trained, measured and kept, none of them twice."""
+"""Run experiments: train, measure and keep each run, once."""
 
 import json
 import math
@@ -28,18 +28,18 @@ from s4lib.train import train_epoch
 FILE = "experiments.jsonl"
 MARKS = (50, 100, 200, 468)  # updates after which images set aside are tested
 HELD_OUT = 1 / 6  # of the training images, 10,000 of MNIST's: no run trains on these
-ASIDE = 2_000  # at most so many of the others that a run doesn't train on, for what it chooses
+ASIDE = 2_000  # at most so many more that a run does not train on, to choose something with them
 
 
 class Enough(Exception):  # noqa: N818
-    """The run has made all the updates that were asked for; nothing is wrong."""
+    """The run has made all the updates that were asked for; this is no error."""
 
 
 def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> dict:
-    """Train `variant` once. What was set and what was measured, ready for JSON.
+    """Train `variant` once, and return its settings and measurements, ready for JSON.
 
-    The accuracy is that of training images held out; the test images are used for nothing.
-    Raises UsageError if the network can't be built or there are too few training images.
+    The accuracy is that of held-out training images; the test images are used for nothing. Raises
+    UsageError if the network can't be built or there are too few training images.
     """
     device = choose_device(device)
     data, aside = parts(variant, dataset.to(device))
@@ -77,7 +77,7 @@ def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> 
         "versions": versions(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "updates": updates,
-        "diverged": diverged,  # the loss was no longer a number
+        "diverged": diverged,  # the loss was not a finite number any more
         "early": early,  # accuracy on the images set aside, by update
         "train_accuracy": accuracy(model, data, tuple(part[:ASIDE] for part in data.train)),
         "held_out_accuracy": accuracy(model, data, data.test),
@@ -95,12 +95,12 @@ def steps_per_epoch(variant: Variant) -> int:
 
 
 def accuracy(model: nn.Module, data: Dataset, pairs: Pairs) -> float:
-    """Per cent of these images predicted correctly, tested as everywhere: in fp32."""
+    """Return the percentage of these images predicted correctly, in fp32."""
     return 100 * evaluate(model, replace(data, test=pairs))[1] / len(pairs[1])
 
 
 def train_by_fit(make, variant, data, updates, seed, device, on_batch) -> None:
-    """As CLASSIC does, in so many updates: lr falls after the same shares of them."""
+    """Follow CLASSIC's schedule in so many updates: lr falls after the same shares of them."""
     steps = steps_per_epoch(variant)
     recipe = replace(
         CLASSIC,
@@ -110,16 +110,16 @@ def train_by_fit(make, variant, data, updates, seed, device, on_batch) -> None:
         milestones=tuple(m / CLASSIC.epochs * updates / steps for m in CLASSIC.milestones),
         rotation=variant.rotation,
     )
-    handful = replace(data, test=tuple(part[:10] for part in data.test))  # looked at by nobody
+    handful = replace(data, test=tuple(part[:10] for part in data.test))  # its result is not used
     with silence():
         fit(make, handful, recipe, seed, str(device), on_batch=on_batch)
 
 
 def train_without_fit(make, variant, data, updates, seed, device, on_batch) -> None:
-    """As `fit` does, where `fit` can't: lr grows geometrically up to `variant.ramp`, or Adam's
-    other numbers change, too.
+    """Do what `fit` does, where `fit` can't: lr grows geometrically up to `variant.ramp`, or Adam's
+    other numbers change as well.
 
-    κ times as large a batch has √κ times the learning rate, and 1 - β₁, 1 - β₂ and 1/ε² are κ
+    A κ times larger batch gets a √κ times larger learning rate, and 1 - β₁, 1 - β₂ and 1/ε² are κ
     times as large. Source: Malladi et al., 2022, "On the SDEs and Scaling Rules for Adaptive
     Gradient Algorithms", definition 5.3.
     """
@@ -143,8 +143,8 @@ def train_without_fit(make, variant, data, updates, seed, device, on_batch) -> N
 
 
 def parts(variant: Variant, dataset: Dataset) -> tuple[Dataset, Pairs]:
-    """What `variant` trains and is tested on, with its normalisation, and images that it uses for
-    neither. All are training images.
+    """Return what `variant` trains and is tested on, normalised as it asks, and images that it uses
+    for neither. All are training images.
     """
     dataset = dataset.hold_out(round(HELD_OUT * len(dataset.train[1])))
     images, labels = dataset.train
@@ -159,14 +159,14 @@ def parts(variant: Variant, dataset: Dataset) -> tuple[Dataset, Pairs]:
 
 
 def check(names: list[str]) -> list[str]:
-    """These names, or all. Raises UsageError for one that no experiment has."""
+    """Return these names, or all. Raises UsageError for a name that no experiment has."""
     for name in names:
         check_choice("experiment", name, EXPERIMENTS)
     return names or [*EXPERIMENTS]
 
 
 def read(folder: Path) -> dict[Variant, list[dict]]:
-    """The runs that `folder` keeps, by variant and seed. Raises UsageError for another file."""
+    """Return `folder`'s runs, by variant and seed. Raises UsageError for a file of another kind."""
     path, runs = folder / FILE, {}
     try:
         for line in path.read_text("utf-8").splitlines() if path.exists() else ():
@@ -178,14 +178,14 @@ def read(folder: Path) -> dict[Variant, list[dict]]:
 
 
 def keep(folder: Path, result: dict) -> None:
-    """Add a run to the file, a line each, which is never half-written."""
+    """Add a run to the file as one line, which is never half-written."""
     path = folder / FILE
     before = path.read_text("utf-8") if path.exists() else ""
     atomic_write(path, (before + json.dumps(result, ensure_ascii=False) + "\n").encode())
 
 
 def missing(names: list[str], folder: Path) -> dict[tuple[Variant, int], str]:
-    """The runs of these experiments that `folder` doesn't hold: {(variant, seed): what it is}."""
+    """Return the runs of these experiments that `folder` lacks: {(variant, seed): description}."""
     done = {(variant, run["seed"]) for variant, runs in read(folder).items() for run in runs}
     jobs = {}
     for name in names:
@@ -209,7 +209,7 @@ def run_missing(names: list[str], dataset: Dataset, folder: Path, device: str = 
 def rerun(
     name: str, dataset: Dataset, images: int, epochs: int, seeds: int = 1, device: str = "auto"
 ) -> dict[str, list[dict]]:
-    """An experiment on fewer images and with fewer epochs, to see how it goes; nothing is kept."""
+    """Run an experiment on fewer images and with fewer epochs; nothing is kept."""
     total = len(dataset.train[1])
     images = int(os.environ.get("S4_IMAGES") or images)
     images = min(images, total - round(HELD_OUT * total))

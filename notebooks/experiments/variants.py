@@ -30,17 +30,17 @@ MNISTNET = BLOCK + TRANSITION + BLOCK + TRANSITION + BLOCK3 + HEAD  # `MNISTNet`
 
 
 def normed(words: str) -> str:
-    """The same network with batch normalisation before every ReLU."""
+    """Return the same network with batch normalisation before every ReLU."""
     return re.sub(r"(?<!norm) relu", " norm relu", words)
 
 
-BASELINE = normed(MNISTNET)  # with which the experiments compare
+BASELINE = normed(MNISTNET)  # what the experiments compare with
 
 
 def layer(word: str, x: Tensor) -> nn.Module:
-    """The layer that `word` means for a map x (N, channels, size, size).
+    """Return the layer that `word` means for a map x (N, channels, size, size).
 
-    Raises ValueError for a word that means none.
+    Raises ValueError for a word without a layer.
     """
     parts = re.fullmatch(r"([a-z]+)([1-9]\d*)?(?:-([1-9]\d*))?", word)
     match parts and parts.groups():
@@ -70,7 +70,7 @@ def layer(word: str, x: Tensor) -> nn.Module:
 
 
 def build(words: str) -> nn.Sequential:
-    """The network that `words` describe: (N, 1, 28, 28) to log-probabilities (N, 10).
+    """Return the network that `words` describe: (N, 1, 28, 28) to log-probabilities (N, 10).
 
     Raises UsageError, naming the layer, if it can't be built.
     """
@@ -80,7 +80,7 @@ def build(words: str) -> nn.Sequential:
     for number, word in enumerate(words.split(), 1):
         try:
             made = layers[f"{number}_{word}"] = layer(word, x)
-            if not word.startswith(("norm", "relu", "leaky", "drop")):  # these keep the shape
+            if not word.startswith(("norm", "relu", "leaky", "drop")):  # they keep the shape
                 x = made(x)
         except (ValueError, RuntimeError) as error:
             raise UsageError(f"Layer {number}, {word}: {error}.") from error
@@ -92,28 +92,28 @@ def build(words: str) -> nn.Sequential:
 @cache
 def count(words: str) -> int:
     """How many parameters the network has."""
-    with torch.random.fork_rng(devices=[]):  # so that counting changes no draw
+    with torch.random.fork_rng(devices=[]):  # so that counting does not change later random draws
         return sum(parameter.numel() for parameter in build(words).parameters())
 
 
 @cache
 def multiplications(words: str) -> int:
-    """How many multiplications the convolutions and the fully connected layer make an image."""
+    """Return how many multiplications convolutions and fully connected layers make per image."""
     total, x = 0, torch.zeros(1, 1, 28, 28)
     for layer in build(words).eval():
         x = layer(x)
         weights = sum(one.numel() for one in layer.parameters() if one.dim() > 1)
-        total += weights * x.shape[2:].numel()  # each is used at every position
+        total += weights * x.shape[2:].numel()  # each weight is used at every position
     return total
 
 
 def widened(words: str, factor: float) -> str:
-    """The same network with `factor` times as many channels in every convolution."""
+    """Return the same network with `factor` times as many channels in every convolution."""
     return re.sub(r"(?<=\d-)\d+", lambda out: str(max(1, round(factor * int(out[0])))), words)
 
 
 def matched(words: str, parameters: int = 17_498) -> str:
-    """The network, all of it wider or narrower, with as nearly as can be so many parameters."""
+    """Return the network, made wider or narrower, with about so many parameters."""
 
     def width(percent):
         return widened(words, percent / 100)
