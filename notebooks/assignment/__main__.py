@@ -3,7 +3,7 @@
 import sys
 
 if __name__ == "__main__" and sys.argv[1:2] in (["grade"], ["report"]):
-    from notebooks.assignment import report  # which brings PyTorch only when it grades a network
+    from notebooks.assignment import report  # it imports PyTorch only when it grades a network
 
     sys.exit(report.main())
 
@@ -26,7 +26,7 @@ ABOUT = "Check an assignment's files. Teachers also have the commands `grade` an
 
 
 def check(args) -> int:
-    """0 for a workbook with all points, or a network that meets the assignment, else 1."""
+    """Return 0 for a workbook with all points or a network that meets the assignment, else 1."""
     path = Path(args.file)
     if path.suffix.lower() not in (".xlsx", ".xlsm", ".ods", ".xls"):
         return check_network(args)
@@ -41,10 +41,10 @@ def check(args) -> int:
 
 
 def check_network(args) -> int:
-    """Train the network, or find its finished runs, and print the checklist."""
+    """Train the network, or load its finished runs, and print the checklist."""
     path, network = import_network(args.file)
     with errors_of(path):
-        checklist.check_network(network)  # what can't be checked is reported before it is trained
+        checklist.check_network(network)  # report what can't be checked before training starts
     dataset = load(args.dataset, args.data)
     recipe = RECIPES[args.recipe]
     name = f"{recipe.name}-{SHORT_NAMES[dataset.name]}"
@@ -60,7 +60,7 @@ def check_network(args) -> int:
 
 
 def numbers(count: int):
-    """A parser of so many numbers, with commas between them."""
+    """Return a parser of so many numbers, separated by commas."""
 
     def parse(text: str) -> tuple[float, ...]:
         try:

@@ -1,4 +1,4 @@
-"""Whether a network, and how it was trained, meets the assignment."""
+"""Check whether a network and its training meet the assignment."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,12 +24,12 @@ from s4lib.recipes import GOAL
 from s4lib.runs import load_run, read_history
 from s4lib.train import Network, evaluate, identity, make_network
 
-PARAMETERS, EPOCHS = 20_000, 20  # there must be fewer
-LAST = 5  # epochs, in each of which `GOAL` must be reached
+PARAMETERS, EPOCHS = 20_000, 20  # a network must have fewer
+LAST = 5  # the last epochs, each of which must reach `GOAL`
 WHOLE = ("MNIST", 10_000)  # the data set and its test images
-SLACK = 5  # of these, which another device may predict otherwise
+SLACK = 5  # so many test images may be predicted differently on another device
 
-LAYERS = {  # the modules that are meant, and how to get one to work
+LAYERS = {  # the modules that count, and how to use one
     NORM: (_BatchNorm, "Put nn.BatchNorm2d(channels) after a convolution"),
     DROPOUT: (_DropoutNd, "Put nn.Dropout(p), with p > 0, before the fully connected layer"),
     AVERAGE: (
@@ -45,7 +45,7 @@ class Requirement(NamedTuple):
 
     met: bool
     text: str  # with the figure
-    advice: str = ""  # what to try while it is not met
+    advice: str = ""  # advice while the line is not met
 
     def __str__(self) -> str:
         return f"✓ {self.text}" if self.met else f"✗ {self.text}. {self.advice}."
@@ -56,8 +56,8 @@ def check_assignment(
 ) -> bool:
     """Print what the assignment requires, with a reason for every ✗; return whether all is met.
 
-    Each of `runs` is a history, or the folder of a run, whose saved weights are then tested on
-    `dataset`, `load()` if there is none. Raises UsageError for a folder that holds no such run.
+    Each of `runs` is a history, or a run's folder, whose saved weights are then tested on
+    `dataset`, by default `load()`. Raises UsageError for a folder without such a run.
     """
     histories = [run if isinstance(run, History) else read_history(run) for run in runs]
     lines = [*check_network(network), *check_runs(network, histories)]
@@ -70,7 +70,7 @@ def check_assignment(
 
 
 def check_network(network: Network) -> list[Requirement]:
-    """The network's size, and the layers at work in it."""
+    """Yield lines on the network's size, and on the layers at work in it."""
     model = prepared(network)
     training, testing = inspect_network(model.train()), inspect_network(model.eval())
     size, idle = identity(model)[1], never_used(model, training, testing)
@@ -105,7 +105,7 @@ def check_network(network: Network) -> list[Requirement]:
 
 
 def place(call: tuple | None) -> str:
-    """Where a layer stands: what it makes of what, if it is called, and whether that is used."""
+    """Describe a layer: its shapes, whether it is called, and whether its result is used."""
     if not call:
         return "which forward never calls"
     before, after, used = call
@@ -114,7 +114,7 @@ def place(call: tuple | None) -> str:
 
 
 def check_runs(network: Network, runs: Sequence[History]) -> list[Requirement]:
-    """What was trained, for how long, on what, and what came of it."""
+    """Yield lines on what was trained, for how long, on which data, and with what result."""
     if not runs:
         return [Requirement(False, "no run yet", "Train: model, history = fit(Net, load(), BEST)")]
     model = identity(make_network(network))
@@ -144,7 +144,7 @@ def check_runs(network: Network, runs: Sequence[History]) -> list[Requirement]:
 
 
 def check_accuracy(runs: Sequence[History]) -> Requirement:
-    """Whether every run is at `GOAL` in each of its last epochs."""
+    """Return whether every run is at `GOAL` in each of its last epochs."""
     last = [(epoch, run.seed) for run in runs for epoch in run.epochs[-LAST:]]
     if len(last) < LAST * len(runs):
         text = f"too few epochs to show whether {GOAL} % lasts for {LAST}"
@@ -164,7 +164,7 @@ def check_accuracy(runs: Sequence[History]) -> Requirement:
 def check_weights(
     network: Network, folder: Path, history: History, dataset: Dataset
 ) -> Requirement:
-    """Whether the weights in `folder` predict as many test images as its history has."""
+    """Return whether the weights in `folder` predict as many test images as its history has."""
     model = load_run(network, folder)
     if history.dataset != dataset.name:
         text = f"{folder}: its weights are for {history.dataset}, and here is {dataset.name}"

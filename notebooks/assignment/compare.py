@@ -1,6 +1,6 @@
-"""How an answer is asked for and compared with the right one, and what is said of it.
+"""Call an answer, compare it with the right one, and describe the difference.
 
-The checks of all parts call this. It needs no torch, because Part 1 does without.
+The checks of all parts call this. It imports no torch, because Part 1 does not need it.
 """
 
 import copy
@@ -25,8 +25,8 @@ FOLLOWS = "this follows from what is wrong before it"
 UNKNOWN = "not right, and none of the usual slips"
 NEARLY = "nearly right: rounded on the way, or a difference quotient with too large a step"
 SAME = "this is the same whatever the arguments are: compute it from them"
-WEAK = (FOLLOWS, NEARLY, SAME)  # hints that give way to every other
-# What Python says of a beginner's mistakes, and what to do about them instead.
+WEAK = (FOLLOWS, NEARLY, SAME)  # hints that every other hint replaces
+# What Python reports for a beginner's mistakes, and what to do about them.
 EXPLAINED = (
     (r"bitwise_xor|for \^=?:", "in Python, a power is `**`, not `^`"),
     (
@@ -52,14 +52,14 @@ class AnswerError(AssertionError):
 
 
 class NotGradedError(AnswerError):
-    """What cannot be checked here, and is therefore neither right nor wrong."""
+    """An answer that cannot be checked here, and is therefore neither right nor wrong."""
 
     def __init__(self, reason: str):
         super().__init__(f"not graded: {reason}")
 
 
 class ReturnError(AnswerError):
-    """An answer of another form than asked; `found` are its numbers, `row` the trial."""
+    """An answer with another form than asked; `found` are its numbers, `row` the trial."""
 
     def __init__(self, text: str, found: list[float]):
         super().__init__(text)
@@ -74,13 +74,13 @@ def name_of(function) -> str:
 
 
 def call(function, *args, name: str | None = None):
-    """What a student's function returns; what it writes to stderr goes to stdout.
+    """Call a student's function; what it writes to stderr goes to stdout.
 
-    An error in it becomes an `AnswerError` of one line, with the line of the student's own code,
-    unless it has a message for the student already, or is one of ours about the answer's process.
+    An error in it becomes an `AnswerError` of one line, with the line of the student's code, unless
+    it has a message for the student already, or is one of ours on the answer's process.
     """
     try:
-        with redirect_stderr(sys.stdout):  # nbgrader takes all points for a warning
+        with redirect_stderr(sys.stdout):  # nbgrader gives no points where there is a warning
             answer = function(*args)
             return [*answer] if inspect.isgenerator(answer) else answer
     except (Exception, SystemExit) as error:
@@ -91,7 +91,7 @@ def call(function, *args, name: str | None = None):
 
 
 def raised(name: str, error: BaseException) -> str:
-    """One line on an error in the function `name`, with the student's last line on its way."""
+    """Return a line on an error in the function `name`, with the student's last line of code."""
     if isinstance(error, RecursionError):
         return f"✗ {name} calls itself without end"
     frames = traceback.extract_tb(error.__traceback__)
@@ -102,7 +102,7 @@ def raised(name: str, error: BaseException) -> str:
         of_class = inside == "forward" or inside.startswith("__")
         there = name if not inside or of_class else f"{name} calls {inside}, which"
         return f"✗ {there} is not written yet"
-    said = traceback.format_exception_only(error)  # of a SyntaxError lines of code come first
+    said = traceback.format_exception_only(error)  # a SyntaxError begins with lines of code
     what = next(line for line in said if not line.startswith(" ")).strip().splitlines()[0]
     what = re.sub(r"^[\w.]+\.(?=\w+(:|$))", "", what)  # the name alone, without its module
     short = textwrap.shorten(what, 160, placeholder=" …")
@@ -114,7 +114,7 @@ def raised(name: str, error: BaseException) -> str:
 
 
 def explained(what: str) -> str:
-    """What to do about an error of Python's, after a colon, where its own words are no help."""
+    """Return advice on an error of Python's, after a colon, if Python's own words are no help."""
     for pattern, advice in EXPLAINED:
         if found := re.search(pattern, what):
             return f": {found.expand(advice)}"
@@ -122,13 +122,13 @@ def explained(what: str) -> str:
 
 
 def real(filename: str) -> Path:
-    """A file's path, whatever links lead there; that of a cell is no file's, and stays."""
+    """Return a file's real path; the name of a cell, which is no file, stays as it is."""
     path = Path(filename)
     return path.resolve() if path.is_absolute() else path
 
 
 def is_students(filename: str) -> bool:
-    """Whether code of that file name is a student's: not ours, not Python's, not a library's."""
+    """Return whether a file's code is a student's: not ours, not Python's, not a library's."""
     path = real(filename)
     return not (
         re.search(r"^<(frozen|__array_function__)|[/\\](site|dist)-packages[/\\]", filename)
@@ -139,10 +139,10 @@ def is_students(filename: str) -> bool:
 
 
 def stand_in(function, right: dict):
-    """A context in which functions of `right`, by name, replace the student's of the same names.
+    """Replace the student's functions by those of `right` with the same names, within a context.
 
-    Whatever else the student calls one of these functions is replaced as well; the function that is
-    asked never is.
+    Whatever else the student calls one of these names is replaced as well. The function that is
+    being checked is never replaced.
     """
     asked = inspect.unwrap(function) if callable(function) else function
     space = getattr(asked, "__globals__", vars(sys.modules["__main__"]))
@@ -159,13 +159,13 @@ def stand_in(function, right: dict):
 
 
 def ask(function, names, trials, want, right=None) -> np.ndarray:
-    """What a student's function returns for each of `trials`, as (trials, names).
+    """Return what a student's function gives for each of `trials`, as (trials, names).
 
-    Where a trial has fewer numbers than there are names, `want` ends in NaN, and so does what is
-    returned. While the function runs, the functions of `right` take the place of the student's
-    others, so that a mistake in one exercise costs nothing in the next: pass only what comes
-    before the exercise. Should that not do, as when theirs take or return something else, it runs
-    as it stands.
+    Where a trial has fewer numbers than there are names, `want` ends in NaN, and so does the
+    result. While the function runs, the functions of `right` replace the student's others, so that
+    a mistake in one exercise costs nothing in the next: pass only what comes before the exercise.
+    If the function fails with them, because the student's take or return something else, it runs
+    with the student's.
     """
     answers, errors = [], []
     for stand_ins in (right or {}, {}):
@@ -183,7 +183,7 @@ def ask(function, names, trials, want, right=None) -> np.ndarray:
 
 
 def in_order(function, names):
-    """A function that asks for one trial, and fills its row up to the length of `names`."""
+    """Return a function that calls the answer for a trial, and fills its row up to `names`."""
 
     def row_of(row, trial, want):
         count = np.isfinite(want).sum()
@@ -198,7 +198,7 @@ def in_order(function, names):
 
 
 def numbers(function, answer, names) -> list[float]:
-    """An answer as a list of numbers, one for each of `names`; raises a `ReturnError`."""
+    """Return an answer as a list of numbers, one for each of `names`; raises a `ReturnError`."""
     try:
         if isinstance(answer, (str, bytes, dict)):
             raise TypeError
@@ -226,7 +226,7 @@ def numbers(function, answer, names) -> list[float]:
 
 
 def several_in_one(answer) -> str:
-    """How many numbers an entry of an answer has, in a word, if it has several."""
+    """Describe how many numbers an entry of an answer has, if it has several."""
     if isinstance(answer, (list, tuple)) or getattr(answer, "ndim", 0) == 2:
         for entry in answer:
             if isinstance(entry, (list, tuple)) or getattr(entry, "ndim", 0) == 1:
@@ -238,9 +238,9 @@ def several_in_one(answer) -> str:
 
 
 def close(got, want, rtol: float = 1e-6, atol: float = 1e-7) -> np.ndarray:
-    """Where numbers are equal, up to the rounding of float32 or of difference quotients.
+    """Return where numbers are equal, up to the rounding of float32 or of difference quotients.
 
-    Where `want` is NaN nothing is asked, and all is well.
+    Where `want` is NaN, nothing is compared, and the answer counts as right.
     """
     return np.isclose(got, want, rtol=rtol, atol=atol) | np.isnan(want)
 
@@ -254,13 +254,13 @@ def compare(
     rtol: float = 1e-6,
     atol: float = 1e-7,
 ) -> None:
-    """Print that an answer is right, or a table; then raise `AnswerError`, with hints.
+    """Print that an answer is right; otherwise print a table and raise `AnswerError`, with hints.
 
     `got` and `want` are (trials, names), with NaN where a trial has fewer numbers. `slips` are
-    pairs of a hint and of what that slip gives; the slip explains a number if it gives that number
-    in every trial. `only` are pairs of a description and of the trials, (trials,), it fits: a
-    number that is right in those alone has been computed for them. Both are used up only if
-    something is wrong.
+    pairs of a hint and of the numbers that the slip gives; a slip explains a number if it gives
+    that number in every trial. `only` are pairs of a description and of the trials, (trials,), that
+    it describes: a number that is right in these trials only has been computed for them. Both are
+    used only if something is wrong.
     """
     got, want = np.asarray(got, float), np.asarray(want, float)
     wrong = ~close(got, want, rtol, atol).all(axis=0)
@@ -294,7 +294,7 @@ def compare(
 
 
 def habits(got, want) -> dict[str, np.ndarray]:
-    """Hints that any number may deserve, and which of the names each explains."""
+    """Return hints for wrong numbers of any kind, and which of the names each explains."""
     asked = ~np.isnan(want)
     explains = {}
     for digits in range(6, 0, -1):
@@ -313,7 +313,7 @@ def habits(got, want) -> dict[str, np.ndarray]:
 
 
 def hints(names, wrong, explains) -> list[str]:
-    """A line for each hint, the one that explains the most numbers first."""
+    """Return a line for each hint, first the hint that explains the most numbers."""
     lines = []
     while wrong.any():
         counts = {hint: (which & wrong).sum() for hint, which in explains.items()}

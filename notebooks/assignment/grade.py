@@ -1,8 +1,8 @@
-"""Points for a submission: the checks run here, and ask the answers in a process of their own.
+"""Grade a submission: the checks run here, and the answers run in a process of their own.
 
-What is compared, and the points, are never in a process in which something of a student's runs.
-Every check cell is that of the release; the names in it stand for what the student's notebook has
-under these names at that place.
+The right results and the points are never in a process that runs a student's code. Every check cell
+is the released one. A name in it stands for the student's object of that name, as it is at that
+place in the student's notebook.
 """
 
 import ast
@@ -31,7 +31,7 @@ from notebooks.assignment.sandbox import (
 )
 from notebooks.assignment.wire import LostError
 
-RESTARTS = 5  # of the process of one notebook
+RESTARTS = 5  # the process of one notebook
 UNCONFINED = (
     "No bubblewrap (bwrap) here: answers run as you, with limits of time and, on Unix, memory. "
     "Grade in a container, or as a user who can read and write nothing else."
@@ -61,7 +61,7 @@ class Session:
             self.process = None
 
     def run(self, source: str) -> list[dict]:
-        """The outputs of a cell. A cell that ends the process is left out afterwards."""
+        """Return the outputs of a cell. From then on, a cell that ends the process is left out."""
         try:
             outputs = self.start().run(source)
         except EndedError as error:
@@ -72,7 +72,7 @@ class Session:
 
 
 class Names(dict):
-    """What a check cell calls by name: the student's, but for the folder of the submission.
+    """The names that a check cell uses: the student's, except the folder of the submission.
 
     The student number is that of the first check, whatever it is set to afterwards.
     """
@@ -89,7 +89,7 @@ class Names(dict):
 
 
 def check(cell: dict, session: Session) -> tuple[float | None, list[dict]]:
-    """The points of a check cell, None if it can't be decided here, and its outputs."""
+    """Return the points of a check cell, None if they can't be decided here, and its outputs."""
     most = float(submission.mark(cell)["points"])
     tree = ast.parse(cell["source"])
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
@@ -116,7 +116,7 @@ def check(cell: dict, session: Session) -> tuple[float | None, list[dict]]:
 
 
 def told(error: Exception) -> tuple[float | None, list[dict]]:
-    """Points and output for an error: 0 if the answer is at fault, None if the check is."""
+    """Return points and output for an error: 0 if the answer is at fault, None if the check is."""
     if isinstance(error, NotGradedError):
         text = str(error)
         return None, [failed("NotGraded", text[:1].upper() + text[1:])]
@@ -131,12 +131,12 @@ def told(error: Exception) -> tuple[float | None, list[dict]]:
 
 
 def failed(kind: str, text: str) -> dict:
-    """The output of a cell that raised an error."""
+    """Return the output of a cell that raised an error."""
     return {"output_type": "error", "ename": kind, "evalue": text, "traceback": text.splitlines()}
 
 
 def shown(points: float) -> dict:
-    """The output of a cell whose last value is its points."""
+    """Return the output of a cell whose last value is its points."""
     data = {"text/plain": f"{points:g}"}
     return {"output_type": "execute_result", "execution_count": 1, "data": data, "metadata": {}}
 
@@ -177,7 +177,7 @@ def grade_cells(cells: list[dict], folder: Path, seconds: float = SECONDS) -> di
 
 
 def number_of(session: Session) -> str | int | None:
-    """The student number, if there is one."""
+    """Return the student number, or nothing."""
     with contextlib.suppress(Exception):
         number = session.start().name("student")
         return number if isinstance(number, str | int) else None
@@ -185,13 +185,13 @@ def number_of(session: Session) -> str | int | None:
 
 
 def is_check(cell: dict) -> bool:
-    """Whether a cell is graded by running it."""
+    """Return whether a cell is graded by running it."""
     marked = submission.mark(cell)
     return bool(marked.get("grade") and not marked.get("solution"))
 
 
 def text_of(outputs: list[dict]) -> str:
-    """What a reader sees of a cell's outputs."""
+    """Return what a reader sees of a cell's outputs."""
     parts = []
     for one in outputs:
         data = one.get("data", {}).get("text/plain", "")
@@ -200,7 +200,7 @@ def text_of(outputs: list[dict]) -> str:
 
 
 def grade(source: Path, seconds: float = SECONDS) -> dict:
-    """A student's automatic points, part by part, from whatever was handed in."""
+    """Return a student's automatic points, part by part, whatever was handed in."""
     source = Path(source)
     name = source.name if source.name != "session4" else source.parent.name
     result = {"student": name.removesuffix(".zip"), "parts": {}}
@@ -212,14 +212,14 @@ def grade(source: Path, seconds: float = SECONDS) -> dict:
             if not notebook.problem:
                 try:
                     made = grade_cells(notebook.cells, folder, seconds)
-                except Exception as error:  # of ours: one student's part, and it is named
+                except Exception as error:  # an error of ours costs a student's part, and is named
                     notebook = notebook._replace(problem=f"{type(error).__name__}: {error}")
             result["parts"][stem] = summary(made, notebook, release)
     return result
 
 
 def summary(made: dict, notebook: submission.Notebook, release: list[dict]) -> dict:
-    """The points of a part, and what there is to say of it."""
+    """Return the points of a part, and remarks on it."""
     undecided = [one["name"] for one in made["checks"] if one["points"] is None]
     graded = [submission.mark(one) for one in release if submission.mark(one).get("grade")]
     return {
@@ -234,7 +234,7 @@ def summary(made: dict, notebook: submission.Notebook, release: list[dict]) -> d
 
 
 def grade_all(sources: list[Path], jobs: int, seconds: float = SECONDS) -> Iterator[dict]:
-    """The same of many, several at a time, in the order in which they are given."""
+    """Do the same for many submissions, several at a time; results come in the given order."""
     if jobs < 2 or len(sources) < 2:
         yield from (grade(source, seconds) for source in sources)
         return
@@ -256,10 +256,10 @@ def as_json(results: list[dict]) -> str:
 
 
 def as_gradescope(results: list[dict]) -> str:
-    """Gradescope's results.json: a test for every check, of one submission.
+    """Write Gradescope's results.json: a test for every check, of one submission.
 
-    Source: https://gradescope-autograders.readthedocs.io/en/latest/specs/#output-format. The score
-    of the whole is needed where there are no tests.
+    Source: https://gradescope-autograders.readthedocs.io/en/latest/specs/#output-format. Without
+    tests, Gradescope needs a score of the whole.
     """
     (result,) = results
     tests, lines = [], []
@@ -275,16 +275,16 @@ def as_gradescope(results: list[dict]) -> str:
 
 
 def said_of(part: dict) -> list[str]:
-    """What a teacher should know of a part."""
+    """Return what a teacher should know about a part."""
     return [f"not graded: {part['not_graded']}"] * bool(part["not_graded"]) + part["notes"]
 
 
 def as_moodle(results: list[dict]) -> str:
-    """Moodle's worksheet for grading offline, for folders with the names that Moodle gives them.
+    """Write Moodle's worksheet for grading offline, for folders with Moodle's names.
 
-    The columns are those that Moodle's `mod/assign/feedback/offline/importgradeslib.php` looks for,
-    where Moodle speaks English; "-" is the time of a grade that has not been given yet. A
-    student of whom a part was not graded gets no points by this.
+    The columns are those that Moodle's `mod/assign/feedback/offline/importgradeslib.php` reads, if
+    Moodle is set to English; "-" means that the grade has no time yet. A student with a part that
+    was not graded gets no points from this.
     """
     rows = []
     for result in results:
@@ -319,5 +319,5 @@ FORMATS = {"json": as_json, "gradescope": as_gradescope, "moodle": as_moodle, "c
 
 
 def warning() -> str:
-    """What is to be said of a machine on which answers can't be confined."""
+    """Return a warning for a machine on which answers can't be confined."""
     return "" if confined() else UNCONFINED

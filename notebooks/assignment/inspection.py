@@ -1,8 +1,8 @@
-"""What the output of a network is computed by, found while it is computed.
+"""Find out, while a network runs, what computes its output.
 
-PyTorch links every result to a node of its graph. Each function of interest leaves its name at the
-node of its result, and the nodes that lead to the output count. So does a parameter: one that no
-path leads to is never used. What a scripted function computes is not seen, but what lies before is.
+PyTorch links every result to a node of its graph. Each function of interest writes its name at the
+node of its result, and the nodes that lead to the output count. So do the parameters: one that no
+path leads to is never used. Scripted functions can't be seen, only what comes before them.
 """
 
 import contextlib
@@ -24,22 +24,22 @@ from s4lib.train import Network, make_network
 NORM, DROPOUT = "batch normalisation", "dropout"
 AVERAGE, LINEAR = "global average pooling", "fully connected layer"
 ALL_DROPPED = "dropout with p = 1"
-IMAGES = 16  # as many as ghost batch normalisation may split a batch into
-FAR = 8  # functions between a map and its average, as in x.flatten(2).sum(2) / 49
+IMAGES = 16  # ghost batch normalisation may split a batch into so many
+FAR = 8  # so many functions between a map and its average, as in x.flatten(2).sum(2) / 49
 
 
 class Found(NamedTuple):
     """What a forward pass has shown."""
 
     layers: set[str]  # that the output depends on
-    parameters: set[int]  # the ids of those that it depends on
-    calls: dict[nn.Module, tuple]  # each layer's last: shapes in and out, and whether it is used
+    parameters: set[int]  # the ids of those that the output depends on
+    calls: dict[nn.Module, tuple]  # each layer's last: shapes, and whether its result is used
 
 
 def prepared(network: Network) -> nn.Module:
-    """A copy of the network on the CPU, without wrappers, with gradients along all parameters.
+    """Return a copy of the network on the CPU, without wrappers, with gradients for all parameters.
 
-    Raises UsageError for scripted parts, into which nobody can look.
+    Raises UsageError for scripted parts, whose computation can't be followed.
     """
     model = plain(copied(make_network(network)).cpu())
     refuse_scripted(model)
@@ -50,9 +50,9 @@ def prepared(network: Network) -> nn.Module:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """While entered: nothing is printed or compiled, and random numbers are given back."""
+    """While active, nothing is printed or compiled, and random numbers are not used up."""
     eager = contextlib.nullcontext
-    if "torch._dynamo" in sys.modules:  # it takes seconds to import, and nothing is compiled before
+    if "torch._dynamo" in sys.modules:  # importing it takes seconds
         eager = getattr(torch.compiler, "set_stance", eager)
     silence = contextlib.redirect_stdout(io.StringIO())
     with torch.random.fork_rng(devices=[]), silence, eager("force_eager"):
@@ -60,7 +60,7 @@ def undisturbed() -> Iterator[None]:
 
 
 def inspect_network(model: nn.Module) -> Found:
-    """What the output of a `prepared` network depends on, in the mode that it is in."""
+    """Return what the output of a `prepared` network depends on, in the network's present mode."""
     calls = {}
 
     def note(module, inputs, output):
@@ -73,7 +73,7 @@ def inspect_network(model: nn.Module) -> Found:
     try:
         with undisturbed(), explained(model), torch.enable_grad(), Inspection():
             images = torch.randn(IMAGES, 1, 28, 28, dtype=dtype, requires_grad=True)
-            output = model(images.clone())  # which may be overwritten
+            output = model(images.clone())  # the network may overwrite it
     finally:
         for hook in hooks:
             hook.remove()
@@ -90,7 +90,7 @@ def inspect_network(model: nn.Module) -> Found:
 
 
 def leading_to(node) -> set:
-    """The nodes that a node's result was computed from, and itself."""
+    """Yield a node and all nodes that its result was computed from."""
     nodes, ahead = set(), [node]
     while ahead:
         node = ahead.pop()
@@ -102,29 +102,27 @@ def leading_to(node) -> set:
 
 @dataclass(eq=False)
 class Value:
-    """How a tensor was computed: by which function, of what. Unknown without a function."""
+    """How a tensor was computed: the function and its arguments. Unknown without a function."""
 
     shape: torch.Size
     dtype: torch.dtype
     function: Callable | None = None
-    args: tuple = ()  # with a Value for each tensor that the images or parameters lead to
+    args: tuple = ()  # with a Value for each tensor that comes from the images or parameters
     kwargs: dict = field(default_factory=dict)
-    number: int | None = None  # of several results
+    number: int | None = None  # which of several results
 
 
-PARAMETER = Value(torch.Size(), torch.float32)  # which stands for each
+PARAMETER = Value(torch.Size(), torch.float32)  # a tensor to stand for each
 
 
 class Inspection(TorchFunctionMode):
-    """While entered: every function's result knows how it was computed, and its node which of the
-    layers it is.
-    """
+    """While active, note how every result was computed, and for its node which layer it is."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         tensors = [one for one in flattened((args, kwargs)) if isinstance(one, Tensor)]
         nodes = {one.grad_fn for one in tensors}
-        before = described(args), described(kwargs)  # which the function may overwrite
+        before = described(args), described(kwargs)  # the function may overwrite them
         output = func(*args, **kwargs)
         several = isinstance(output, tuple | list)
         for number, result in enumerate(output if several else [output]):
@@ -137,7 +135,7 @@ class Inspection(TorchFunctionMode):
 
 
 def flattened(item) -> Iterator:
-    """All that is in nested tuples, lists and dictionaries."""
+    """Yield everything in nested tuples, lists and dictionaries."""
     if isinstance(item, tuple | list | dict):
         for part in item.values() if isinstance(item, dict) else item:
             yield from flattened(part)
@@ -146,7 +144,7 @@ def flattened(item) -> Iterator:
 
 
 def mapped(function: Callable, item):
-    """The nested tuples, lists and dictionaries with `function` of all that is in them."""
+    """Apply `function` to everything in nested tuples, lists and dictionaries."""
     if isinstance(item, dict):
         return {name: mapped(function, part) for name, part in item.items()}
     if isinstance(item, tuple | list):
@@ -156,7 +154,7 @@ def mapped(function: Callable, item):
 
 
 def described(item):
-    """The arguments of a function with a Value for each tensor that has a history."""
+    """Return a function's arguments with a Value for each tensor that has a history."""
 
     def describe(one):
         if not isinstance(one, Tensor) or not one.requires_grad:
@@ -171,7 +169,7 @@ def described(item):
 
 
 def layer_of(name: str, value: Value, args, kwargs) -> set[str]:
-    """Which of the layers a call of the function `name` is: none or one."""
+    """Return which of the layers a call of the function `name` is: none or one."""
     if "dropout" in name:
         values = {"p": 0.5, **dict(zip(("input", "p", "training"), args, strict=False)), **kwargs}
         training = values.get("training", values.get("train", True))
@@ -184,11 +182,10 @@ def layer_of(name: str, value: Value, args, kwargs) -> set[str]:
 
 
 def is_average(value: Value) -> bool:
-    """Whether a function has completed the average of a whole map, larger than 1×1.
+    """Return whether a function has completed the average of a whole map, larger than 1×1.
 
-    The maps that it may be the average of are those from which functions without parameters lead
-    here. What they make is tried on maps of random numbers, so it does not matter which ones this
-    network happens to compute.
+    The map may be any result from which functions without parameters lead here. Each such map is
+    replaced by random numbers, so the values that this network happens to compute play no part.
     """
     ahead, tried = [value], set()
     for _ in range(FAR):
@@ -204,19 +201,19 @@ def is_average(value: Value) -> bool:
 
 
 def parts(value: Value) -> list[Value]:
-    """What a value was computed from."""
+    """Return the arguments that a value was computed from."""
     return [one for one in flattened((value.args, value.kwargs)) if isinstance(one, Value)]
 
 
 @torch.no_grad()
 def averages(value: Value, maps: Value, dtype: torch.dtype) -> bool:
-    """Whether `value`, computed once more of other `maps`, is their mean; twice."""
+    """Return whether `value`, computed again from other `maps`, is their mean, in two trials."""
     for seed in range(2):
         generator = torch.Generator().manual_seed(seed)
         fresh = 1 + 2 * torch.randn(maps.shape, generator=generator, dtype=torch.float64)
         try:
             result = again(value, {maps: fresh.to(dtype)})
-        except Exception:  # a function that takes no such numbers: no average
+        except Exception:  # a function that rejects such numbers computes no average
             return False
         exact = 1e-6 if result.dtype == torch.float64 else 1e-2 if result.itemsize < 4 else 1e-4
         expected = fresh.mean(tuple(range(2, fresh.dim())))
@@ -226,7 +223,7 @@ def averages(value: Value, maps: Value, dtype: torch.dtype) -> bool:
 
 
 def again(value: Value, known: dict[Value, Tensor]) -> Tensor:
-    """A value, computed once more where other values are `known`."""
+    """Compute a value again where other values are `known`."""
     if value not in known:
         if value.function is None:
             raise ValueError("it also depends on what is not known")
@@ -240,9 +237,9 @@ def again(value: Value, known: dict[Value, Tensor]) -> Tensor:
 
 
 def never_used(model: nn.Module, *found: Found) -> dict[str, int]:
-    """The modules none of whose parameters any output depended on, and how many they have.
+    """Return the modules without any parameter that an output depends on, and their parameters.
 
-    Of a module within one that is never used, only the outer is named.
+    Within a module that is never used, only the outermost is named.
     """
     used = set().union(*(one.parameters for one in found))
     idle = {}

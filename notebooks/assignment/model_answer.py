@@ -1,9 +1,9 @@
 """A network for Part 2 of the assignment, in plain PyTorch: 19,650 parameters.
 
-Six 3×3 convolutions, each followed by batch normalisation and ReLU, and nothing between them but
-two poolings. `MNISTNet`'s transitions, which squeeze what a block found into 8 channels, are left
-out, and the parameters that this saves go into the convolutions. `fit(Net, load(), RECIPE)`
-trains it; `python -m tests.benchmarks.records open` measures it over ten seeds.
+It has six 3×3 convolutions, each followed by batch normalisation and ReLU, and two poolings between
+them. `MNISTNet`'s transitions, which squeeze a block's result into 8 channels, are left out, and
+the convolutions get the parameters that this saves. `fit(Net, load(), RECIPE)` trains it; `python
+-m tests.benchmarks.records open` measures it over ten seeds.
 """
 
 from dataclasses import replace
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from s4lib import BEST
 
-# Half as many steps as BEST takes, each larger; the average reaches back over as many images.
+# Half as many steps as BEST, each larger; the average reaches back over as many images.
 RECIPE = replace(BEST, name="larger batches", batch_size=64, lr=0.02, ema_every=4)
 
 
 def convolution(inputs: int, outputs: int, padding: int = 1) -> nn.Sequential:
-    """3×3, then batch normalisation, whose shift makes a bias needless, then ReLU."""
+    """Return 3×3 convolution, batch normalisation, whose shift replaces the bias, and ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=padding, bias=False),
         nn.BatchNorm2d(outputs),
@@ -26,7 +26,7 @@ def convolution(inputs: int, outputs: int, padding: int = 1) -> nn.Sequential:
 
 
 class Net(nn.Module):
-    """Grey 28×28 digits, (N, 1, 28, 28), to log-probabilities of the ten classes, (N, 10)."""
+    """Turn grey digits, (N, 1, 28, 28), into log-probabilities of the ten classes, (N, 10)."""
 
     def __init__(self):
         super().__init__()

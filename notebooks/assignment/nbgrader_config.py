@@ -1,22 +1,22 @@
-"""How nbgrader makes the release, grades what comes back, and writes the feedback."""
+"""Configure how nbgrader makes the release, grades submissions, and writes the feedback."""
 
 import os
 import sys
 from pathlib import Path
 
-# Until when students may hand in, in local time: `report` names those who were later.
+# The deadline, in local time: `report` names students who handed in later.
 due = ""  # as in "2026-12-01 23:59"
 
-# nbgrader calls `alembic` as a program, which an environment that is not activated would not find.
+# nbgrader runs the program `alembic`, which is not found if the environment is not activated.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 course = Path(__file__).parent
 home = next(p for p in course.parents if (p / "notebooks/assignment/submission.py").exists())
 sys.path.insert(0, str(home))
 
-c = get_config()  # noqa: F821, which nbgrader puts there
+c = get_config()  # noqa: F821, nbgrader defines it
 
-# Of what students hand in, nothing may take the place of the course's own code.
+# No file that students hand in may replace the course's own code.
 c.CourseDirectory.ignore = [
     *(".ipynb_checkpoints", "__pycache__", "*.pyc", ".git", "feedback"),
     *("s4lib", "backprop", "notebooks"),
@@ -30,7 +30,7 @@ c.FileNameCollectorPlugin.named_regexp = (
 )
 c.FileNameCollectorPlugin.valid_ext = [".ipynb", ".xlsx", ".json", ".pt", ".py", ".txt", ".csv"]
 
-if "autograde" in sys.argv:  # nbgrader has no other place for what comes before it looks
+if "autograde" in sys.argv:  # nbgrader has no other place for code that runs before it looks
     from nbgrader.preprocessors import (
         AssignLatePenalties,
         CheckCellMetadata,

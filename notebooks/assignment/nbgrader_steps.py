@@ -1,6 +1,6 @@
-"""How nbgrader's `autograde` grades here: from submissions put in order, by checks out of reach.
+"""Replace nbgrader's `autograde`: submissions are put in order, and checks run out of their reach.
 
-`nbgrader_config.py` puts these steps in the place of nbgrader's own, which would run a student's
+`nbgrader_config.py` uses these steps instead of nbgrader's own, which would run a student's
 notebook beside the gradebook.
 """
 
@@ -21,16 +21,16 @@ from notebooks.assignment import grade, submission
 from notebooks.assignment.sandbox import SECONDS
 
 NOT_GRADED = "NotGraded"  # the name of the error in the output of such a check
-unsettled: list[str] = []  # what is told at the end
-prepared: list[str] = []  # the folder with the submissions put in order, once there is one
+unsettled: list[str] = []  # reported at the end
+prepared: list[str] = []  # the folder with the submissions put in order, if there is one
 
 
 @functools.cache
 def prepare(course: Path, assignment: str = "session4") -> str:
-    """A folder like `submitted`, in which every submission has been put in order.
+    """Make a folder like `submitted`, in which every submission has been put in order.
 
-    nbgrader skips what does not lie where it looks, so this comes before it looks. The folder is
-    deleted in the end, and what could not be graded is told.
+    nbgrader skips what does not lie where it looks, so this runs before it looks. In the end the
+    folder is deleted, and what could not be graded is reported.
     """
     folder = tempfile.TemporaryDirectory(prefix="s4-")
     atexit.register(folder.cleanup)
@@ -51,7 +51,7 @@ def prepare(course: Path, assignment: str = "session4") -> str:
 
 
 def tell() -> None:
-    """Say at the very end what no number stands for."""
+    """Report at the very end what could not be graded."""
     if unsettled:
         print(
             "\nNot graded, look at these:", *dict.fromkeys(unsettled), sep="\n  ", file=sys.stderr
@@ -61,21 +61,21 @@ def tell() -> None:
 
 
 def grade_file(path: Path, seconds: float) -> dict:
-    """`grade_cells` of a notebook that has been put in order."""
+    """Return `grade_cells` of a notebook that has been put in order."""
     return grade.grade_cells(submission.cells_of(path), path.parent, seconds)
 
 
 class Grade(NbGraderPreprocessor):
-    """In place of nbgrader's Execute: outputs of answers and checks, several notebooks ahead."""
+    """Instead of nbgrader's Execute: outputs of answers and checks, several notebooks ahead."""
 
     seconds = Float(SECONDS, help="that a cell or a call of an answer may take").tag(config=True)
     jobs = Integer(os.cpu_count(), help="notebooks that are graded at a time").tag(config=True)
-    pool, ahead, queue = None, {}, None  # notebooks to come, and those that have begun
+    pool, ahead, queue = None, {}, None  # the next notebooks, and those that have begun
 
     def preprocess(self, nb, resources):
         path = Path(resources["metadata"]["path"], f"{resources['nbgrader']['notebook']}.ipynb")
         made = self.graded(path, resources["nbgrader"]["student"])
-        if len(made["outputs"]) != len(nb.cells):  # not prepared: as when Formgrader grades
+        if len(made["outputs"]) != len(nb.cells):  # not put in order, as when Formgrader grades
             cells = [submission.tidy(cell) for cell in nb.cells]
             made = grade.grade_cells(cells, path.parent, self.seconds)
         for cell, outputs in zip(nb.cells, made["outputs"], strict=True):
@@ -88,7 +88,7 @@ class Grade(NbGraderPreprocessor):
         return nb, resources
 
     def graded(self, path: Path, student: str) -> dict:
-        """What `grade_file` makes of a notebook; those that come next begin meanwhile."""
+        """Return what `grade_file` makes of a notebook; meanwhile the next ones begin."""
         cls, again = type(self), {"--force", "-f"} & {*sys.argv}
         if cls.pool is None:
             cls.pool = ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"))
@@ -105,7 +105,7 @@ class Grade(NbGraderPreprocessor):
 
 
 class SaveGrades(SaveAutoGrades):
-    """As nbgrader's, but what was not graded has no points and waits for people."""
+    """As nbgrader's, but a check that was not graded has no points and waits for a person."""
 
     def _add_score(self, cell, resources) -> None:
         super()._add_score(cell, resources)

@@ -1,9 +1,9 @@
 """The checks of part 1: how far off an answer is, and probably why.
 
-Students run them in their notebook, and graders run the same ones. Each compares what a student's
-function returns with `backprop.network`, for the student's numbers, the class's and others. What
-is wrong is then compared with what comes of the usual slips. Every argument takes several values,
-so that none can be typed in.
+Students run them in their notebook, and grading runs the same checks. Each compares what a
+student's function returns with `backprop.network`, for the student's numbers, the class's and
+others. Wrong numbers are then compared with the results of usual slips. Every argument takes
+several values, so that no fixed answer can pass.
 """
 
 import re
@@ -47,7 +47,7 @@ BATCHES = (6, 3)  # examples
 
 
 def trials(student) -> list[Numbers]:
-    """A student's numbers, the class's, and three others, whose weights have either sign."""
+    """Return a student's numbers, the class's, and three others, with weights of either sign."""
     others = [personal_numbers(f"trial {k}") for k in range(3)]
     weights = [np.multiply((1, -1, -1, 1, 1, -1, 1, -1), one.weights).tolist() for one in others]
     mixed = [one._replace(weights=tuple(w)) for one, w in zip(others, weights, strict=True)]
@@ -55,25 +55,25 @@ def trials(student) -> list[Numbers]:
 
 
 def only(student, asked, *values) -> list[tuple[str, np.ndarray]]:
-    """Descriptions of trials for which alone an answer may have been made, and which these are.
+    """Return descriptions of trials that an answer may have been made for, and these trials.
 
-    Those are the student's own numbers, and each of `values`, (description, value), in a trial.
+    They are the student's own numbers, and each of `values`, (description, value), in a trial.
     """
     own = personal_numbers(student)
     rows = [("your numbers", np.array([own.weights in one for one in asked]))]
     return rows + [(what, np.array([value in one for one in asked])) for what, value in values]
 
 
-# What a student's functions may call, as it should be, in the order of the exercises
+# The right functions that a student's functions may call, in the order of the exercises
 
 
 def update(inputs, targets, weights, rate):
-    """w1 … w8 after a step."""
+    """Return w1 … w8 after a step."""
     return tuple(np.array(weights) - rate * np.array(network.gradients(inputs, targets, weights)))
 
 
 def of_one_example(name: str, function):
-    """A function of one example's numbers, which says so where it gets a table of examples."""
+    """Return a function of one example's numbers, which complains about a table of examples."""
 
     @wraps(function)
     def checked(*args, **named):
@@ -100,7 +100,7 @@ RIGHT = {name: of_one_example(name, function) for name, function in RIGHT.items(
 
 
 def before(exercise: str) -> dict:
-    """The right functions that come before an exercise's own."""
+    """Return the right functions of the exercises before this one."""
     names = [*RIGHT]
     return {name: RIGHT[name] for name in names[: names.index(exercise)]}
 
@@ -143,7 +143,7 @@ def check_forward(forward, student=None) -> None:
 
 
 def bias_times(names, inputs, row) -> list[float]:
-    """What a bias is multiplied by in h1, h2, o1 and o2, where it is taken for a weight."""
+    """What a bias, taken for a weight, is multiplied by in h1, h2, o1 and o2."""
     hidden, out = ({"i1": x1, "i2": x2, "sum": x1 + x2} for x1, x2 in (inputs, row[2:4]))
     return [of[name] for of in (hidden, out) for name in names]
 
@@ -247,7 +247,7 @@ def check_update(update, student=None) -> None:
 
 
 def weight_by_weight(inputs, targets, weights, rate, order):
-    """w1 … w8 after a step in which each gradient is of the weights that are already new."""
+    """Return w1 … w8 after a step in which each gradient uses the weights that are already new."""
     weights = [*weights]
     for k in order:
         weights[k] -= rate * network.gradients(inputs, targets, weights)[k]
@@ -255,9 +255,9 @@ def weight_by_weight(inputs, targets, weights, rate, order):
 
 
 def curve(inputs, targets, start, rate, steps, move=None, which=2):
-    """E_total (or E1, E2) after 0, 1, … `steps` steps, then NaN up to the longest training.
+    """Return E_total (or E1, E2) after 0, 1, … `steps` steps, then NaN up to the longest training.
 
-    `move(inputs, targets, weights, start, rate)` are the weights after a step.
+    `move(inputs, targets, weights, start, rate)` returns the weights after a step.
     """
     weights, found = start, []
     for _ in range(steps + 1):
@@ -270,7 +270,7 @@ def curve(inputs, targets, start, rate, steps, move=None, which=2):
 
 
 def padded(errors) -> np.ndarray:
-    """The errors of a training, then NaN up to the longest one's number."""
+    """Return the errors of a training, then NaN up to the length of the longest."""
     most = max(steps for _, steps in TRAININGS) + 1
     return np.append(errors, np.full(max(0, most - len(errors)), np.nan))
 
@@ -318,7 +318,7 @@ def check_train(train, student=None) -> None:
 
 
 def which_end(found, want) -> str:
-    """A line that says where a list of errors, `found`, is too long or too short."""
+    """Return a line on a list of errors, `found`, that is too long or too short."""
     few, many = min(len(found), len(want)), max(len(found), len(want))
     if few == 0 or few == many:
         return ""
@@ -392,7 +392,7 @@ def check_graph(error_graph, student=None) -> None:
 
 
 def draw(error_graph, curves) -> FigureBase:
-    """The figure that a student's function makes; none is left open if it fails."""
+    """Return the figure that a student's function makes; if it fails, leave none open."""
     pyplot = sys.modules.get("matplotlib.pyplot")
     there = pyplot.get_fignums() if pyplot else []
     try:
@@ -410,7 +410,7 @@ def draw(error_graph, curves) -> FigureBase:
 
 
 def faults(figure, curves) -> list[str]:
-    """What a graph of `curves` lacks, or has wrong."""
+    """Return what a graph of `curves` lacks, or has wrong."""
     drawn = {axes: lines_of(axes, curves) for axes in figure.axes}
     best = max(drawn, key=lambda axes: len(drawn[axes]), default=None)
     if best is None or len(drawn[best]) < len(curves):
@@ -446,12 +446,12 @@ def listed(curves, known) -> str:
 
 
 def read_numbers(text: str) -> set[float]:
-    """The numbers in a text, written with a decimal point or a decimal comma."""
+    """Return the numbers in a text, written with a decimal point or a decimal comma."""
     return {float(one.replace(",", ".")) for one in re.findall(r"\d*[.,]?\d+", text)}
 
 
 def lines_of(axes, curves) -> dict:
-    """The line, or the points, that show each of `curves` in one graph, by rate."""
+    """Return the line, or the points, that show each of `curves` in one graph, by rate."""
     shown = [(line, np.column_stack(line.get_data(orig=True))) for line in axes.get_lines()]
     shown += [(points, points.get_offsets()) for points in axes.collections]
     return {
@@ -463,7 +463,7 @@ def lines_of(axes, curves) -> dict:
 
 
 def shows(points, curve) -> bool:
-    """Whether points (n, 2) are a curve: all of its steps, or at least five from end to end."""
+    """Return whether points (n, 2) are a curve: all of its steps, or at least five along it."""
     if len(points) == len(curve):
         return np.allclose(points[:, 1], curve, rtol=1e-6, atol=1e-9)
     steps = points[:, 0].round().astype(int) if np.isfinite(points).all() else []
@@ -474,7 +474,7 @@ def shows(points, curve) -> bool:
 
 
 def legend_of(figure, lines: dict):
-    """Pairs of a rate and of what a legend calls its curve, where their colours tell."""
+    """Return pairs of a rate and of the legend's name for its curve, if their colours match."""
     for legend in figure.findobj(Legend):
         for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=False):
             like = [rate for rate, line in lines.items() if looks(line) == looks(handle)]
@@ -483,14 +483,14 @@ def legend_of(figure, lines: dict):
 
 
 def looks(artist) -> tuple:
-    """Colour, and style where there is one, of a line or of points."""
+    """Return the colour, and the style if there is one, of a line or of points."""
     colour = artist.get_color() if hasattr(artist, "get_color") else artist.get_facecolor()
     style = artist.get_linestyle() if hasattr(artist, "get_color") else ""
     return to_hex(np.ravel(colour)[:4] if not isinstance(colour, str) else colour), style
 
 
 def names_of_axes(figure, axes) -> list[str]:
-    """What the horizontal and the vertical axis are called; nothing if by x or y alone."""
+    """Return the names of the horizontal and the vertical axis; nothing for x or y alone."""
     names = []
     for name, of_figure in (
         (axes.get_xlabel(), figure.get_supxlabel()),

@@ -1,7 +1,7 @@
 """The checks of part 2: how far off an answer is, and probably why.
 
-They compare what a student's function does with `s4lib`, on small made-up data, and what is wrong
-with what comes of the usual slips.
+They compare what a student's function does with `s4lib`, on small made-up data, and compare wrong
+results with those of usual slips.
 """
 
 import sys
@@ -35,7 +35,7 @@ from s4lib.runtime.device import MixedPrecision
 from s4lib.runtime.rehearsal import copied
 from s4lib.train import make_network, train_epoch
 
-LAYERS = (  # kernel and stride of the layers of networks that are asked about
+LAYERS = (  # kernel and stride of the layers in the trial networks
     ((3, 1), (3, 1), (2, 2), (1, 1), (3, 1), (2, 2), (3, 1), (5, 1)),
     ((5, 2), (1, 1), (3, 1), (3, 2), (3, 1), (7, 1)),
     ((3, 1), (2, 2), (2, 2), (5, 1), (3, 3), (3, 1)),
@@ -43,7 +43,7 @@ LAYERS = (  # kernel and stride of the layers of networks that are asked about
     ((3, 2), (3, 1)),
 )
 MEASURES = ("mean loss", "accuracy in %")
-FLOAT32 = {"rtol": 2e-5, "atol": 2e-5}  # how far a right answer may be off after some steps
+FLOAT32 = {"rtol": 2e-5, "atol": 2e-5}  # a right answer may be off by so much after some steps
 
 
 def show(lines: Sequence[checklist.Requirement]) -> None:
@@ -54,14 +54,14 @@ def show(lines: Sequence[checklist.Requirement]) -> None:
 
 
 def made(network) -> nn.Module:
-    """A copy of the network that a student's class makes, on the CPU; an error in one line."""
+    """Return a copy of the student's network on the CPU; an error becomes one line."""
     name = getattr(network, "__name__", type(network).__name__)
     return copied(with_shapes(call(make_network, network, name=name))).cpu()
 
 
 @torch.no_grad()
 def with_shapes(model: nn.Module) -> nn.Module:
-    """The network itself, whose lazy layers, if there are any, have got their shapes."""
+    """Return the network, after lazy layers, if there are any, have got their shapes."""
     if any(isinstance(one, UninitializedParameter) for one in model.parameters()):
         call(model.eval(), torch.zeros(2, 1, 28, 28), name=type(model).__name__)
     return model
@@ -84,7 +84,7 @@ def refuse_model_answer(model) -> None:
 
 
 def layers_of(model) -> list[str]:
-    """The layers that have parameters, as they describe themselves, in any order."""
+    """Return the layers that have parameters, as they describe themselves, in any order."""
     return sorted(
         str(layer)
         for layer in model.modules()
@@ -140,8 +140,8 @@ def grow(
     double=False,
     most=np.inf,
 ):
-    """The receptive field after each of `layers`, (kernel, stride), right unless an option puts a
-    slip in.
+    """Return the receptive field after each of `layers`, (kernel, stride), or, with options, a
+    slip.
     """
     fields, field, jump = [], start, 1
     for layer in layers:
@@ -184,7 +184,7 @@ FIELD_SLIPS = {
 
 
 def field_slips(networks, got, length=0) -> Iterator[tuple[str, list]]:
-    """What each of `FIELD_SLIPS` makes of networks, each a list of layers, and what follows."""
+    """Return what each of `FIELD_SLIPS` gives for networks, each a list of layers."""
 
     def padded(values):
         return [*values, *np.full(max(0, length - len(values)), np.nan)]
@@ -211,7 +211,7 @@ def check_fields(fields) -> None:
 
 
 def check_by_hand(sees, network) -> None:
-    """Check `sees`: what an activation sees after each convolution and pooling of a network."""
+    """Check `sees`: the field after each convolution and pooling of the student's network."""
     if sees is None:
         raise AnswerError("✗ sees is not written yet")
     with redirect_stderr(sys.stdout), torch.random.fork_rng(devices=[]):
@@ -232,9 +232,9 @@ def check_by_hand(sees, network) -> None:
 
 
 class Half(nn.Module):
-    """In place of dropout: drops the same half every time, so that no random numbers are drawn.
+    """Instead of dropout, drop the same half every time, so that no random numbers are drawn.
 
-    Counts the passes in which gradients are recorded.
+    It counts the passes in which gradients are recorded.
     """
 
     recorded = 0
@@ -246,12 +246,12 @@ class Half(nn.Module):
 
 
 class Case(NamedTuple):
-    """What a loop is asked about: a network, batches of unequal size, an optimizer."""
+    """A trial for a loop: a network, batches of unequal size, an optimizer."""
 
     seed: int
     sizes: tuple[int, ...]
     optimizer: Callable[..., torch.optim.Optimizer]
-    training: bool  # the mode in which the network comes
+    training: bool  # the mode in which the network is handed over
 
 
 CASES = (
@@ -262,7 +262,7 @@ CASES = (
 
 
 def small_network(case: Case) -> nn.Sequential:
-    """A network for (N, 1, 4, 4) that tells training from testing."""
+    """Return a network for (N, 1, 4, 4) that behaves differently in training and testing."""
     width = 8 + 2 * case.seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(case.seed)
@@ -272,7 +272,7 @@ def small_network(case: Case) -> nn.Sequential:
 
 
 def small_batches(case: Case) -> list[tuple[Tensor, Tensor]]:
-    """Images (N, 1, 4, 4) and labels in batches of unequal size."""
+    """Return images (N, 1, 4, 4) and labels in batches of unequal size."""
     generator = torch.Generator().manual_seed(case.seed)
     images = torch.randn(sum(case.sizes), 1, 4, 4, generator=generator)
     labels = torch.randint(10, (sum(case.sizes),), generator=generator)
@@ -280,18 +280,18 @@ def small_batches(case: Case) -> list[tuple[Tensor, Tensor]]:
 
 
 def fingerprint(values: Tensor) -> float:
-    """A number that changes when one of `values` does."""
+    """Return a number that changes when one of `values` does."""
     weights = torch.arange(1.0, values.numel() + 1, dtype=torch.float64) / values.numel()
     return (values.detach().flatten().double().cpu() @ weights).item()
 
 
 def left_of(model) -> list[float]:
-    """What a loop leaves of a network: its weights, and batch norm's mean."""
+    """Return what a loop changes in a network: its weights, and batch norm's mean."""
     return [*map(fingerprint, (model[1].weight, model[4].weight, model[2].running_mean))]
 
 
 class Watched:
-    """An optimizer of a network, which notes when gradients are made, and what its steps find."""
+    """A network's optimizer that notes when gradients are made, and what its steps find."""
 
     def __init__(self, model, make):
         self.optimizer, self.notes = make(model.parameters()), ""
@@ -305,9 +305,9 @@ class Watched:
         self.notes += what
 
     def reason(self, changed: bool) -> str | None:
-        """Why the weights are not what they should be, if the order of the calls tells.
+        """Return why the weights are wrong, if the order of the calls shows it.
 
-        Nothing is noted of an answer that runs in another process.
+        For an answer that runs in another process, the order is unknown.
         """
         if not self.notes:
             never = "the weights never change: loss.backward() or optimizer.step() is missing"
@@ -327,14 +327,14 @@ class Watched:
 
 
 def s4lib_train(model, batches, optimizer) -> tuple[float, float]:
-    """`s4lib`'s own loop, at one learning rate."""
+    """Return the result of `s4lib`'s own loop, at one learning rate."""
     schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
     amp = MixedPrecision(torch.device("cpu"), torch.float32)
     return train_epoch(model, batches, optimizer, schedule, amp)
 
 
 def right_means(losses, corrects, sizes) -> tuple[float, float]:
-    """Mean loss and per cent correct of batches: their mean losses, numbers correct, and sizes."""
+    """Return mean loss and per cent correct from batches' mean losses, numbers correct, sizes."""
     return losses @ sizes / sizes.sum(), 100 * corrects.sum() / sizes.sum()
 
 
@@ -349,10 +349,10 @@ def slipped_train(
     passes=1,
     means=right_means,
 ):
-    """A training loop, right unless an option puts a slip in.
+    """A training loop, right unless an option makes it wrong.
 
-    `mode` is what is done first, `clear` says whether gradients become zero, `loss` is what falls,
-    with `late` the network is asked again after the step, and `means` makes the two numbers.
+    `mode` is called first, `clear` is whether gradients become zero, `loss` is what falls; with
+    `late` the network is called again after the step, and `means` makes the two numbers.
     """
     mode(model)
     measured = []
@@ -371,7 +371,7 @@ def slipped_train(
 
 
 def slipped_test(model, batches, mode=nn.Module.eval, record=torch.no_grad, means=right_means):
-    """A loop over test batches, right unless an option puts a slip in."""
+    """A loop over test batches, right unless an option makes it wrong."""
     mode(model)
     with record():
         every = [(model(images), labels) for images, labels in batches]
@@ -436,7 +436,7 @@ MEAN_SLIPS = {
 
 
 def leave(model) -> None:
-    """In place of model.train() and model.eval(): nothing."""
+    """Do nothing, instead of model.train() or model.eval()."""
 
 
 def on_probabilities(log_probs, labels):
@@ -469,14 +469,14 @@ TEST_SLIPS = {
 
 
 def measure(loop, case: Case, *optimizers) -> tuple[np.ndarray, ...]:
-    """Mean losses, numbers correct and sizes of the batches of a case, in a right loop."""
+    """Return mean losses, numbers correct and sizes of a case's batches, in a right loop."""
     model = small_network(case)
     made = [make(model.parameters()) for make in optimizers]
     return loop(model, small_batches(case), *made, means=lambda *measured: measured)
 
 
 def slipped_means(measured, want) -> Iterator[tuple[str, list]]:
-    """What each of `MEAN_SLIPS` makes of the two measures; all else is as in `want`."""
+    """Return what each of `MEAN_SLIPS` makes of the two measures; all else is as in `want`."""
     for hint, forms in MEAN_SLIPS.items():
         for means in forms:
             rows = zip(measured, want, strict=True)
@@ -538,7 +538,7 @@ def check_test(test) -> None:
 def check_run(network, folder: str | Path) -> float:
     """Check the run in `folder`; a point for each of the last five epochs at 99.4 % or more.
 
-    Its weights are tested on MNIST. Raises NotGradedError where MNIST is not available.
+    Its weights are tested on MNIST. Raises NotGradedError if MNIST is not available.
     """
     model, folder = made(network), Path(folder)
     refuse_model_answer(model)

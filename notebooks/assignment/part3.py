@@ -25,15 +25,15 @@ from s4lib.runtime import UsageError
 from s4lib.runtime.checkpoint import read
 from s4lib.train import identity, make_network
 
-SEEDS = 3  # of each network, in the experiment
-PER_CENT = {"rtol": 0, "atol": 2e-4}  # float32 tells accuracies near 100 apart by 1e-5
+SEEDS = 3  # so many of each network, in the experiment
+PER_CENT = {"rtol": 0, "atol": 2e-4}  # float32 separates accuracies near 100 only by 1e-5
 
 
 # The networks
 
 
 def check_variants(variants) -> None:
-    """Check `variants`: two or more networks by name, each made again when it is asked for."""
+    """Check `variants`: two or more networks by name, each made again at every call."""
     if variants is None:
         raise AnswerError("✗ variants is not written yet")
     if not isinstance(variants, dict) or len(variants) < 2:
@@ -60,7 +60,7 @@ def check_variants(variants) -> None:
 
 
 def made_anew(name: str, network) -> nn.Module:
-    """A network made with seed 0. Raises AnswerError if a second one shares something with it."""
+    """Return a network made with seed 0. Raises AnswerError if a second shares a part with it."""
     two = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -75,10 +75,10 @@ def made_anew(name: str, network) -> nn.Module:
 
 
 def behave(model: nn.Module) -> list[Tensor]:
-    """What a network computes in training, and in training and testing after one step.
+    """Return what a network computes in training, and in training and testing after one step.
 
-    Random numbers are the same for every network, so that equal networks do the same to the bit;
-    before a step in training mode some different ones would.
+    All networks get the same random numbers, so that equal networks compute the same bits. Before a
+    step in training mode, some different networks compute the same.
     """
     torch.manual_seed(0)
     images, labels = torch.randn(16, 1, 28, 28), torch.arange(16) % 10
@@ -99,7 +99,7 @@ def behave(model: nn.Module) -> list[Tensor]:
 
 
 def check_hold_out(hold_out) -> None:
-    """Check `hold_out(dataset, count)`: it is tested on training images, and trained on others."""
+    """Check `hold_out(dataset, count)`: it tests on training images, and trains on the others."""
     for train, test, count in (40, 20, 10), (33, 7, 12):
         found = held_out_faults(hold_out, train, test, count)
         if found:
@@ -108,7 +108,7 @@ def check_hold_out(hold_out) -> None:
 
 
 def held_out_faults(hold_out, train_count: int, test_count: int, count: int) -> list[str]:
-    """What is wrong with `count` images held out of a data set of so many images."""
+    """Return what is wrong with `count` held-out images of a data set of so many images."""
     total = train_count + test_count
     numbered = torch.arange(total, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
     labels = torch.arange(total) % 10
@@ -152,7 +152,7 @@ def held_out_faults(hold_out, train_count: int, test_count: int, count: int) -> 
 
 
 class Told(nn.Module):
-    """A network that predicts so many images correctly: those that bear the lowest numbers."""
+    """A network that predicts so many images correctly, those with the lowest numbers."""
 
     def __init__(self, correct: int):
         super().__init__()
@@ -165,11 +165,11 @@ class Told(nn.Module):
         return F.log_softmax(9.0 * F.one_hot(labels, 10), dim=1)
 
 
-IMAGES = 200  # of `Told`'s data set
+IMAGES = 200  # the images of `Told`'s data set
 
 
 def numbered_images() -> Dataset:
-    """Images that bear their numbers, in binary, in the first row; labels are the last digits."""
+    """Images with their number in binary in the first row; labels are the numbers' last digits."""
     numbers = torch.arange(IMAGES)
     images = torch.zeros(IMAGES, 1, 28, 28, dtype=torch.uint8)
     images[:, 0, 0, :8] = 255 * (numbers[:, None] >> torch.arange(8) & 1).to(torch.uint8)
@@ -177,7 +177,7 @@ def numbered_images() -> Dataset:
 
 
 class Recorder:
-    """In place of `fit`: notes what it is asked for, and makes up how that went."""
+    """Instead of `fit`, note the arguments, and make up a history."""
 
     def __init__(self, names):
         self.names, self.calls = names, []
@@ -194,12 +194,12 @@ class Recorder:
         return Told(epochs[-1].test_correct), history
 
     def correct(self, name, seed) -> tuple[int, int, int]:
-        """Of the test images after each epoch: the second is the best."""
+        """Made-up accuracies of the test images after each epoch: the second is the best."""
         start = 100 + 3 * [*self.names, None].index(name) + int(seed) ** 2 % 59
         return start, start + 25, start + 11
 
 
-ROUNDS = (  # names of networks, recipe and seeds that an experiment is asked for
+ROUNDS = (  # names of networks, recipe and seeds that an experiment is called with
     (("one", "other"), CLASSIC, [3, 5, 8]),
     (("a", "b", "c"), FAST, [2, 7]),
 )
@@ -224,7 +224,7 @@ def check_experiment(experiment) -> None:
 
 
 def record(experiment, names, recipe, seeds):
-    """The networks, the calls of `fit`, and the accuracies of an experiment, in one list."""
+    """Return the networks, the calls of `fit`, and the accuracies of an experiment, in one list."""
     variants = {name: partial(nn.Linear, k + 1, 1) for k, name in enumerate(names)}
     recorder, dataset = Recorder(variants), numbered_images()
     with (
@@ -251,7 +251,7 @@ def record(experiment, names, recipe, seeds):
 
 
 def slipped_results(recorder, variants, seeds, first, best, last) -> Iterator[tuple[str, list]]:
-    """What the usual slips make of an experiment's accuracies."""
+    """Return what the usual slips make of an experiment's accuracies."""
     count, size = len(seeds), len(last)
 
     def with_seeds(*instead):
@@ -272,9 +272,9 @@ def slipped_results(recorder, variants, seeds, first, best, last) -> Iterator[tu
 
 
 def read_results(path: str | Path, variants) -> dict[str, list[float]]:
-    """The experiment that was kept in `path`: accuracies by the names of `variants`.
+    """Return the experiment that was kept in `path`: accuracies by the names of `variants`.
 
-    Raises UsageError if there is none, or if it is one of other networks.
+    Raises UsageError if there is none, or if it has other networks.
     """
     path = Path(path)
     anew = f"Delete {path.name}, and run this cell again"
@@ -298,9 +298,9 @@ def read_results(path: str | Path, variants) -> dict[str, list[float]]:
 
 
 def held_against(notebook: str | Path, experiment: str | Path) -> list[str]:
-    """In what a handed-in experiment differs from the table that the handed-in notebook shows.
+    """Return the differences between a handed-in experiment and the table in the notebook.
 
-    One line for each difference; none if all agree. Nothing is executed.
+    Each difference is one line; without differences there is none. Nothing is executed.
     """
     cells = nbformat.read(notebook, as_version=4).cells
     said = "\n".join(
@@ -338,7 +338,7 @@ SAMPLES = (
     ([98.1, 98.8], [97.9, 97.0, 97.3]),
     ([96.4, 96.9, 97.8, 96.1, 97.2], [97.5, 98.1, 97.2, 98.3]),
 )
-EQUAL = 3  # of these pairs, the first, have three runs of each
+EQUAL = 3  # the first of these pairs have three runs of each
 
 
 def check_spread(spread) -> None:
@@ -374,10 +374,10 @@ def check_spread(spread) -> None:
 
 
 def interval(ours, theirs, t=None, df=None, error=None) -> tuple[float, float]:
-    """Student's 95 % interval of the difference of two means, unless an option changes it.
+    """Return Student's 95 % interval of a difference of two means, unless an option changes it.
 
-    `t` is a number, or a function of the degrees of freedom, `df` of the numbers of runs, and
-    `error` of the pooled variance and both samples.
+    `t` is a number, or a function of the degrees of freedom, `df` a function of the numbers of
+    runs, and `error` a function of the pooled variance and both samples.
     """
     n, m = len(ours), len(theirs)
     pooled = ((n - 1) * np.var(ours, ddof=1) + (m - 1) * np.var(theirs, ddof=1)) / (n + m - 2)
@@ -389,7 +389,7 @@ def interval(ours, theirs, t=None, df=None, error=None) -> tuple[float, float]:
 
 
 def welch(ours, theirs) -> tuple[float, float]:
-    """The interval that does not take the spreads for equal."""
+    """Return the interval that does not assume equal spreads."""
     return stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
 
 
@@ -460,14 +460,14 @@ INTERVAL_SLIPS = {
 def check_difference(difference) -> None:
     """Check `difference(ours, theirs)`: the 95 % interval of the difference of two means.
 
-    Equal numbers of runs come first, because some slips can do nothing else.
+    Equal numbers of runs come first, because some slips make a difference only for unequal ones.
     """
     check_intervals(difference, SAMPLES[:EQUAL], quietly=True)
     check_intervals(difference, SAMPLES)
 
 
 def check_intervals(difference, pairs, quietly=False) -> None:
-    """Compare the intervals of `pairs`; with `quietly`, nothing is said of right ones."""
+    """Compare the intervals of `pairs`; with `quietly`, print nothing for right ones."""
     names = ("low end", "high end")
 
     def each(function=interval, **options):

@@ -1,4 +1,4 @@
-"""Every student's own inputs, targets and weights, which the student number fixes."""
+"""Make every student's own inputs, targets and weights from the student number."""
 
 import hashlib
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from backprop.network import INPUTS, RATES, TARGETS, WEIGHTS
 
 
 class Numbers(NamedTuple):
-    """What the class network starts from, in the order in which `network`'s functions take it."""
+    """What the class network starts from, in the order of the arguments of `network`."""
 
     inputs: tuple[float, ...]  # i1, i2
     targets: tuple[float, ...]  # t1, t2
@@ -20,12 +20,12 @@ CLASS = Numbers(INPUTS, TARGETS, WEIGHTS)
 
 
 def personal_numbers(student: str | int | None = None) -> Numbers:
-    """The numbers of a student, or the class's own where there is no student number.
+    """Return a student's numbers, or the class's if there is no student number.
 
     `network.gradients(*personal_numbers("s4711"))` are that student's eight gradients. Capitals,
-    blanks, punctuation and leading zeros make no difference. All twelve numbers have two
-    decimals, differ from each other, and are none of the six learning rates, so that a number in
-    a workbook can only be one of them.
+    blanks, punctuation and leading zeros make no difference. All twelve numbers have two decimals,
+    differ from each other, and are none of the six learning rates, so that a number in a workbook
+    can only be one of them.
 
     Raises a UsageError if there is neither a letter nor a digit in the student number.
     """
@@ -33,11 +33,11 @@ def personal_numbers(student: str | int | None = None) -> Numbers:
         return CLASS
     key = "".join(filter(str.isalnum, str(student).casefold())).lstrip("0")
     if not key or isinstance(student, float):
-        from s4lib.runtime import UsageError  # late: it brings PyTorch, which takes seconds
+        from s4lib.runtime import UsageError  # it imports PyTorch, which takes seconds
 
         raise UsageError(f"a student number is text or a whole number, such as 4711, not {student}")
 
-    # RandomState, because NumPy promises that it will draw the same numbers for ever.
+    # RandomState, because NumPy promises never to change the numbers that it draws.
     digest = hashlib.sha256(key.encode()).digest()
     draw = np.random.RandomState(np.frombuffer(digest, ">u4").astype(np.uint32))
     used = {round(100 * rate) for rate in RATES}

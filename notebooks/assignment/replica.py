@@ -1,9 +1,9 @@
-"""A network as plain data, and the same network made of it elsewhere.
+"""Describe a network as plain data, and build the same network from it elsewhere.
 
-`describe` runs in a student's process: it follows a network through training and testing and notes
-the layers of `torch.nn` and the functions of PyTorch that are called. `Replica` makes of that a
-network which computes the same, without any code of the student's. The grader then compares both on
-images that it draws afterwards; so whatever the description claims, it is of the network handed in.
+`describe` runs in a student's process: it follows a network through training and testing and
+records which layers of `torch.nn` and functions of PyTorch are called. `Replica` builds a network
+from the record that computes the same without any of the student's code. The grader then compares
+both on images that it draws afterwards, so a false record is noticed.
 """
 
 import copy
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode, get_overridable_functions, resolve_name
 
-SIZES = (11, 13)  # of the batches that are followed: what grows with them is the batch's size
+SIZES = (11, 13)  # of batches: a number that grows with them is the batch's size
 MAKERS = ("zeros", "ones", "full", "empty", "arange", "linspace", "eye", "tensor", "as_tensor")
 RANDOM = ("rand", "randn", "randint")
 
 
 class DifferenceError(Exception):
-    """A network that can't be described, or does not compute what its description says."""
+    """A network that can't be described, or that computes something other than its description."""
 
 
 @functools.cache
@@ -45,7 +45,7 @@ def full_name(function) -> str:
 
 
 class Trace(TorchFunctionMode):
-    """Notes every layer and function that is called, in order, and what goes in and comes out."""
+    """Record every layer and function that is called, in order, with arguments and results."""
 
     def __init__(self, model: nn.Module, layers: dict[str, nn.Module], image: Tensor):
         super().__init__()
@@ -58,11 +58,11 @@ class Trace(TorchFunctionMode):
     def number(self, tensor: Tensor) -> int:
         if id(tensor) not in self.known:
             self.known[id(tensor)] = len(self.alive)
-            self.alive.append(tensor)  # or its id would be another's
+            self.alive.append(tensor)  # kept, because its id could become another tensor's
         return self.known[id(tensor)]
 
     def data(self, value):
-        """An argument as data."""
+        """Return an argument as data."""
         if isinstance(value, Tensor):
             if id(value) in self.known:
                 return {"x": self.known[id(value)]}
@@ -85,7 +85,7 @@ class Trace(TorchFunctionMode):
         raise DifferenceError(f"an argument that is a {type(value).__name__}")
 
     def outputs(self, value):
-        """The numbers of the tensors in what was returned."""
+        """Return the numbers of the tensors in a result."""
         if isinstance(value, Tensor):
             return self.number(value)
         return [*map(self.outputs, value)] if isinstance(value, list | tuple) else None
@@ -95,7 +95,7 @@ class Trace(TorchFunctionMode):
         if self.depth:
             return func(*args, **kwargs)
         output = func(*args, **kwargs)
-        if any_tensor(output):  # not a size, which is noted where it is used
+        if any_tensor(output):  # a size is recorded where it is used
             named = {str(name): self.data(value) for name, value in kwargs.items()}
             values = [*map(self.data, args)]
             self.steps.append([f"f:{full_name(func)}", values, named, self.outputs(output)])
@@ -120,7 +120,7 @@ def any_tensor(value) -> bool:
 
 
 def settings(module: nn.Module) -> dict | None:
-    """What makes such a layer of `torch.nn` again, or nothing if it is none."""
+    """Return what `torch.nn` needs to build such a layer again, or nothing for other layers."""
     kind = type(module)
     if getattr(nn, kind.__name__, None) is not kind or any(module.children()):
         return None
@@ -147,7 +147,7 @@ def layers_of(model: nn.Module) -> dict[str, nn.Module]:
 
 @torch.enable_grad()
 def follow(model: nn.Module, shape: list, training: bool) -> list:
-    """The steps from an image to what the network returns."""
+    """Return the steps from an image to what the network returns."""
     model = copy.deepcopy(model).train(training)
     image = torch.randn(shape)
     trace = Trace(model, layers_of(model), image)
@@ -164,7 +164,7 @@ def follow(model: nn.Module, shape: list, training: bool) -> list:
 
 
 def describe(model: nn.Module, shapes: list, keep, failure) -> dict:
-    """A network as data, and its steps with each of two sizes of batch."""
+    """Return a network as data, and its steps with each of two batch sizes."""
     model = model.cpu()
     modes = {}
     for mode in ("train", "eval"):
@@ -194,7 +194,7 @@ def describe(model: nn.Module, shapes: list, keep, failure) -> dict:
 
 
 def aliases(named) -> list:
-    """Further names of what has several, each with the first one."""
+    """Return further names of an object with several names, each with the first one."""
     first, found = {}, []
     for name, one in named(remove_duplicate=False):
         if first.setdefault(id(one), name) != name:
@@ -203,7 +203,7 @@ def aliases(named) -> list:
 
 
 def outputs(model: nn.Module, images: Tensor, training: bool, direction: Tensor, random_state):
-    """Log-probabilities of images, and the gradients of their product with `direction`."""
+    """Return log-probabilities of images, and the gradients of their product with `direction`."""
     model = copy.deepcopy(model).train(training)
     if random_state is not None:
         torch.set_rng_state(random_state)
@@ -220,11 +220,11 @@ def outputs(model: nn.Module, images: Tensor, training: bool, direction: Tensor,
 
 
 class Part(nn.Module):
-    """A module of the student's own, of which only what is in it is known."""
+    """A module for a class of the student's; only what is in it is known."""
 
 
 class Replica(nn.Module):
-    """A network made of data, which computes what the network described computes."""
+    """A network built from data, which computes what the described network computes."""
 
     def __init__(self, data: dict, raise_error):
         super().__init__()
@@ -248,7 +248,7 @@ class Replica(nn.Module):
             self.get_submodule(name).training = bool(training)
 
     def parent(self, name: str) -> tuple[nn.Module, str]:
-        """The module in which something lies, and its name there."""
+        """Return the module that something belongs to, and its name there."""
         above, _, last = name.rpartition(".")
         return self.get_submodule(above), last
 
@@ -292,7 +292,7 @@ class Replica(nn.Module):
 
 
 def keep(result, numbers, values: dict) -> None:
-    """Note what was returned under the numbers that it has in the trace."""
+    """Store a result under the numbers that it has in the record."""
     if isinstance(numbers, list):
         for one, number in zip(result, numbers, strict=False):
             keep(one, number, values)
@@ -301,7 +301,7 @@ def keep(result, numbers, values: dict) -> None:
 
 
 def made(data, values: dict, state: dict, size: int):
-    """An argument of a call, of what `Trace.data` and `both` noted."""
+    """Turn data of `Trace.data` and `both` back into an argument of a call."""
     if not isinstance(data, dict):
         return data
     if "x" in data:
@@ -322,7 +322,7 @@ def made(data, values: dict, state: dict, size: int):
 
 
 def steps_of(found):
-    """Steps, output and problem of one mode, of the traces of two sizes of batch."""
+    """Return steps, output and problem of one mode, from the records of two batch sizes."""
     if isinstance(found, dict):
         return [], None, found
     (steps, output, other), (more, *_) = found
@@ -332,7 +332,7 @@ def steps_of(found):
 
 
 def both(one, two):
-    """What is alike in two traces; a number that grows with the batch becomes {"batch": [a, b]}."""
+    """Return what two records share; numbers that grow with the batch become {"batch": [a, b]}."""
     if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
         return {k: both(one[k], two[k]) for k in one}
     if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):

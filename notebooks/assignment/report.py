@@ -1,4 +1,4 @@
-"""One overview of a course: points, what was not graded, and what a teacher should look at."""
+"""Report on a course: points, what was not graded, and what a teacher should look at."""
 
 import argparse
 import ast
@@ -19,7 +19,7 @@ from notebooks.assignment import submission
 from notebooks.assignment.grade import FORMATS, grade_all, warning
 from notebooks.assignment.sandbox import SECONDS
 
-SOLVED = {  # names of the course's code that are answers, by the module that has them
+SOLVED = {  # names of the course's code that are answers, by module
     "backprop.network": {"forward", "errors", "gradients", "train"},
     "backprop.layers": None,
     "backprop.tape": None,
@@ -35,8 +35,8 @@ SOLVED = {  # names of the course's code that are answers, by the module that ha
     "s4lib.model": None,
     "s4lib.train": {"train_epoch", "evaluate"},
 }
-METHODS = {"hold_out"}  # that answer an exercise, of whatever object
-DEVICES = {  # by which code reaches into other code
+METHODS = {"hold_out"}  # attributes that answer an exercise, of any object
+DEVICES = {  # attributes by which code reaches into other code
     *("_getframe", "setattr", "f_locals", "f_back", "__code__", "__globals__", "modules", "gc"),
     *("builtins", "exec", "run_cell", "set_custom_exc", "input_transformers_cleanup", "sqlite3"),
     *("_exit", "fork", "import_module", "__import__", "getsource", "run_path", "run_module"),
@@ -50,16 +50,15 @@ LIES = ("eq", "ne", "lt", "le", "gt", "ge", "sub", "rsub", "abs", "float", "arra
 PATCHED = {"np", "numpy", "torch", "sys", "builtins", "network", "compare", "part1", "wire"}
 PATCHED |= {"json", "pickle", "signal", "struct", "os", "math"}
 SHIPPED = ("backprop/backpropagation.xlsx", "s4lib/weights.pt")
-EXPERIMENT = "part3_experiment"  # to whose table experiment.json belongs
+EXPERIMENT = "part3_experiment"  # experiment.json belongs to this part's table
 PROJECT = Path(__file__).resolve().parents[2]
 
 
 def overview(folder: Path, jobs: int = 0, students: Iterable[str] = ()) -> list[dict]:
-    """A row for every student in `folder`: points by part, and remarks.
+    """Return a row for every student in `folder`: points by part, and remarks.
 
-    With `jobs` they are graded now, that many at a time; with `students` only these. What comes
-    of it is kept in `grades.json` beside the folder; the gradebook of nbgrader, if there is one,
-    has the last word on points.
+    With `jobs` they are graded now, that many at a time; with `students` only these. The results
+    are kept in `grades.json` beside the folder. If nbgrader has a gradebook, its points come first.
     """
     sources = [p for p in sorted(folder.iterdir()) if p.is_dir() or p.suffix == ".zip"]
     sources = [path for path in sources if not path.name.startswith(".")]
@@ -90,7 +89,7 @@ def student_of(path: Path) -> str:
 
 
 def row(name: str, facts: dict, result: dict | None, book: dict | None, due) -> dict:
-    """What there is to say of one student."""
+    """Return the remarks on one student."""
     made = {"student": name, "number": facts["number"], "parts": {}, "remarks": []}
     for stem in submission.parts():
         part = result["parts"][stem] if result else {}
@@ -120,7 +119,7 @@ def row(name: str, facts: dict, result: dict | None, book: dict | None, due) -> 
 
 
 def facts_of(path: Path, collected: bool = False) -> dict:
-    """What a submission shows without being run; `collected` as in `handed_in`."""
+    """Return what a submission shows without being run; `collected` as in `handed_in`."""
     made = {"number": None, "problems": {}, "notes": {}, "remarks": [], "files": {}, "time": None}
     made["time"] = handed_in(path, collected)
     with tempfile.TemporaryDirectory(prefix="s4-") as folder:
@@ -149,7 +148,7 @@ def facts_of(path: Path, collected: bool = False) -> dict:
                 made["files"][name] = digest((folder / name).read_bytes())
         experiment = folder / "experiment.json"
         if experiment.exists() and (folder / f"{EXPERIMENT}.ipynb").exists():
-            from notebooks.assignment.part3 import held_against  # which brings PyTorch
+            from notebooks.assignment.part3 import held_against  # it imports PyTorch
 
             lines = held_against(folder / f"{EXPERIMENT}.ipynb", experiment)
             made["remarks"] += [f"{EXPERIMENT}: {line}" for line in lines]
@@ -169,9 +168,9 @@ def digest(content: bytes) -> str:
 
 
 def handed_in(path: Path, collected: bool = False) -> datetime.datetime | None:
-    """When, in UTC: what `timestamp.txt` says, else the newest file.
+    """Return the time of a submission, in UTC: from `timestamp.txt`, else of the newest file.
 
-    Files that nbgrader's `zip_collect` has `collected` bear the time of that, which says nothing.
+    Files that `zip_collect` has `collected` have the time of collecting, which is no help.
     """
     files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
     for stamp in [p for p in files if p.name == "timestamp.txt"]:
@@ -190,7 +189,7 @@ def in_utc(when: datetime.datetime) -> datetime.datetime:
 
 
 def due_date(config: Path) -> datetime.datetime | None:
-    """The line `due = "2026-12-01 23:59"` of nbgrader's configuration, in local time."""
+    """Return `due = "2026-12-01 23:59"` of nbgrader's configuration, in local time."""
     found = re.search(
         r"^due = [\"']([^\"']+)[\"']", config.read_text("utf-8") if config.exists() else "", re.M
     )
@@ -203,7 +202,7 @@ def due_date(config: Path) -> datetime.datetime | None:
 
 
 def own_code(cells: list[dict], stem: str) -> dict[str, str]:
-    """The code that is the student's, by cell."""
+    """Return the student's own code, by cell."""
     given = {submission.squeezed(one) for one in released(stem)}
     return {
         submission.name_of(cell) or f"cell {k}": cell["source"]
@@ -214,7 +213,7 @@ def own_code(cells: list[dict], stem: str) -> dict[str, str]:
 
 
 def suspicious(code: dict[str, str]) -> list[str]:
-    """Imports of what is asked for, and ways to reach the checks, by cell."""
+    """Return imports of the course's answers, and attempts to reach the checks, by cell."""
     remarks = []
     for where, source in code.items():
         commands = [
@@ -232,7 +231,7 @@ def suspicious(code: dict[str, str]) -> list[str]:
 
 
 def imports(tree: ast.AST) -> list[str]:
-    """The course's answers that a cell imports, or reaches by an attribute."""
+    """Return the course's answers that a cell imports, or reaches by an attribute."""
     found, names = [], {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -253,7 +252,7 @@ def imports(tree: ast.AST) -> list[str]:
 
 
 def written(tree: ast.AST) -> list[str]:
-    """Text, other than a cell's words, that names the course's answers: what imports by name."""
+    """Return text, outside a cell's words, that names the course's answers, to import them."""
     words = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     return [repr(node.value[:60]) for node in texts if id(node) not in words
@@ -261,7 +260,7 @@ def written(tree: ast.AST) -> list[str]:
 
 
 def liars(tree: ast.AST) -> list[str]:
-    """Methods by which an object claims something whatever it is: they do not use it."""
+    """Methods with which an object can claim to be equal to anything."""
     found = []
     for kind in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
         for node in kind.body:
@@ -279,7 +278,7 @@ def liars(tree: ast.AST) -> list[str]:
 
 
 def devices(tree: ast.AST) -> list[str]:
-    """What in a cell reaches into other code: names, open files by number, and patches."""
+    """Return what in a cell reaches into other code: names, open files by number, and patches."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr in DEVICES:
@@ -295,7 +294,7 @@ def devices(tree: ast.AST) -> list[str]:
 
 
 def doubles(facts: dict[str, dict]) -> list[tuple[str, str]]:
-    """Students who have handed in the same as another."""
+    """Return the students who have handed in the same as another."""
     owners = {}
     for name, one in facts.items():
         for file, mark in one["files"].items():
@@ -310,12 +309,12 @@ def doubles(facts: dict[str, dict]) -> list[tuple[str, str]]:
 
 
 def numbers(facts: dict[str, dict]) -> list[tuple[str, str]]:
-    """Student numbers that are empty, another's, or not that of the folder."""
+    """Return student numbers that are empty, another's, or not the folder's."""
     keys = {name: key(one["number"]) for name, one in facts.items()}
     counts = Counter(filter(None, keys.values()))
     folders = {name: key(name) for name in facts}
     strange = [n for n, k in keys.items() if k and k not in folders[n]]
-    by_name = len(strange) <= len(facts) / 2  # else the folders are not named by numbers
+    by_name = len(strange) <= len(facts) / 2  # otherwise folders are not named by numbers
     found = []
     for name, one in facts.items():
         if one["number"] == "":
@@ -329,14 +328,14 @@ def numbers(facts: dict[str, dict]) -> list[tuple[str, str]]:
 
 
 def key(number: str | None) -> str:
-    """What of a student number counts, as `personal_numbers` has it."""
+    """Return the part of a student number that counts, as in `personal_numbers`."""
     return "".join(filter(str.isalnum, (number or "").casefold())).lstrip("0")
 
 
 def gradebook(path: Path) -> dict[str, dict[str, dict]]:
-    """{student: {notebook: points}} of nbgrader's gradebook.
+    """Return {student: {notebook: points}} of nbgrader's gradebook.
 
-    Points are "automatic" and of "people"; checks that were not graded are "undecided".
+    Points are "automatic" or given by "people"; checks that were not graded are "undecided".
     """
     if not path.exists():
         return {}
@@ -363,7 +362,7 @@ def gradebook(path: Path) -> dict[str, dict[str, dict]]:
 
 
 def as_text(rows: list[dict]) -> str:
-    """The overview as aligned text, remarks below each student."""
+    """Return the overview as aligned text, with remarks below each student."""
     stems = submission.parts()
     heads = ["student", "number", *(stem.partition("_")[0] for stem in stems), "remarks"]
     lines = [heads]
@@ -385,7 +384,7 @@ def as_text(rows: list[dict]) -> str:
 
 
 def points_of(part: dict) -> str:
-    """Automatic points, and those of people if there are any."""
+    """Return the automatic points, and those given by people, if there are any."""
     if part["automatic"] is None or (part["not_graded"] and not part["automatic"]):
         return "not graded"
     people = f" + {part['people']:g}" if part["people"] is not None else ""
@@ -393,7 +392,7 @@ def points_of(part: dict) -> str:
 
 
 def as_csv(rows: list[dict]) -> str:
-    """The overview as a table of comma-separated values."""
+    """Return the overview as a table of comma-separated values."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     stems = submission.parts()
@@ -413,11 +412,11 @@ def as_csv(rows: list[dict]) -> str:
 
 
 class CommandError(ValueError):
-    """A command's mistake, in a line. (`UsageError` would bring PyTorch.)"""
+    """A mistake in a command, in one line. (`UsageError` would import PyTorch.)"""
 
 
 def grade_command(args) -> int:
-    """Print or write the automatic points; 1 if something could not be graded."""
+    """Print or write the automatic points; return 1 if something could not be graded."""
     for path in args.folders:
         if not path.exists():
             raise CommandError(f"There is no folder {path}. Give the folder of a submission.")
@@ -449,7 +448,7 @@ def report_command(args) -> int:
 
 
 def add_commands(commands) -> None:
-    """Add `grade` and `report` to the commands of a parser."""
+    """Add the commands `grade` and `report` to a parser."""
     text = "a student's automatic points, from the notebooks alone"
     command = commands.add_parser("grade", help=text, description=text)
     command.set_defaults(run=grade_command)
@@ -473,7 +472,7 @@ def add_commands(commands) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit status: 1 if something could not be graded, 2 for a mistake in the command."""
+    """Return the exit status: 1 if something is not graded, 2 for a mistake in the command."""
     parser = argparse.ArgumentParser(prog="python -m notebooks.assignment")
     add_commands(parser.add_subparsers(required=True, metavar="command"))
     args = parser.parse_args(argv)

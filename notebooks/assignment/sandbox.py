@@ -1,6 +1,6 @@
-"""A student's answers in a process of their own, asked from here as if they were functions.
+"""Run a student's answers in a process of their own; here they are called like functions.
 
-Where bubblewrap (`bwrap`) works, that process sees the course's code, Python and a copy of the
+If bubblewrap (`bwrap`) works, that process sees the course's code, Python and a copy of the
 submission, and nothing else: no network, no other student, no gradebook, no solution. Elsewhere it
 is an ordinary process with limits of time and memory.
 """
@@ -32,11 +32,11 @@ from notebooks.assignment.compare import AnswerError
 from notebooks.assignment.submission import harmless
 
 PROJECT = Path(__file__).resolve().parents[2]
-SECONDS = 60  # of the processor's time that a cell or a call may take
+SECONDS = 60  # seconds of the processor that a cell or a call may take
 ALONE = ("--unshare-all", "--die-with-parent", "--cap-drop", "ALL")  # for bubblewrap
 OWN = ("--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev")
 OUTSIDE = "the network can't be examined outside of its process"
-GRACE = 5  # seconds for an answer that does not stop by itself
+GRACE = 5  # seconds until a process that does not end by itself is killed
 MEMORY = 6 * 2**30  # bytes
 
 
@@ -45,12 +45,12 @@ class EndedError(Exception):
 
 
 class UnclearError(Exception):
-    """What an answer is can't be found out here: people have to look at it."""
+    """An answer that can't be judged here: people have to look at it."""
 
 
 @functools.cache
 def confined() -> bool:
-    """Whether bubblewrap works here."""
+    """Return whether bubblewrap works here."""
     program = shutil.which("bwrap")
     if not program:
         return False
@@ -59,7 +59,7 @@ def confined() -> bool:
 
 
 def command_line(home: Path) -> list[str]:
-    """The command that starts a worker in `home`, confined if that can be done."""
+    """Return the command that starts a worker in `home`, confined if that is possible."""
     python = [sys.executable, "-m", "notebooks.assignment.worker"]
     if not confined():
         return python
@@ -81,7 +81,7 @@ def command_line(home: Path) -> list[str]:
 
 
 def code_files() -> list[Path]:
-    """The course's code that answers may import: no solution, no test."""
+    """Return the course's code that answers may import: no solution, no test."""
     assignment = PROJECT / "notebooks/assignment"
     return [PROJECT / "s4lib", PROJECT / "backprop", PROJECT / "images", *assignment.glob("*.py")]
 
@@ -91,7 +91,7 @@ def data_folder() -> Path:
 
 
 def limits() -> None:
-    """Set in the new process before anything runs there."""
+    """Set limits in the new process before anything else runs there."""
     import resource
 
     for kind, most in ((resource.RLIMIT_DATA, MEMORY), (resource.RLIMIT_FSIZE, 500 * 2**20)):
@@ -100,7 +100,7 @@ def limits() -> None:
 
 
 class Process:
-    """One worker, and what it is asked."""
+    """One worker, and the requests to it."""
 
     def __init__(self, submission: Path, seconds: float = SECONDS):
         self.seconds, self.home = seconds, Path(tempfile.mkdtemp(prefix="s4-"))
@@ -127,7 +127,7 @@ class Process:
             **{"CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"},
         }
         (self.home / "fonts").mkdir()
-        for path in matplotlib_folder().glob("fontlist*"):  # takes seconds to make
+        for path in matplotlib_folder().glob("fontlist*"):  # making it takes seconds
             shutil.copy(path, self.home / "fonts")
         self.process = subprocess.Popen(
             command_line(self.home), cwd=self.home, env=environment,
@@ -136,7 +136,7 @@ class Process:
         )  # fmt: skip
 
     def close(self) -> None:
-        """End the process and forget its copy of the submission."""
+        """End the process and delete its copy of the submission."""
         self.process.kill()
         if hasattr(os, "killpg"):
             with contextlib.suppress(OSError):
@@ -148,10 +148,10 @@ class Process:
         shutil.rmtree(self.home, ignore_errors=True)
 
     def ask(self, *request, seconds: float | None = None):
-        """The reply to a request, {"value": …} or {"error": …}.
+        """Return the reply to a request, {"value": …} or {"error": …}.
 
-        Meanwhile functions of the grader's may be called. Raises EndedError if the process ends or
-        takes too long. Every request has a random token, without which nothing counts as its reply.
+        Meanwhile the worker may call functions of the grader's. Raises EndedError if the process
+        ends or takes too long. A reply without the request's random token does not count.
         """
         token, seconds, late = secrets.token_hex(8), seconds or self.seconds, []
 
@@ -189,7 +189,7 @@ class Process:
         except Exception as error:
             return "raise", error if pickles(error) else RuntimeError(str(error))
 
-    # What is sent: values with numbers for what is called or recognised again
+    # What is sent: values, with numbers for what is called or recognised again
 
     def pickled(self, value) -> bytes:
         buffer = io.BytesIO()
@@ -204,7 +204,7 @@ class Process:
         return len(self.sent) - 1
 
     def prepared(self, value, objects: list):
-        """A value with references for functions; `objects` gets what may come back as itself."""
+        """Return a value with references for functions; `objects` gets what may come back."""
         if isinstance(value, Answer):
             return Reference("answer", value.number, value.__name__)
         if isinstance(value, dict) and type(value) is dict:
@@ -231,7 +231,7 @@ class Process:
         return Answer(self, number, name)
 
     def network(self, number: int):
-        """The network that the student's process has under a number, made here of its data."""
+        """Build the network that has a number in the student's process, from its data."""
         from notebooks.assignment.replica import DifferenceError
 
         if number not in self.networks:
@@ -268,7 +268,7 @@ class Process:
         return model
 
     def compare(self, model, number: int) -> None:
-        """Raises DifferenceError unless network and replica agree on images drawn just now."""
+        """Raises DifferenceError unless network and replica agree on newly drawn images."""
         import torch
 
         from notebooks.assignment.replica import DifferenceError, outputs
@@ -278,7 +278,7 @@ class Process:
         direction = torch.randn(5, 10, generator=generator)
         for training in (False, True):
             if model.steps["train" if training else "eval"][2]:
-                continue  # it raises an error, which is told when it is asked
+                continue  # it raises an error, which is reported when the network is called
             with torch.random.fork_rng(devices=[]), torch.enable_grad():
                 random_state = torch.Generator().manual_seed(0).get_state()
                 own = outputs(model, images, training, direction, random_state)
@@ -290,12 +290,12 @@ class Process:
                 raise DifferenceError("it computes something else each time it is asked")
 
     def again(self, data, inner):
-        """An object that was sent, if it is as it was, else what has become of it."""
+        """Return an object that was sent; if the student's code changed it, the changed object."""
         original, now = self.sent[int(data["sent"])], wire.decoded(data["now"], self)
         return original if same_fields(original, now) else now
 
     def records(self) -> dict[str, type]:
-        """The dataclasses that an answer may make."""
+        """Return the dataclasses that an answer may make."""
         from s4lib.data import Dataset
         from s4lib.history import Epoch, History
         from s4lib.recipes import Recipe
@@ -303,7 +303,7 @@ class Process:
         return {kind.__name__: kind for kind in (Dataset, Epoch, History, Recipe)}
 
     def value(self, reply: dict, plain: bool = False):
-        """What a request returned; raises the error that it raised."""
+        """Return the result of a request; raise the error that it raised."""
         if "error" in reply:
             raise_again(reply["error"])
         if plain:
@@ -311,18 +311,18 @@ class Process:
         return wire.decode(reply["value"], self)
 
     def name(self, name: str):
-        """The value of a name of the notebook's. Raises a NameError if there is none."""
+        """Return the value of a name in the notebook. Raises a NameError if there is none."""
         return self.value(self.ask("get", name))
 
     def run(self, source: str) -> list[dict]:
-        """Run a cell; its outputs."""
+        """Run a cell; return its outputs."""
         reply = self.ask("run", source, "")
         if "error" in reply:
             raise EndedError("broke the process that it ran in")
         return harmless(reply["value"])
 
     def call(self, answer: "Answer", args, kwargs, stand_ins: dict):
-        """What a function of the student's returns."""
+        """Call a function of the student's."""
         torch, objects = sys.modules.get("torch"), []
         args, kwargs = self.prepared(tuple(args), objects), self.prepared(kwargs, objects)
         stand_ins = self.prepared(dict(stand_ins), [])
@@ -340,7 +340,7 @@ class Process:
 
 
 class Reference:
-    """What stands in a message for a function."""
+    """Return what stands for a function in a message."""
 
     def __init__(self, kind: str, number: int, name: str):
         self.key = kind, number, str(name)
@@ -383,7 +383,7 @@ def pickles(value) -> bool:
 
 
 def alike(one, other) -> bool:
-    """Whether two tensors, or their absence, are equal up to rounding."""
+    """Return whether two tensors are equal up to rounding, or both are missing."""
     import torch
 
     if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
@@ -394,7 +394,7 @@ def alike(one, other) -> bool:
 
 
 def same_fields(one, other) -> bool:
-    """Whether two dataclasses hold the same."""
+    """Return whether two dataclasses hold the same values."""
     if type(one) is not type(other) or not is_dataclass(one):
         return False
     return pickle.dumps(vars(one)) == pickle.dumps(vars(other)) or equal(vars(one), vars(other))
@@ -408,7 +408,7 @@ def equal(one, other) -> bool:
 
 
 def put_back(model, left: dict, known) -> None:
-    """What a function left of a network: its tensors, gradients and plain attributes."""
+    """Put into a network what a function changed: its tensors, gradients and plain attributes."""
     import torch
 
     tensors = dict([*model.named_parameters(), *model.named_buffers()])
@@ -435,14 +435,14 @@ def raise_of_network(problem: dict):
 
 
 def raise_again(told: dict):
-    """Raise an error as the student's process told of it, in the line where it was raised."""
+    """Raise the error that the student's process reported, in the line where it was raised."""
     kinds = [str(kind) for kind in told["kinds"]]
     found = next(
         (getattr(builtins, k) for k in kinds if isinstance(getattr(builtins, k, None), type)),
         Exception,
     )
     if not issubclass(found, Exception):
-        found = RuntimeError  # SystemExit and KeyboardInterrupt end the answer, not the grading
+        found = RuntimeError  # SystemExit and KeyboardInterrupt end the answer, but not the grading
     text = str(told["text"])
     if found in (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError, KeyError):
         found = type(found.__name__, (Exception,), {})
@@ -459,7 +459,7 @@ def _throw(error):
 
 
 def in_line(file: str, line: int, name: str, source: str, action):
-    """A call of `action` that a traceback shows in a line of a file, with its source."""
+    """Call `action` so that a traceback shows it in a line of a file, with its source."""
     above = "\n" * (max(line, 1) - 1)
     linecache.cache[file] = len(source), None, f"{above}{source}\n".splitlines(True), file
     code = compile(f"{above}action()", file, "exec")
@@ -470,7 +470,7 @@ def in_line(file: str, line: int, name: str, source: str, action):
 
 @functools.cache
 def matplotlib_folder() -> Path:
-    """Where matplotlib keeps its list of fonts."""
+    """Return the folder where matplotlib keeps its list of fonts."""
     import matplotlib
 
     return Path(matplotlib.get_cachedir())

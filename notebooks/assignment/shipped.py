@@ -1,7 +1,7 @@
-"""Whether a network has weights that come, or once came, with the course.
+"""Recognise a network whose weights come, or once came, with the course.
 
-`shipped.json` holds of every file of weights that was ever shipped a few sorted values of each
-large tensor: enough to recognise it, too few to use it. If other weights are shipped, add them:
+For every file of weights that was ever shipped, `shipped.json` holds a few sorted values of each
+large tensor: enough to recognise it, too few to use it. After other weights are shipped, add them:
 `python -m notebooks.assignment.shipped`.
 """
 
@@ -15,13 +15,13 @@ from s4lib import MNISTNet
 from s4lib.runtime.checkpoint import load_weights
 
 KNOWN = Path(__file__).with_name("shipped.json")
-LARGE = 100  # values, from which on a tensor is compared
-VALUES = 17  # of each tensor, the smallest to the largest
-NEAR = 1e-3  # how far a weight may be off, and is still the same
+LARGE = 100  # so many values make a tensor large enough to be compared
+VALUES = 17  # of each tensor, from the smallest to the largest
+NEAR = 1e-3  # a weight that is off by no more is still the same
 
 
 def fingerprint(tensor: Tensor) -> list[float]:
-    """Some of a tensor's sorted values, the same for every order and shape of it.
+    """Return some of a tensor's sorted values, which do not depend on its order and shape.
 
     If no value of the tensor changes by more than a distance, none of these does.
     """
@@ -31,14 +31,14 @@ def fingerprint(tensor: Tensor) -> list[float]:
 
 
 def fingerprints(model: nn.Module) -> list[list]:
-    """Pairs of a large tensor's number of values and its fingerprint."""
+    """Return pairs of a large tensor's number of values and its fingerprint."""
     tensors = model.state_dict().values()
     large = [one for one in tensors if one.is_floating_point() and one.numel() >= LARGE]
     return [[one.numel(), fingerprint(one)] for one in large]
 
 
 def is_shipped(model: nn.Module) -> bool:
-    """Whether most large tensors of some shipped network are in `model`, whatever their names."""
+    """Return whether `model` has most large tensors of a shipped network, under any names."""
     own = fingerprints(model)
 
     def there(count, values) -> bool:
@@ -56,7 +56,7 @@ def distance(a: float, b: float) -> float:
 
 
 def remember(model: nn.Module) -> None:
-    """Add the weights of `model` to those that are known."""
+    """Add the weights of `model` to the known ones."""
     known = json.loads(KNOWN.read_text()) if KNOWN.exists() else []
     if not (known and is_shipped(model)):
         rows = [*known, fingerprints(model)]

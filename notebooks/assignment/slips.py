@@ -1,7 +1,7 @@
-"""The usual slips in a derivation by hand, each as what it makes of the network's numbers.
+"""The usual slips in a derivation by hand, each with its effect on the network's numbers.
 
-A slip is options of `pass_forward` or of `pass_back`; the tables give each its hint. Where a hint
-has several forms, it has a list of options.
+A slip is a set of options of `pass_forward` or `pass_back`; the tables give the hint for each. A
+slip that takes several forms has a list of options.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ def pass_forward(
     comes_from="a_h",
     times=(1, 1, 1, 1),
 ):
-    """`network.forward`, right unless an option puts a slip in.
+    """Compute `network.forward`, or, with an option, what a slip makes of it.
 
     With a student's `own` eight values, each unit is computed from the student's values of the
-    units before it, so that one slip in two places explains both. `activation` is in place of the
-    sigmoid, `order` the weights in each other's place, `comes_from` names what the output layer
-    takes in, and `times` is what the bias of h1, h2, o1 and o2 is multiplied by.
+    units before it, so that one slip in two places explains both. `activation` replaces the
+    sigmoid, `order` exchanges weights, `comes_from` names what the output layer takes in, and
+    `times` is what the bias of h1, h2, o1 and o2 is multiplied by.
     """
     (i1, i2), (b1, b2) = inputs, biases
     w1, w2, w3, w4, w5, w6, w7, w8 = (weights[int(k) - 1] for k in order)
@@ -62,16 +62,15 @@ def pass_back(
     carried=("1", "1"),
     unbiased=False,
 ):
-    """∂E/∂w1 … ∂E/∂w8, ∂E/∂b1 and ∂E/∂b2, right unless an option puts a slip in.
+    """Compute ∂E/∂w1 … ∂E/∂w8, ∂E/∂b1 and ∂E/∂b2, or, with an option, what a slip makes of them.
 
-    `factor` multiplies the error's slope, `out` and `hidden` are the slopes of the sigmoids,
-    `roads` says how much of each output's error comes back to the hidden units, `units` how much
-    of each unit's error a bias gets, `back` which weights it comes back by, and `old` which
-    weights these are taken from. Options that hold names say which values stand in a line:
-    `second` in those of the second output and the second hidden unit, `carried` what the errors
-    that come back to h1 and to h2 are multiplied by, `into_…` what a unit's error is multiplied
-    by in the end. With `swap` the outputs have each other's target; `unbiased` leaves the biases
-    out of the forward pass.
+    `factor` multiplies the error's slope; `out` and `hidden` are the slopes of the sigmoids.
+    `roads` holds the share of each output's error that comes back to the hidden units, and `units`
+    the share of each unit's error that a bias gets. `back` are the weights on the way back, and
+    `old` the weights that these are taken from. Options with names choose other values: `second`
+    those of the second output and the second hidden unit, `carried` the factors of the errors that
+    come back to h1 and h2, `into_…` the last factor of a unit's error. `swap` exchanges the
+    outputs' targets, and `unbiased` leaves the biases out of the forward pass.
     """
     targets = targets[::-1] if swap else targets
     names = (*network.UNITS, "i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9)), "b1", "b2")
@@ -98,16 +97,16 @@ def pass_back(
     return *to_hidden, *to_out, dE_db1, dE_db2
 
 
-# In place of the sigmoid, or of its slope. One that is left out is np.positive or np.ones_like.
+# Instead of the sigmoid, or of its slope. To leave one out, use np.positive or np.ones_like.
 
 
 def falling(x):
-    """The sigmoid with the wrong sign."""
+    """Return the sigmoid with the wrong sign."""
     return sigmoid(-x)
 
 
 def without_brackets(x):
-    """1 / 1 + e^−x."""
+    """Return 1 / 1 + e^−x."""
     return 1 + np.exp(-x)
 
 
@@ -120,12 +119,12 @@ def twice(x):
 
 
 def of_the_sum(x):
-    """a (1 − a) with the weighted sum for a."""
+    """Return a (1 − a) with the weighted sum for a."""
     return x * (1 - x)
 
 
 def of_the_activation(x):
-    """σ′ at a, not at the weighted sum."""
+    """Return σ′ at a instead of at the weighted sum."""
     return slope(sigmoid(x))
 
 
@@ -185,7 +184,7 @@ GRADIENT_SLIPS = {
     "w6 and w7 are swapped on the way back: a_h1 goes out through w5 and w7": {"back": "5678"},
     "w5 and w6 are swapped on the way back: w5 goes out of a_h1, w6 of a_h2": {"back": "6758"},
 }
-# Slips of those who write code: copied lines, and σ′ of the wrong thing.
+# Slips in code: copied lines, and σ′ of the wrong argument.
 CODE_SLIPS = {
     "the slope is σ′(o) = a_o (1 − a_o), with a_o = σ(o): here the sigmoid of a_o is taken": {
         "out": of_the_activation
@@ -267,12 +266,12 @@ BIAS_SLIPS = {
 
 
 def each(function, trials) -> np.ndarray:
-    """`function` of every trial, as (trials, names)."""
+    """Return `function` of every trial, as (trials, names)."""
     return np.array([function(*trial) for trial in trials])
 
 
 def slipped(function, trials, slips, part=slice(None)) -> Iterator[tuple[str, np.ndarray]]:
-    """Each hint of `slips`, with what its options make of `part` of the values of `function`."""
+    """Return each hint of `slips`, with what its options make of `part` of `function`'s values."""
     for hint, forms in slips.items():
         for options in [forms] if isinstance(forms, dict) else forms:
             yield hint, each(partial(function, **options), trials)[:, part]

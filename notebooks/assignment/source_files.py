@@ -1,8 +1,8 @@
-"""A network from a student's file or notebook, of which only what the network needs is executed.
+"""Load a network from a student's file or notebook, executing only what the network needs.
 
 That is its class or function, and whatever these read from the module, in turn: imports,
-definitions, and assignments such as `dropout = 0.05`. What trains, loads data or opens files is
-never executed, and what nothing needs isn't either.
+definitions, and assignments such as `dropout = 0.05`. Statements that train, load data or open
+files are never executed, nor are statements that nothing needs.
 """
 
 import ast
@@ -25,10 +25,10 @@ from torch import nn
 from s4lib.runtime import UsageError
 from s4lib.runtime.rehearsal import first_line
 
-# Lines that notebooks know and Python does not: magics, commands of the shell, questions.
+# Lines that notebooks accept and Python does not: magics, commands of the shell, questions.
 MAGIC = re.compile(r"\s*([\w, ]+=\s*)?[!%]|\s*\?|\s*[\w.]+\?{1,2}\s*$")
 KEPT = re.compile(r"%%(time|timeit|capture|prun)\b")  # magics whose cell is Python
-# Calls that read, train or fetch; a needed value that comes of one must be written down instead.
+# Calls that read, train or fetch; a needed value that they make must be written down instead.
 READS = {
     *("open", "input", "load", "safe_load", "load_state_dict", "load_data", "read_csv", "imread"),
     *("read_text", "read_bytes", "loadtxt", "genfromtxt", "urlopen", "urlretrieve", "mount"),
@@ -36,22 +36,22 @@ READS = {
     *("KMNIST", "QMNIST", "CIFAR10", "CIFAR100", "backward", "step", "fit"),
     *("system", "popen", "Popen", "check_call", "check_output"),
 }
-FETCHERS = {"requests", "subprocess", "urllib", "wandb", "drive"}  # modules whose every call does
+FETCHERS = {"requests", "subprocess", "urllib", "wandb", "drive"}  # modules whose every call reads
 LAYERS = {"Module", "Sequential", "ModuleList", "ScriptModule", "LightningModule"}
 
 
 @dataclass
 class Part:
-    """A file, or one cell of a notebook: its name in messages, its lines, and their tree."""
+    """A file, or one cell of a notebook: its name in messages, its lines, and its syntax tree."""
 
-    name: str  # also the file name of the code, so that errors name it
+    name: str  # this is also the code's file name, so that errors name it
     lines: list[str]
     tree: ast.Module
 
 
 @dataclass
 class Statement:
-    """One statement at module level, the names that it binds there, and those that it reads."""
+    """A statement at module level, the names that it defines there, and those that it reads."""
 
     node: ast.stmt
     part: Part
@@ -72,11 +72,11 @@ class Statement:
 
 
 def import_network(target: str) -> tuple[Path, Callable[[], nn.Module]]:
-    """The file of FILE.py, FILE.ipynb, or either with :Name, and what there makes a network.
+    """Return the file of FILE.py, FILE.ipynb, or either with :Name, and what makes its network.
 
-    Without a name, it is the only network that the file defines, apart from the parts of others.
-    Executes what that needs. Raises UsageError for an error in it, or if there is no such class or
-    function.
+    Without a name, it is the only network that the file defines, apart from parts of others. This
+    executes what the network needs. Raises UsageError for an error in it, or if there is no such
+    class or function.
     """
     before, _, name = target.rpartition(":")
     path, name = (Path(before), name) if name.isidentifier() and before else (Path(target), "")
@@ -100,7 +100,7 @@ def import_network(target: str) -> tuple[Path, Callable[[], nn.Module]]:
 
 
 def check_maker(path: Path, name: str, make, statements: list[Statement]) -> None:
-    """Raises UsageError, with the way out, unless `make` makes a network without arguments."""
+    """Raises UsageError, with advice, unless `make` makes a network without arguments."""
     if not callable(make):
         what = "an nn.Module, but no network" if make is None else type(make).__name__
         raise UsageError(f"{path}: {name} is not a class or function that makes a network: {what}.")
@@ -128,10 +128,10 @@ def check_maker(path: Path, name: str, make, statements: list[Statement]) -> Non
 
 
 def read_parts(path: Path) -> list[Part]:
-    """A file as one part, or the code cells of a notebook; magics and commands are left out.
+    """Read a file as one part, or the code cells of a notebook, without magics and commands.
 
-    A notebook is known by its content: some are saved as .py. Raises UsageError for what is
-    neither.
+    A notebook is recognised by its content, because some are saved as .py. Raises UsageError for a
+    file that is neither.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -139,7 +139,7 @@ def read_parts(path: Path) -> list[Part]:
         text = path.read_text("latin-1")
     if not (path.suffix.lower() == ".ipynb" or text.lstrip().startswith("{")):
         part, left_out = parsed(str(path), text)
-        if left_out:  # in a file they are a mistake, if one that can be passed over
+        if left_out:  # in a file they are a mistake, which may be passed over
             told = [f"line {number}, {part.lines[number - 1].strip()}" for number in left_out]
             print(f"{path}: what works only in notebooks is left out: {'; '.join(told)}")
         return [part]
@@ -159,7 +159,7 @@ def read_parts(path: Path) -> list[Part]:
 
 
 def parsed(name: str, text: str) -> tuple[Part, list[int]]:
-    """The text as Python, and the lines that had to be left out. Raises UsageError for others."""
+    """Return the text as Python, and the lines that were left out. Raises UsageError for others."""
     lines, left_out = text.splitlines(), []
     code = [*lines]
     while True:
@@ -176,7 +176,7 @@ def parsed(name: str, text: str) -> tuple[Part, list[int]]:
             raise UsageError(f"{name}, line {number}: {reason}")
         indent = code[found - 1][: -len(code[found - 1].lstrip())]
         going_on = True
-        for i in range(found - 1, len(code)):  # with the lines that it continues on
+        for i in range(found - 1, len(code)):  # with the lines that continue it
             if not going_on:
                 break
             going_on = code[i].rstrip().endswith("\\")
@@ -186,7 +186,7 @@ def parsed(name: str, text: str) -> tuple[Part, list[int]]:
 
 
 def magic_near(code: list[str], number: int) -> int | None:
-    """The line that Python complained of, or one just before it, if it is a notebook's own."""
+    """Return the line that Python complained of, or one just before, if only notebooks have it."""
     for line in range(number, max(0, number - 3), -1):
         if code and MAGIC.match(code[line - 1]):
             return line
@@ -194,9 +194,9 @@ def magic_near(code: list[str], number: int) -> int | None:
 
 
 def split(part: Part) -> list[Statement]:
-    """The statements at module level, and those that only a script executes.
+    """Return the statements at module level, and those that only a script executes.
 
-    What follows `if __name__ == "__main__"` counts: a network may read what is set there.
+    Statements below `if __name__ == "__main__"` count: a network may read what they set.
     """
     nodes = []
     for node in part.tree.body:
@@ -206,8 +206,8 @@ def split(part: Part) -> list[Statement]:
 
 
 def names_of(node: ast.stmt) -> tuple[set[str], set[str]]:
-    """The names that a statement binds in the module, and those that it reads from it, at once or
-    when what it defines is called.
+    """Return the names that a statement defines in the module, and those that it reads from there,
+    at once or in a later call.
     """
     if isinstance(node, ast.Import | ast.ImportFrom):
         names = {(one.asname or one.name).split(".")[0] for one in node.names}
@@ -229,7 +229,7 @@ def names_of(node: ast.stmt) -> tuple[set[str], set[str]]:
 
 
 def networks(statements: list[Statement]) -> dict[str, ast.ClassDef]:
-    """The classes that look like networks or layers, by name."""
+    """Return the classes that look like networks or layers, by name."""
     found = {}
     for node in (one.node for one in statements if isinstance(one.node, ast.ClassDef)):
         bases = {ast.unparse(base).split(".")[-1].split("[")[0] for base in node.bases}
@@ -243,22 +243,22 @@ def methods(node: ast.ClassDef) -> dict[str, ast.arguments]:
 
 
 def wants(arguments: ast.arguments | None) -> int:
-    """How many arguments besides self must be given."""
+    """Return how many arguments besides self are required."""
     return required(arguments) - 1 if arguments else 0
 
 
 def required(arguments: ast.arguments) -> int:
-    """How many arguments must be given."""
+    """Return how many arguments are required."""
     missing = sum(default is None for default in arguments.kw_defaults)
     return len(arguments.posonlyargs + arguments.args) - len(arguments.defaults) + missing
 
 
 def only_network(path: Path, statements: list[Statement]) -> str:
-    """The network that the file is about. Raises UsageError, with the choice, if that isn't clear.
+    """Return the file's network. Raises UsageError, with the choice, if there are several.
 
-    Classes that others are made of, and losses, which are handed two things, are not; nor are those
-    that want arguments, if there is one without. A network that is made of such classes at module
-    level, or by a function without arguments, is it instead of them.
+    Classes that others are made of do not count, nor do losses, which take two arguments, nor
+    classes that need arguments, if there is one without. If a network is made of such classes at
+    module level, or by a function without arguments, it is chosen instead of them.
     """
     found = networks(statements)
     made = made_or_imported(path, statements)
@@ -286,7 +286,7 @@ def only_network(path: Path, statements: list[Statement]) -> str:
 
 
 def makers(names: set[str], statements: list[Statement]) -> list[str]:
-    """The functions without arguments that return a call of one of these classes."""
+    """Return the functions without arguments that return a call of one of these classes."""
     return [
         one.node.name
         for one in statements
@@ -302,7 +302,7 @@ def makers(names: set[str], statements: list[Statement]) -> list[str]:
 
 
 def made_or_imported(path: Path, statements: list[Statement]) -> list[str]:
-    """The networks of a file without classes: an `nn.Sequential`, or one from a file beside it."""
+    """Return the networks of a file without classes: an `nn.Sequential`, or an imported one."""
     names = []
     for node in (one.node for one in statements):
         made = isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
@@ -317,20 +317,20 @@ def made_or_imported(path: Path, statements: list[Statement]) -> list[str]:
 
 
 def loaded(node: ast.AST) -> set[str]:
-    """The names that are read anywhere in a node, but as super(Net, self) reads its own."""
+    """Return the names that a node reads, except for those in super(Net, self)."""
     names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
     own = [one for one in ast.walk(node) if isinstance(one, ast.Call) and root(one) == "super"]
     return names - {ast.unparse(one) for call in own for one in call.args}
 
 
 def has_weights(node: ast.AST) -> bool:
-    """Whether a node calls a layer with weights, or names a parameter."""
+    """Return whether a node calls a layer with weights, or names a parameter."""
     names = {getattr(one, "attr", getattr(one, "id", "")) for one in ast.walk(node)}
     return any(re.match(r"(Lazy)?(Conv|Linear)|Parameter$", str(name)) for name in names)
 
 
 def calls_of(name: str, statements: list[Statement]) -> Iterator[ast.Call]:
-    """Where the module, or a function of it, calls something of that name."""
+    """Return where the module, or a function of it, calls something of that name."""
     for statement in statements:
         if not isinstance(statement.node, ast.ClassDef):
             for node in ast.walk(statement.node):
@@ -342,9 +342,9 @@ def calls_of(name: str, statements: list[Statement]) -> Iterator[ast.Call]:
 
 
 def needed(names: set[str], statements: list[Statement]) -> list[Statement]:
-    """The statements that bind these names, and those that what they read needs, in turn.
+    """Return the statements that define these names, and those that they need, in turn.
 
-    Raises UsageError for a value that only comes of training or of files.
+    Raises UsageError for a value that only training or files can make.
     """
     names, chosen, refused = {*names}, set(), {}
     last = {name: i for i, one in enumerate(statements) if one.defines for name in one.binds}
@@ -382,7 +382,7 @@ def needed(names: set[str], statements: list[Statement]) -> list[Statement]:
 
 
 def replaced(one: Statement, statements: list[Statement], i: int) -> bool:
-    """Whether a later class of the same name is made of this one."""
+    """Return whether a later class of the same name is made of this one."""
     later = [other for other in statements[i + 1 :] if other.defines and other.binds & one.binds]
     return any(
         one.binds & {ast.unparse(base) for base in getattr(other.node, "bases", ())}
@@ -395,8 +395,8 @@ def is_future(node: ast.stmt) -> bool:
 
 
 def changes(node: ast.stmt, names: set[str], assigned: set[str]) -> bool:
-    """Whether a statement changes what one of these names stands for, without binding it: by
-    `Net.p = 0.1`, `config["p"] = 0.1`, or `parser.add_argument(…)`.
+    """Return whether a statement changes one of these names without defining it, as in `Net.p =
+    0.1`, `config["p"] = 0.1`, or `parser.add_argument(…)`.
     """
     targets = getattr(node, "targets", [getattr(node, "target", None)])
     if any(
@@ -412,7 +412,7 @@ def changes(node: ast.stmt, names: set[str], assigned: set[str]) -> bool:
 
 
 def root(node: ast.expr) -> str | None:
-    """The name that an expression such as a.b[c] begins with."""
+    """Return the name that an expression such as a.b[c] begins with."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else None
@@ -421,9 +421,9 @@ def root(node: ast.expr) -> str | None:
 def reader(
     node: ast.stmt, statements: list[Statement], seen: frozenset = frozenset()
 ) -> str | None:
-    """The call in a statement that trains, loads data or opens files, or None.
+    """Return the call in a statement that trains, loads data or opens files, or None.
 
-    A definition calls nothing yet; what it will call counts where it is called.
+    A definition makes no call yet; its calls count where it is called.
     """
     if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.Import | ast.ImportFrom):
         return None
@@ -444,7 +444,7 @@ def reader(
 
 
 def only_names(one: Statement, names: set[str]) -> Statement:
-    """An import without what nobody needs, which may not be installed here."""
+    """Return an import without the names that nothing needs; they may not be installed here."""
     if not one.imports or "*" in one.binds or is_future(one.node):
         return one
     kept = [part for part in one.node.names if (part.asname or part.name).split(".")[0] in names]
@@ -457,7 +457,7 @@ def only_names(one: Statement, names: set[str]) -> Statement:
 
 
 def execute(path: Path, chosen: list[Statement]) -> types.ModuleType:
-    """A module in which these statements have been executed, with an empty command line."""
+    """Return a module in which these statements have been executed, with an empty command line."""
     module = types.ModuleType(f"checked.{path.stem}")
     module.__file__ = str(path.absolute())
     sys.modules[module.__name__] = module
@@ -478,9 +478,9 @@ def execute(path: Path, chosen: list[Statement]) -> types.ModuleType:
 
 @contextlib.contextmanager
 def neighbours(path: Path) -> Iterator[None]:
-    """While entered: what lies beside the file is imported first, as when it is run.
+    """While active, modules beside the file are imported first, as when the file is run.
 
-    Afterwards it is forgotten, so that the next file finds its own, and the library the installed.
+    Afterwards they are forgotten, so that the next file, and the library, import their own.
     """
     folder = path.absolute().parent
     sys.path.insert(0, str(folder))
@@ -497,7 +497,7 @@ def neighbours(path: Path) -> Iterator[None]:
 
 
 def is_installed(file: Path) -> bool:
-    """Whether a file is Python's, a package's or ours, rather than the student's."""
+    """Return whether a file is Python's, a package's or ours, rather than the student's."""
     ours = Path(__file__).parents[2]
     folders = [ours / "s4lib", ours / "backprop", Path(traceback.__file__).parent]
     return (
@@ -509,9 +509,7 @@ def is_installed(file: Path) -> bool:
 
 @contextlib.contextmanager
 def errors_of(path: Path) -> Iterator[None]:
-    """Turns an error whose origin is in the file `path`, or beside it, into a UsageError with the
-    line.
-    """
+    """Turn an error from the file `path`, or one beside it, into a UsageError with the line."""
     try:
         yield
     except UsageError:

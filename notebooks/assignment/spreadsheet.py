@@ -1,8 +1,8 @@
-"""Read a spreadsheet file that may be anything, and write what is needed of it for an engine.
+"""Read a spreadsheet file from a stranger, and write a copy that is safe to calculate.
 
-Only the parts that hold cells, names, tables and charts are read; styles, pictures, links and
-macros are never opened. The copy that `Book.write` makes has constants and formulas alone, none of
-which reaches out of the workbook, so nothing in a foreign file is executed or fetched.
+Only the parts with cells, names, tables and charts are read; styles, pictures, links and macros are
+never opened. The copy that `Book.write` makes has only constants and formulas, and no formula
+reaches out of the workbook, so nothing in a foreign file is executed or fetched.
 """
 
 import io
@@ -22,7 +22,7 @@ from openpyxl.utils import column_index_from_string, get_column_letter
 
 from backprop import office
 
-LARGEST = 60e6  # bytes unpacked, of the parts that are read; six trainings have about two million
+LARGEST = 60e6  # unpacked bytes of the parts that are read; six trainings have about two million
 MOST_CELLS = 400_000
 MOST_SHEETS = 100
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # how an .xls begins, and an .xlsx with a password
@@ -44,11 +44,11 @@ STRUCTURED = re.compile(r"([^\W\d][\w.]*)\[((?:[^\[\]]|\[[^\[\]]*\])*)\]")
 
 
 class WorkbookError(ValueError):
-    """Why a file can't be graded, in a line."""
+    """The reason, in one line, why a file can't be graded."""
 
 
 class Place(NamedTuple):
-    """Where a cell is, as (title of the sheet, row, column), both from 1."""
+    """The place of a cell, as (title of the sheet, row, column), both from 1."""
 
     sheet: str
     row: int
@@ -65,7 +65,7 @@ class Place(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """The cells that each series of a chart draws, and the sheet it stands on."""
+    """The cells that each series of a chart draws, and the sheet with the chart."""
 
     sheet: str
     series: list[str]
@@ -73,32 +73,32 @@ class Chart(NamedTuple):
 
 @dataclass
 class Book:
-    """What a workbook holds: by the place of a cell its formula, its number, its words."""
+    """The contents of a workbook: formula, number or words of a cell, by its place."""
 
     formulas: dict[Place, str] = field(default_factory=dict)
-    numbers: dict[Place, float] = field(default_factory=dict)  # typed, or kept of a formula
+    numbers: dict[Place, float] = field(default_factory=dict)  # typed, or stored with a formula
     words: dict[Place, str] = field(default_factory=dict)
     spilled: dict[Place, str] = field(default_factory=dict)  # an array formula's first cell: area
     inner: set[Place] = field(default_factory=set)  # the other cells of these areas
     what_if: dict[Place, dict] = field(default_factory=dict)  # a data table's first cell: its XML
-    visible: dict[str, bool] = field(default_factory=dict)  # of every sheet, in their order
+    visible: dict[str, bool] = field(default_factory=dict)  # all sheets, in their order
     names: dict[tuple[str, str], str] = field(default_factory=dict)  # (sheet or "", name): formula
     tables: dict[str, tuple] = field(default_factory=dict)
     charts: list[Chart] = field(default_factory=list)
     _names: dict[tuple[str, str], str] = field(default_factory=dict)  # the same, in capitals
 
     def is_typed(self, place: Place) -> bool:
-        """Whether a cell holds a number that no formula calculates."""
+        """Return whether a cell holds a number that no formula calculates."""
         return place in self.numbers and place not in self.formulas
 
     def named(self, name: str, sheet: str) -> str:
-        """What a defined name, in whatever case, refers to in a sheet, or nothing."""
+        """Return what a defined name, in any case, refers to in a sheet, or nothing."""
         if not self._names:
             self._names = {(scope, n.upper()): text for (scope, n), text in self.names.items()}
         return self._names.get((sheet, name.upper())) or self._names.get(("", name.upper()), "")
 
     def areas(self, formula: str, sheet: str, depth: int = 0) -> list[tuple]:
-        """The rectangles that a formula in `sheet` refers to: (sheet, top, left, bottom, right)."""
+        """Return the rectangles of a formula in `sheet`: (sheet, top, left, bottom, right)."""
         found = []
         for token in TOKEN.finditer(formula):
             title = unquoted(token["sheet"] or sheet)
@@ -119,7 +119,7 @@ class Book:
         return found
 
     def cells(self, formula: str, sheet: str, most: int = 20_000) -> list[Place]:
-        """The cells, at most so many, that a formula refers to."""
+        """Return the cells, at most so many, that a formula refers to."""
         found = []
         for title, top, left, bottom, right in self.areas(formula, sheet):
             if len(found) >= most:
@@ -137,7 +137,7 @@ class Book:
         return found[:most]
 
     def relative(self, place: Place) -> str:
-        """A cell's formula with every reference as its distance, as R1C1 writes it."""
+        """Return a cell's formula with every reference as its distance, as in R1C1."""
 
         def distance(token):
             if token["text"]:
@@ -166,7 +166,7 @@ class Book:
         return TOKEN.sub(distance, self.formulas[place]).upper().replace(" ", "")
 
     def write(self, path: Path, typed: dict[Place, float]) -> None:
-        """An .xlsx with these constants and formulas, and `typed` in place of what was typed.
+        """Return an .xlsx with these constants and formulas, and `typed` for the typed numbers.
 
         Names are kept, and structured references are addresses by now. A formula that reaches out
         of the workbook is left out.
@@ -214,7 +214,7 @@ class Book:
                 archive.writestr(part[1:], text)
 
     def _xml(self, place: Place, typed: dict[Place, float]) -> str:
-        """A cell as the file format writes it, or nothing if it is calculated elsewhere."""
+        """Return a cell as the file format writes it, or nothing if it is calculated elsewhere."""
         formula, start = self.formulas.get(place), f'<c r="{place.address}"'
         if place in typed:
             return f"{start}><v>{typed[place]!r}</v></c>"
@@ -242,7 +242,7 @@ KIND = "application/vnd.openxmlformats-officedocument.spreadsheetml"
 
 
 def relations(parts: list[tuple[str, str]]) -> str:
-    """The part of a package that says what belongs to another part."""
+    """Return the part of a package that lists what belongs to another part."""
     lines = "".join(
         f'<Relationship Id="rId{k}" Type="{OFFICE}/{kind}" Target="{part}"/>'
         for k, (kind, part) in enumerate(parts, 1)
@@ -251,18 +251,18 @@ def relations(parts: list[tuple[str, str]]) -> str:
 
 
 def unquoted(title: str) -> str:
-    """A sheet's title, of how a formula writes it."""
+    """Return a sheet's title from the form that a formula has."""
     title = title.removesuffix("!")
     return title[1:-1].replace("''", "'") if title[:1] == "'" else title
 
 
 def stays_inside(formula: str) -> bool:
-    """Whether a formula, of the length that Excel allows, reaches nothing but the workbook."""
+    """Return whether a formula, of the length that Excel allows, stays within the workbook."""
     return len(formula) <= 8192 and not OUTSIDE.search(formula)
 
 
 def number(text: str) -> float | None:
-    """A number that may be written with a decimal comma, or None."""
+    """Return a number that may be written with a decimal comma, or None."""
     try:
         value = float(text.strip().replace(",", "."))
     except ValueError:
@@ -271,7 +271,7 @@ def number(text: str) -> float | None:
 
 
 def moved(formula: str, rows: int, columns: int) -> str:
-    """A formula as it reads when it is filled so many rows down and columns to the right."""
+    """Return a formula as filled so many rows down and columns to the right."""
 
     def one(corner):
         fixed_column, letters, fixed_row, digits = corner.groups()
@@ -294,9 +294,9 @@ def moved(formula: str, rows: int, columns: int) -> str:
 
 
 def read(path: Path) -> Book:
-    """What is in a spreadsheet file; raises a WorkbookError that says why it can't be read.
+    """Read a spreadsheet file; raises a WorkbookError with the reason if it can't be read.
 
-    What is no .xlsx, such as .ods and .xls, is converted by LibreOffice, if it is there.
+    A file that is no .xlsx, such as .ods and .xls, is converted by LibreOffice, if it is installed.
     """
     try:
         start = path.open("rb").read(8)
@@ -313,7 +313,7 @@ def read(path: Path) -> Book:
             return _Reader(archive).book
     except WorkbookError as problem:
         raise WorkbookError(f"{path.name}: {problem}") from None
-    except Exception as error:  # whatever a damaged or malicious file makes a parser raise
+    except Exception as error:  # a damaged or malicious file may make a parser raise anything
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise WorkbookError(
             f"{path.name}: this is no workbook: {reason}. Save it as .xlsx."
@@ -321,14 +321,14 @@ def read(path: Path) -> Book:
 
 
 def _kind(path: Path) -> bytes:
-    """The first bytes of the part that names an OpenDocument's kind, or nothing."""
+    """Return the first bytes of the part that names an OpenDocument's kind, or nothing."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         return archive.open("mimetype").read(100) if "mimetype" in names else b""
 
 
 def _converted(path: Path, start: bytes) -> Book:
-    """The book of a file that only a spreadsheet program can read."""
+    """Return the book of a file that only a spreadsheet program can read."""
     kind = ".ods" if start[:2] == b"PK" else ".xls"
     if start == OLE and "EncryptedPackage".encode("utf-16-le") in path.read_bytes():
         raise WorkbookError("it has a password. Save it without one.")
@@ -337,7 +337,7 @@ def _converted(path: Path, start: bytes) -> Book:
     if not office.program():
         raise WorkbookError(f"this is an {kind} file. Save it as .xlsx.")
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "workbook" + kind)  # by its contents, whatever its name says
+        copy = Path(folder, "workbook" + kind)  # by its contents, whatever its name is
         copy.write_bytes(path.read_bytes())
         try:
             (made,) = office.convert("xlsx", [copy], Path(folder, "converted"), timeout=60)
@@ -381,7 +381,7 @@ class _Reader:
         self.plain_references()
 
     def data(self, part: str) -> bytes:
-        """The bytes of a part, as long as the file stays within its limit."""
+        """Return the bytes of a part, if the file stays within its limit."""
         name = self.parts[part.lower()]
         self.left -= self.archive.getinfo(name).file_size
         if self.left < 0:
@@ -392,7 +392,7 @@ class _Reader:
         return data
 
     def tree(self, part: str) -> ElementTree.Element:
-        """The XML of a part, its tags without their namespaces."""
+        """Return the XML of a part, its tags without their namespaces."""
         root = ElementTree.fromstring(self.data(part))
         for element in root.iter():
             element.tag = element.tag.rpartition("}")[2]
@@ -409,11 +409,11 @@ class _Reader:
                 yield link.get("Id"), target, link.get("Type", "").rpartition("/")[2]
 
     def related(self, part: str) -> list[tuple[str, str]]:
-        """The parts that belong to a part, and the kind of each."""
+        """Return the parts that belong to a part, and the kind of each."""
         return [(target, kind) for _, target, kind in self.relationships(part)]
 
     def linked(self, part: str) -> list[tuple[str, str]]:
-        """The same by their ids."""
+        """Return the same parts by their ids."""
         return [(link, target) for link, target, _ in self.relationships(part)]
 
     def sheet(self, title: str, part: str) -> None:
@@ -483,7 +483,7 @@ class _Reader:
             self.book.spilled[place] = area
 
     def plain_references(self) -> None:
-        """Write structured references as addresses, and an array's formula in all its cells."""
+        """Write structured references as addresses, and an array's formula into all its cells."""
         book = self.book
         if book.tables:
             for place, formula in book.formulas.items():
@@ -499,7 +499,7 @@ class _Reader:
                     book.inner.add(place)
 
     def area(self, reference, place: Place | None = None) -> str:
-        """The address of a structured reference, or the reference as it stands."""
+        """Return the address of a structured reference, or the reference unchanged."""
         table, inside = self.book.tables.get(reference[1].upper()), reference[2]
         if not table:
             return reference[0]
@@ -522,12 +522,12 @@ class _Reader:
 
 
 def _id(element) -> str:
-    """An element's r:id, in whichever namespace."""
+    """Return an element's r:id, in any namespace."""
     return next((v for name, v in element.attrib.items() if name.endswith("}id")), "")
 
 
 def _series(chart) -> list[str]:
-    """What each series of a chart draws: the reference to its values."""
+    """Return what each series of a chart draws: the reference to its values."""
     found = []
     for series in chart.iter("ser"):
         for values in (child for child in series if child.tag in ("val", "yVal")):

@@ -1,8 +1,8 @@
-"""What a student handed in, as it came: unpacked, found, and put back into the released cells.
+"""Turn what a student handed in into the released cells with the student's answers.
 
-Every part is graded in the cells of the release, in their order, with the student's answers in
-them and the student's further cells between them. So a cell that was deleted, copied, split or
-has lost its mark costs at most its own exercise. Nothing in a submission is executed here.
+Every part is graded in the cells of the release, in their order, with the student's answers in them
+and the student's further cells between them. So a cell that was deleted, copied, split or has lost
+its mark costs at most its own exercise. Nothing in a submission is executed here.
 """
 
 import ast
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 RELEASE = Path(__file__).parent / "release/session4"
 LARGEST, MOST = 300e6, 5000  # bytes and files of a submission, unpacked
-OURS = {"s4lib", "backprop", "notebooks"}  # would be imported in place of the course's own
+OURS = {"s4lib", "backprop", "notebooks"}  # they would be imported instead of the course's own
 CLUTTER = {"__MACOSX", ".ipynb_checkpoints", "__pycache__", ".git", ".venv", "feedback"}
 SOLUTION = "### BEGIN SOLUTION"
 MOST_SHOWN = 5_000_000  # characters of the outputs of a cell
@@ -29,19 +29,19 @@ class Notebook(NamedTuple):
 
     cells: list[dict]
     notes: list[str]  # what was put right, and what is missing
-    problem: str = ""  # why it can't be graded
+    problem: str = ""  # the reason why it can't be graded
 
 
 def parts() -> list[str]:
-    """The names of the notebooks of the release, without ending."""
+    """Return the names of the release's notebooks, without ending."""
     return sorted(path.stem for path in RELEASE.glob("*.ipynb"))
 
 
 def collect(source: Path, into: Path) -> dict[str, Notebook]:
     """Put a submission in order in the new folder `into`, and return its notebooks by part.
 
-    `source` is a folder or an archive, whatever lies in it and wherever. In `into` every part lies
-    under its own name, beside `workbook.xlsx`, `run` and `experiment.json`.
+    `source` is a folder or an archive, with any files in any places. In `into` every part has its
+    own name, beside `workbook.xlsx`, `run` and `experiment.json`.
     """
     everything = into / ".unpacked"
     unpack(source, everything)
@@ -69,7 +69,7 @@ def collect(source: Path, into: Path) -> dict[str, Notebook]:
 
 
 def take(found: dict[Path, Notebook], stem: str, release, root: Path, into: Path) -> Notebook:
-    """Write the notebook in which most was answered, and say so if that was not obvious."""
+    """Write the notebook with the most answers, and note it if the choice was not obvious."""
 
     def rank(path):
         where = path.relative_to(root)
@@ -90,7 +90,7 @@ def take(found: dict[Path, Notebook], stem: str, release, root: Path, into: Path
 
 
 def arrange(files: list[Path], root: Path, into: Path) -> None:
-    """Copy what belongs to the notebooks where they look for it, and the rest as it lay."""
+    """Copy the files that the notebooks need to their places, and the others unchanged."""
     base = shallowest(files, root)
     rest = [path for path in files if path.suffix.lower() != ".ipynb"]
     for path in rest:
@@ -115,7 +115,7 @@ def arrange(files: list[Path], root: Path, into: Path) -> None:
 
 
 def called(path: Path, name: str) -> bool:
-    """Whether a file has a name, or what a platform or a browser makes of it.
+    """Return whether a file has a name, or the form that a platform or a browser gives it.
 
     Such as `history-1.json`, `history (1).json` or `doejane_4711_815_history.json`.
     """
@@ -125,7 +125,7 @@ def called(path: Path, name: str) -> bool:
 
 
 def shallowest(files: list[Path], root: Path) -> Path:
-    """The folder in which the notebooks of a submission lie."""
+    """Return the folder with the notebooks of a submission."""
     folders = [path.parent for path in files if path.suffix.lower() == ".ipynb"]
     return min(folders, key=lambda path: len(path.parts), default=root)
 
@@ -138,7 +138,7 @@ def copy_to(path: Path, target: Path) -> None:
 
 
 def unpack(source: Path, into: Path) -> None:
-    """Copy a folder or an archive, and unpack the archives in it, without links and clutter."""
+    """Copy a folder or an archive, and unpack archives in it, without links and clutter."""
     into.mkdir(parents=True)
     room, count = LARGEST, MOST
     for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
@@ -155,12 +155,12 @@ def unpack(source: Path, into: Path) -> None:
 
 
 def clutter(names: tuple[str, ...]) -> bool:
-    """Whether a file is of the system or an editor, by the names on its path."""
+    """Return whether a file is the system's or an editor's, by the names on its path."""
     return bool(CLUTTER & {*names}) or names[-1].startswith("._")
 
 
 def extract(archive: Path, folder: Path, room: float) -> int:
-    """Unpack an archive's files below `folder`, if there is room; the bytes that they take."""
+    """Unpack an archive's files below `folder`, if there is room; return the bytes they take."""
     folder.mkdir(parents=True, exist_ok=True)
     taken = 0
     with zipfile.ZipFile(archive) as opened:
@@ -176,7 +176,7 @@ def extract(archive: Path, folder: Path, room: float) -> int:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
             except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError):
-                continue  # locked by a password, or damaged: the others count
+                continue  # locked with a password, or damaged: the other files count
             taken += len(content)
     return taken
 
@@ -185,7 +185,7 @@ def extract(archive: Path, folder: Path, room: float) -> int:
 
 
 def cells_of(path: Path) -> list[dict]:
-    """The cells of a notebook of whatever version; raises a ValueError that says what it is."""
+    """Return the cells of a notebook of any version; raises a ValueError for other files."""
     content = path.read_bytes()
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
@@ -201,7 +201,7 @@ def cells_of(path: Path) -> list[dict]:
 
 
 def tidy(cell: dict) -> dict:
-    """A cell with its text, its mark, its tags and what it printed, and nothing else."""
+    """Return a cell with its text, its mark, its tags and its outputs, and nothing else."""
     text = cell.get("source", cell.get("input", ""))
     text = joined(text)
     metadata = cell.get("metadata") if isinstance(cell.get("metadata"), dict) else {}
@@ -217,7 +217,7 @@ def tidy(cell: dict) -> dict:
 
 
 def harmless(outputs) -> list[dict]:
-    """Outputs as a notebook keeps them, as text and pixels: no scripts for whoever reads them."""
+    """Return outputs as a notebook stores them, as text and pixels, without scripts."""
     kept, room = [], MOST_SHOWN
     for one in outputs if isinstance(outputs, list) else []:
         room -= len(str(one))
@@ -234,7 +234,7 @@ def harmless(outputs) -> list[dict]:
         else:
             data = one.get("data") if isinstance(one.get("data"), dict) else {}
             made = {"metadata": {}, "data": {k: joined(data[k]) for k in SAFE if k in data}}
-            kind = "display_data"  # not a result, which nbgrader would take for points
+            kind = "display_data"  # not a result, because nbgrader would take a result for points
         kept.append({"output_type": kind, **made})
     return kept
 
@@ -244,7 +244,7 @@ def joined(text) -> str:
 
 
 def mark(cell: dict) -> dict:
-    """What nbgrader knows of a cell."""
+    """Return what nbgrader has stored in a cell."""
     return cell["metadata"].get("nbgrader", {})
 
 
@@ -253,22 +253,22 @@ def is_parameters(cell: dict) -> bool:
 
 
 def name_of(cell: dict) -> str:
-    """A cell's grade_id, or nothing."""
+    """Return a cell's grade_id, or nothing."""
     return str(mark(cell).get("grade_id") or "")
 
 
 def squeezed(cell: dict) -> str:
-    """A cell's text without what editors change."""
+    """Return a cell's text without what editors change."""
     return re.sub(r"\s+", " ", cell["source"]).strip()
 
 
 def named(path: Path, stem: str) -> bool:
-    """Whether a file is called like a part: also `part1… (1)`, `…-Copy1`, `4711_part1…`."""
+    """Return whether a file is named after a part: also `part1… (1)`, `…-Copy1`, `4711_part1…`."""
     return re.search(rf"{stem}|{stem.partition('_')[0]}(?!\d)", path.stem, re.I) is not None
 
 
 def belongs(path: Path, cells: list[dict], stem: str) -> bool:
-    """Whether a notebook is one of a part, by the marks and the texts in it more than its name."""
+    """Return whether a notebook is one of a part, by its marks and texts more than by its name."""
     if any(SOLUTION in cell["source"] for cell in cells):
         return False  # the course's own source
     shared = {}
@@ -282,15 +282,15 @@ def belongs(path: Path, cells: list[dict], stem: str) -> bool:
 
 
 def answered(cells: list[dict], release: list[dict]) -> int:
-    """How many of the cells to be written differ from those released."""
+    """Return how many answer cells differ from the released ones."""
     blank = {name_of(one): squeezed(one) for one in release if mark(one).get("solution")}
     return sum(squeezed(one) != blank.get(name_of(one), squeezed(one)) for one in cells)
 
 
 def restore(cells: list[dict], release: list[dict]) -> Notebook:
-    """The cells of the release, with a student's answers in them and further cells in between."""
+    """Return the release's cells, with a student's answers in them and further cells between."""
     place, notes = find_places(cells, release), []
-    extras = {k: [] for k in range(-1, len(release))}  # behind which cell of the release
+    extras = {k: [] for k in range(-1, len(release))}  # the cell of the release before it
     last, kept = -1, shown(release)
     for index, cell in enumerate(cells):
         last = place.get(index, last)
@@ -332,13 +332,13 @@ def restore(cells: list[dict], release: list[dict]) -> Notebook:
 
 
 def silent(outputs: list[dict]) -> bool:
-    """Whether a check's cell shows something, but neither ✓ nor ✗ nor an error."""
+    """Return whether a check's cell shows something, but neither ✓ nor ✗ nor an error."""
     shown = json.dumps(outputs, ensure_ascii=False)
     return bool(outputs) and not any(sign in shown for sign in ("✓", "✗", '"error"'))
 
 
 def find_places(cells: list[dict], release: list[dict]) -> dict[int, int]:
-    """{index of a student's cell: index of the cell of the release that it is}."""
+    """Return {index of a student's cell: index of the same cell in the release}."""
     ids = {name_of(one): k for k, one in enumerate(release) if name_of(one)}
     place = {}
     for index, cell in enumerate(cells):
@@ -375,10 +375,10 @@ def find_places(cells: list[dict], release: list[dict]) -> dict[int, int]:
 
 
 def shown(cells: list[dict]) -> set[int]:
-    """The released cells that only show what answers do: they use one outside of a function.
+    """Return the released cells that only show what answers do: they use an answer at top level.
 
-    These are not run in grading, in which nothing is trained: what the student's own run printed
-    and drew stays below them.
+    These are not run in grading, which trains nothing: below them stays what the student's own run
+    printed and drew.
     """
     names = {name for k in range(len(cells)) for name in needed(cells, k) if mark(cells[k])}
     found = set()
@@ -393,7 +393,7 @@ def shown(cells: list[dict]) -> set[int]:
 
 
 def used(tree: ast.AST) -> set[str]:
-    """Names that code uses outside of functions and classes."""
+    """Return names that code uses outside of functions and classes."""
     inside = ast.FunctionDef | ast.ClassDef | ast.Lambda
     parts = [node for node in ast.iter_child_nodes(tree) if not isinstance(node, inside)]
     found = {node.id for node in parts if isinstance(node, ast.Name)}
@@ -401,7 +401,7 @@ def used(tree: ast.AST) -> set[str]:
 
 
 def needed(release: list[dict], k: int) -> set[str]:
-    """The name that a cell to be written defines: what the check below it is called with."""
+    """Return the name that an answer cell defines, which the check below it calls."""
     cell = release[k]
     if is_parameters(cell):
         return defined(cell["source"])
@@ -414,7 +414,7 @@ def needed(release: list[dict], k: int) -> set[str]:
 
 
 def defined(source: str) -> set[str]:
-    """Names that a cell defines at its top level, also if it does not compile."""
+    """Return names that a cell defines at its top level, even if it does not compile."""
     found = re.findall(
         r"^(?:async +def|def|class) +(\w+)|^(\w+)(?: *:[^=\n]*)? *=(?!=)", source, re.M
     )
@@ -422,7 +422,7 @@ def defined(source: str) -> set[str]:
 
 
 def pieces(own: list[dict], kind: str) -> list[str]:
-    """The texts of cells that have one mark: copies stay apart, and a split cell is joined."""
+    """Return the texts of cells with one mark: copies stay apart, and a split cell is joined."""
     texts = [cell["source"] for cell in own]
     if kind == "markdown":
         return ["\n\n".join(dict.fromkeys(texts))]
@@ -431,7 +431,7 @@ def pieces(own: list[dict], kind: str) -> list[str]:
 
 
 def compiles(source: str) -> bool:
-    """Whether Python reads it, but for IPython's own lines."""
+    """Return whether a text is Python, apart from IPython's own lines."""
     try:
         ast.parse(re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.M))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -440,6 +440,6 @@ def compiles(source: str) -> bool:
 
 
 def plain(cell: dict) -> dict:
-    """A student's own cell, without a mark."""
+    """Return a student's own cell, without a mark."""
     made = {"cell_type": cell["cell_type"], "metadata": {}, "source": cell["source"]}
     return made | ({"execution_count": None, "outputs": []} if cell["cell_type"] == "code" else {})

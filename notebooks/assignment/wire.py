@@ -1,8 +1,8 @@
-"""What passes between the grader and the process in which a student's answers run.
+"""Exchange messages between the grader and the process that runs a student's answers.
 
 What the grader sends is pickled, because it is trusted. What comes back is JSON: numbers, text,
-arrays, and what is made of them, never code. A function, a class or a network of the student's
-stays where it is and comes back as a number, by which the grader may call it.
+arrays, and values made of them, never code. A student's function, class or network stays where it
+is, and a number comes back, with which the grader may call it.
 """
 
 import base64
@@ -15,15 +15,15 @@ from dataclasses import fields, is_dataclass
 
 import numpy as np
 
-LONGEST = 100_000_000  # bytes of a message
-MANY = 1_000_000  # items of one list
-WAITING = 3  # times the seconds that an answer may compute, if it waits or the machine is busy
+LONGEST = 100_000_000  # the most bytes of a message
+MANY = 1_000_000  # the most items of one list
+WAITING = 3  # times the seconds that an answer may compute, for waiting and for a busy machine
 PANEL = ("xlabel", "ylabel", "title", "xscale", "yscale")
 FIGURE = ("suptitle", "supxlabel", "supylabel")
 
 
 class LostError(Exception):
-    """The other side has gone, or does not keep to what was agreed."""
+    """The other side has gone, or breaks the rules of the exchange."""
 
 
 def send(file, content: bytes) -> None:
@@ -35,7 +35,7 @@ def send(file, content: bytes) -> None:
 
 
 def receive(file) -> bytes:
-    """One message. Raises LostError at the end, or if it is too long."""
+    """Receive one message. Raises LostError at the end, or if it is too long."""
     try:
         head = file.read(8)
         (length,) = struct.unpack(">Q", head)
@@ -51,7 +51,7 @@ def receive(file) -> bytes:
 
 
 def encode(value, keep, depth: int = 0):
-    """A value as plain data; `keep(value)` gives a number to what stays here."""
+    """Return a value as plain data; `keep(value)` returns a number for what stays here."""
     if value is None or isinstance(value, bool) or type(value) in (int, str):
         return value
     if type(value) is float:
@@ -109,7 +109,7 @@ def opaque(value) -> dict:
 
 
 def array(value) -> dict:
-    """An array or one of its numbers; of objects, a list."""
+    """Return an array or one of its numbers as data; of objects, a list."""
     made = np.asarray(value)
     if made.dtype.hasobject or made.dtype.kind not in "biufc":
         return {"opaque": type(value).__name__, "shown": repr(value)[:200]}
@@ -118,13 +118,13 @@ def array(value) -> dict:
 
 
 def record(value, inner) -> dict:
-    """A dataclass, by the names of its fields."""
+    """Return a dataclass by the names of its fields."""
     content = {one.name: inner(getattr(value, one.name, None)) for one in fields(value)}
     return {"record": type(value).__name__, "fields": content}
 
 
 def drawing(figure, inner) -> dict:
-    """The curves of a figure, its legends and its words."""
+    """Return the curves of a figure, its legends and its words."""
 
     def colour(of):
         from matplotlib.colors import to_hex
@@ -164,7 +164,7 @@ def drawing(figure, inner) -> dict:
 
 
 class Opaque:
-    """Something of the student's that is no plain data."""
+    """Something of the student's that is not plain data."""
 
     def __init__(self, shown: str):
         self.shown = shown
@@ -174,7 +174,7 @@ class Opaque:
 
 
 def decode(data, known):
-    """The value that `encode` made `data` of.
+    """Return the value that `encode` made `data` of.
 
     `known` makes what is not plain: `known.answer(number, name)`, `known.network(number)`,
     `known.sent[number]`, and `known.records`, the dataclasses that may come back by name. Raises
@@ -223,7 +223,7 @@ def decoded(data, known):
 
 
 def drawn(data: dict, inner):
-    """A figure with the same curves, legends and words."""
+    """Return a figure with the same curves, legends and words."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -255,7 +255,7 @@ def to_json(value) -> bytes:
 
 
 def from_json(content: bytes) -> dict:
-    """A message of the student's process. Raises LostError if it is none."""
+    """Return a message of the student's process. Raises LostError if it is none."""
     try:
         made = json.loads(content)
     except (ValueError, RecursionError) as error:

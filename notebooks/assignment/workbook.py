@@ -1,9 +1,9 @@
-"""Grade a student's workbook, whatever its layout.
+"""Grade a student's workbook in any layout.
 
-Every number that is asked for is looked for by its value, in all cells of all visible sheets. Then
-the inputs, targets and weights are changed, by amounts that are drawn each time, all formulas are
-calculated again, and what does not follow was pasted. Each result is judged by the student's own
-cells before it, so that a slip costs its own points and is named.
+Every required number is looked for by its value, in all cells of all visible sheets. Then the
+inputs, targets and weights are changed, by random amounts, and all formulas are calculated again: a
+number that does not follow was pasted. Each result is judged with the student's own cells before
+it, so that a slip costs its own points only and is named.
 """
 
 import re
@@ -30,7 +30,7 @@ from notebooks.assignment.workbook_slips import (
 from notebooks.assignment.workbook_trainings import STEPS, Training, Trainings, lost_dollar
 
 POINTS = {"forward pass": 1.0, "errors": 0.5, "gradients": 2.0, "trainings": 1.5, "chart": 1.0}
-FEW = 3  # numbers that may be typed wrongly: whoever has more has somebody else's
+FEW = 3  # so many may be typed wrongly: with more, the numbers are somebody else's
 MISTYPED = 0.25  # points that each of them costs
 PARTS = ("none of", "an eighth of", "a quarter of", "three eighths of", "half", "five eighths of")
 DRAWN = 20  # cells of a curve, at least
@@ -38,7 +38,7 @@ PROJECT = Path(__file__).resolve().parents[2] / "backprop" / "backpropagation.xl
 
 
 class Finding(NamedTuple):
-    """What there is of a number: how much it counts, where it stands and what is wrong with it."""
+    """What was found of a number: how much it counts, its cell, and what is wrong with it."""
 
     credit: float
     fault: str = ""
@@ -49,7 +49,7 @@ class Finding(NamedTuple):
 def check_workbook(path: Path, student=None, numbers: Numbers | None = None) -> float:
     """Print what is right in the workbook at `path`, and return its points, of 6.
 
-    The `numbers` are those of the `student` unless others are given.
+    The `numbers` are the `student`'s unless others are given.
     """
     try:
         lines, points = grade(Path(path), numbers or personal_numbers(student))
@@ -60,7 +60,7 @@ def check_workbook(path: Path, student=None, numbers: Numbers | None = None) -> 
 
 
 def grade(path: Path, numbers: Numbers) -> tuple[list[str], float]:
-    """The report on a workbook and its points; raises a WorkbookError if it can't be read."""
+    """Return a workbook's report and points; raises a WorkbookError if it can't be read."""
     book = read(path)
     copied = copied_sheets(book)
     if copied and copied >= {place.sheet for place in book.formulas}:
@@ -73,14 +73,14 @@ def grade(path: Path, numbers: Numbers) -> tuple[list[str], float]:
     except WorkbookError as problem:
         raise WorkbookError(f"{path.name}: {problem}") from None
     except (ArithmeticError, LookupError, RecursionError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"  # a formula that nobody thought of
+        reason = f"{type(error).__name__}: {error}"  # a formula that we did not foresee
         raise WorkbookError(f"{path.name}: it can't be checked ({reason}).") from error
 
 
 def judged(book: Book, numbers: Numbers, copied: set[str]) -> tuple[list[str], float]:
-    """The report and the points of what has been read; `copied` sheets earn nothing.
+    """Return the report and the points of a workbook; `copied` sheets earn nothing.
 
-    A few numbers that were typed wrongly cost their own points, and all else is judged by them.
+    A few wrongly typed numbers cost their own points, and all else is judged with them.
     """
     lines, points, typed = assessed(book, numbers, copied)
     if 0 < len(typed) <= FEW:
@@ -98,12 +98,12 @@ def judged(book: Book, numbers: Numbers, copied: set[str]) -> tuple[list[str], f
                 "all else is judged by what stands there",
                 *again,
             ]
-    points = round(float(points), 2)  # nbgrader takes a number of NumPy's for full points
+    points = round(float(points), 2)  # nbgrader gives full points for a number of NumPy's
     return [*lines, f"{points:g} of {sum(POINTS.values()):g} points"], points
 
 
 def assessed(book: Book, numbers: Numbers, copied: set[str]) -> tuple[list[str], float, dict]:
-    """The report by these numbers, its points, and what was typed in their places."""
+    """Return the report for these numbers, its points, and the numbers typed instead."""
     cells = Cells(book, numbers, copied)
     found = Derivation(cells)
     lines, points = notes(cells, numbers, copied), 0.0
@@ -133,7 +133,7 @@ def assessed(book: Book, numbers: Numbers, copied: set[str]) -> tuple[list[str],
 
 
 def notes(cells: Cells, numbers: Numbers, copied: set[str]) -> list[str]:
-    """What is to be said of a workbook before its parts."""
+    """Return remarks on a workbook that come before its parts."""
     lines = list(cells.notes)
     if copied:
         names = ", ".join(f"“{title}”" for title in sorted(copied))
@@ -150,7 +150,7 @@ def notes(cells: Cells, numbers: Numbers, copied: set[str]) -> list[str]:
 
 
 def headline(part: str, credit: float, text: str) -> str:
-    """The line of a part of the report."""
+    """Return the line of a part of the report."""
     points = f"{round(POINTS[part] * credit, 2):g} of {POINTS[part]:g}"
     return f"{'✓' if credit == 1 else '✗'} {part}: {text} ({points})"
 
@@ -159,10 +159,10 @@ def headline(part: str, credit: float, text: str) -> str:
 
 
 class Derivation(dict):
-    """What there is of every symbol, {symbol: Finding}.
+    """Return what was found of every symbol, {symbol: Finding}.
 
-    Symbols come in the order of the derivation, and each is judged by the cells that the student
-    has for those before it: `own` has their values.
+    Symbols come in the order of the derivation, and each is judged with the student's cells for
+    those before it: `own` has their values.
     """
 
     def __init__(self, cells: Cells):
@@ -172,18 +172,18 @@ class Derivation(dict):
             self.truth[symbol] = evaluate(RIGHT[symbol], self.truth)
         self.taken, self.missing = claimed(cells, self.truth), {*cells.missing()}
         self.own = dict(cells.numbers)
-        # The typed numbers that each depends on: in the student's sheet, and if all were right.
+        # The typed numbers that each depends on: in the student's sheet, and in a right one.
         self.depends = {name: {name} for name in cells.numbers}
         self.leads = dict(self.depends)
         for symbol in SYMBOLS:
             self.judge(symbol)
 
     def judge(self, symbol: str) -> None:
-        """Find a symbol's cell, and what it says of those that depend on it."""
+        """Find a symbol's cell, and what it shows about the symbols that depend on it."""
         self.leads[symbol] = inputs(RIGHT[symbol], self.leads)
         other = bool(self.missing & self.leads[symbol])
         wanted = [evaluate(RIGHT[symbol], self.own), self.truth[symbol]]
-        if other:  # by other numbers than asked nothing is right that depends on them
+        if other:  # with other numbers than asked, nothing that depends on them is right
             wanted = wanted[1:]
         finding = self.right(symbol, wanted) or (other and self.astray(symbol))
         finding = finding or self.slipped(symbol)
@@ -198,13 +198,13 @@ class Derivation(dict):
         self.own[symbol] = np.where(np.isfinite(values), values, wanted[0])
 
     def following(self, indices, want: np.ndarray, formula: str) -> np.ndarray:
-        """Which of these cells follow when the inputs change, as the formula does."""
+        """Return which of these cells follow changed inputs as the formula does."""
         indices = np.array([*indices], int)
         needed = min(4, len(inputs(formula, self.depends)))
         return indices[self.cells.follow(indices, want, depends=needed)]
 
     def right(self, symbol: str, wanted: list[np.ndarray]) -> Finding | None:
-        """A cell whose number is right, or was before it was rounded or pasted, or None."""
+        """Return a cell with the right number, also if it was rounded or pasted, or None."""
         cells, formula, others = self.cells, RIGHT[symbol], self.elsewhere(symbol)
         exact = [[k for k in cells.exact(want) if k not in others] for want in wanted]
         for want, spots in zip(wanted, exact, strict=True):
@@ -230,28 +230,28 @@ class Derivation(dict):
         return None
 
     def headed(self, symbol: str) -> list[int]:
-        """The cells that words say are a symbol's."""
+        """Return the cells that words name as a symbol's."""
         return [self.cells.index[place] for place in self.cells.headed(symbol)]
 
     def elsewhere(self, symbol: str) -> set[int]:
-        """The cells that are headed by another symbol, if some are headed by this one.
+        """Return cells with another symbol's heading, if some have this one's.
 
-        With i1 in place of i2, ∂E/∂w2 has the value of ∂E/∂w1, and is not found for it.
+        With i1 instead of i2, ∂E/∂w2 has the value of ∂E/∂w1, and must not be found for it.
         """
         own = self.headed(symbol)
         others = (k for s in SYMBOLS if own and s != symbol for k in self.headed(s))
         return {*others} - {*own}
 
     def astray(self, symbol: str) -> Finding:
-        """What there is of a number that depends on inputs other than asked."""
+        """Return what was found of a number that depends on inputs other than asked."""
         fault = "not right: it depends on numbers that are not there"
         return Finding(0.0, fault, next(iter(self.headed(symbol)), None), None)
 
     def slipped(self, symbol: str) -> Finding | None:
-        """A cell with what comes of a slip, or one that is headed by the symbol, or None.
+        """Return a cell with the result of a slip, or one with the symbol's heading, or None.
 
-        A gradient's cell is also known by the update that takes it. Where neither words nor an
-        update say which cell it is, one that is right for something else is not taken for it.
+        A gradient's cell is also known from the update that uses it. If neither words nor an update
+        name the cell, a cell that is right for something else is not chosen.
         """
         headed = self.headed(symbol)
         if symbol in GRADIENTS and not headed:
@@ -273,9 +273,9 @@ class Derivation(dict):
         return None
 
     def cases(self, symbol: str, located: bool):
-        """What may have happened, as (formula, hint, values), the likeliest first.
+        """Return what may have happened, as (formula, hint, values), the likeliest first.
 
-        Two slips at once are only looked for where a cell is `located`, and all before it is known.
+        Two slips at once are looked for only where a cell is `located` and all before it are known.
         """
         own = self.own
         for formula, hint in slips(symbol).items():
@@ -292,12 +292,12 @@ class Derivation(dict):
 
 
 def inputs(formula: str, depends: dict[str, set[str]]) -> set[str]:
-    """The typed numbers that a formula's value depends on."""
+    """Return the typed numbers that a formula's value depends on."""
     return set().union(*(depends.get(name, ()) for name in re.findall(r"{(\w+)}", formula)))
 
 
 def claimed(cells: Cells, truth: dict) -> set[int]:
-    """The cells that are right for some number, of a result or on the way to one."""
+    """Return the cells that are right for some number, a result or a step on the way to one."""
     values = dict(truth)
     for symbol, _, _, formula in (*OUTPUT_LAYER, *HIDDEN_LAYER):
         values[symbol] = evaluate(formula, values)
@@ -310,19 +310,19 @@ def claimed(cells: Cells, truth: dict) -> set[int]:
 
 
 def ready(formula: str, own: dict) -> bool:
-    """Whether a formula takes nothing that comes only later in the derivation."""
+    """Return whether a formula uses nothing that comes only later in the derivation."""
     return {*re.findall(r"{(\w+)}", formula)} <= own.keys()
 
 
 def early_weights(own: dict):
-    """The output layer's weights after an update, as a hint and their values, for each rate."""
+    """Return the output layer's weights after an update, as a hint and values for each rate."""
     for rate in RATES:
         new = {w: own[w] - rate * own[f"dE_d{w}"] for w in ("w5", "w6", "w7", "w8")}
         yield "the new w5 … w8 are used too early: all gradients take the old weights", new
 
 
 def faults(cells: Cells, found: Derivation, symbols) -> list[str]:
-    """A line for each fault: the cells, what is wrong, and the formula that was expected."""
+    """Return a line for each fault: the cells, what is wrong, and the expected formula."""
     lines, groups = [], defaultdict(list)
     for symbol in symbols:
         if found[symbol].fault:
@@ -343,7 +343,7 @@ def faults(cells: Cells, found: Derivation, symbols) -> list[str]:
 
 
 def addresses(cells: Cells, symbol: str, place: Place, own: dict) -> dict[str, str]:
-    """For each symbol of a formula the student's cell that is nearest to the formula's."""
+    """Return for each symbol of a formula the student's cell that is nearest to the formula's."""
     known = {}
     for name, values in own.items():
         if "{" + name + "}" not in RIGHT[symbol]:
@@ -369,7 +369,7 @@ def addresses(cells: Cells, symbol: str, place: Place, own: dict) -> dict[str, s
 
 
 def training_faults(cells: Cells, trained: dict[float, Training], share: float) -> list[str]:
-    """A line for what is wrong with the trainings, the same fault of several rates in one."""
+    """Return a line for each fault of the trainings; a fault of several rates has one line."""
     groups = defaultdict(list)
     for rate, one in trained.items():
         groups[training_fault(one)].append(rate)
@@ -393,7 +393,7 @@ def training_faults(cells: Cells, trained: dict[float, Training], share: float) 
 
 
 def training_fault(one: Training) -> str:
-    """What is wrong with a training, or nothing."""
+    """Return what is wrong with a training, or nothing."""
     if one.score >= 1:
         return ""
     if one.slip:
@@ -412,13 +412,13 @@ def training_fault(one: Training) -> str:
 
 
 def curves_drawn(cells: Cells, own: dict, trained: dict[float, Training]) -> int:
-    """How many columns or rows of E_total the charts draw, one for each rate at most.
+    """Return how many columns or rows of E_total the charts draw, one for each rate at most.
 
-    A curve is one if it has the cells of a training, or begins with E_total.
+    A curve counts if it has the cells of a training, or begins with E_total.
     """
     book, drawn = cells.book, set()
     steps = {index for one in trained.values() for index in one.cells}
-    start = own["E_total"][0]  # by other numbers than asked, the right one
+    start = own["E_total"][0]  # with other numbers than asked, the right E_total
     for chart in book.charts:
         if not book.visible[chart.sheet]:
             continue
@@ -439,22 +439,22 @@ def curves_drawn(cells: Cells, own: dict, trained: dict[float, Training]) -> int
 
 @cache
 def project_formulas() -> tuple[set[str], ...]:
-    """The formulas of each sheet of the project's workbook, references as distances."""
+    """Return the formulas of each sheet of the project's workbook, with references as distances."""
     return tuple(relative_formulas(read(PROJECT)).values())
 
 
 def relative_formulas(book: Book) -> dict[str, set[str]]:
-    """The formulas in the first rows of each sheet, told by their references' distances."""
+    """Return the formulas in the first rows of each sheet, with references as distances."""
     found = {title: set() for title in book.visible}
     for title, formulas in found.items():
         rows = sorted({place.row for place in book.formulas if place.sheet == title})[:40]
-        last = rows[-1] if rows else 0  # the rest of a training repeats the same
+        last = rows[-1] if rows else 0  # the rest of a training repeats them
         formulas |= {book.relative(p) for p in book.formulas if p.sheet == title and p.row <= last}
     return found
 
 
 def copied_sheets(book: Book) -> set[str]:
-    """The sheets that have the project's own formulas, at the same distances from each other."""
+    """Return the sheets with the project's own formulas, at the same distances from each other."""
     copied = set()
     for title, formulas in relative_formulas(book).items():
         steps = any("ROW()-ROW(" in formula for formula in formulas)

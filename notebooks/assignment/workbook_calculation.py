@@ -1,9 +1,9 @@
 """Calculate a workbook's formulas, with several sets of typed numbers at once, as Excel does.
 
-Arithmetic and the functions that a derivation needs are known here; a cell with anything else is
-left to a spreadsheet program. A value is an array with a number for each set, NaN where Excel shows
-an error; or text; or None for an empty cell; or a list of these for a range. Nothing of a formula
-is executed as code: what it asks for is looked up in a table of functions.
+This module has arithmetic and the functions that a derivation needs; a spreadsheet program has to
+calculate cells with anything else. A value is an array with a number for each set, NaN where Excel
+shows an error; or text; or None for an empty cell; or a list of these for a range. No part of a
+formula is executed as code: its functions are looked up in a table.
 """
 
 import re
@@ -12,28 +12,28 @@ import numpy as np
 
 from notebooks.assignment.spreadsheet import TOKEN, Book, Place, unquoted
 
-MOST = 500_000  # cells that all formulas together may refer to
-LARGEST = 20_000  # cells that one formula may refer to
-DEEPEST = 150  # operators and brackets within each other; Excel allows 64 brackets
+MOST = 500_000  # the most cells that all formulas together may refer to
+LARGEST = 20_000  # the most cells that one formula may refer to
+DEEPEST = 150  # operators and brackets inside each other; Excel allows 64 brackets
 LEXEME = re.compile(
     r"(?P<function>[^\W\d][\w.]*)\(|(?P<error>#[A-Z/0]+[!?A]?)"
     r"|(?P<number>(?:\d+\.?\d*|\.\d+)(?:E[+-]?\d+)?)|(?P<sign><=|>=|<>|[-+*/^%&=<>(),])",
     re.IGNORECASE,
 )
-DIGITS = re.compile(r"\W*\d")  # what text begins with that may be taken for a number
+DIGITS = re.compile(r"\W*\d")  # the first characters of text that may stand for a number
 PRIORITY = dict.fromkeys(("=", "<", ">", "<=", ">=", "<>"), 1) | {"&": 2, "+": 3, "-": 3}
-PRIORITY |= {"*": 4, "/": 4, "^": 5}  # from left to right, 2^3^2, too
+PRIORITY |= {"*": 4, "/": 4, "^": 5}  # from left to right, 2^3^2 as well
 
 
 class UnknownError(Exception):
-    """What of a formula is not known here."""
+    """A part of a formula that this module lacks."""
 
 
 def calculate(book: Book, typed: list[dict[Place, float]]) -> tuple[dict, dict[Place, str]]:
-    """The numbers of all cells with each set of typed ones, and the cells that are not known here.
+    """Return the numbers of all cells with each set of typed ones, and the unknown cells.
 
-    Returns {place: array of (sets,)} and {place: what is not known}. Such a cell has the number
-    that the file keeps, with the first set, and none with the others.
+    The result is {place: array of (sets,)} and {place: what is missing}. A cell with something
+    missing has the number that the file stores, with the first set, and none with the others.
     """
     values = {p: text for p, text in book.words.items() if p not in book.formulas}
     values |= {p: np.full(len(typed), v) for p, v in book.numbers.items() if book.is_typed(p)}
@@ -71,13 +71,13 @@ class Formula:
         self.depth, self.left, self.lexemes = 0, min(left, LARGEST), []
 
     def result(self):
-        """The value of the cell's formula: an array, or text."""
+        """Return the value of the cell's formula: an array, or text."""
         with np.errstate(all="ignore"):
             value = self.calculated(self.book.formulas[self.place])
         return value if isinstance(value, str) else number(value) + np.zeros(self.sets)
 
     def calculated(self, text: str):
-        """The value of a formula, or of what a name stands for."""
+        """Return the value of a formula, or of what a name stands for."""
         outer, self.lexemes = self.lexemes, lexemes(text)
         value = self.expression(0)
         if self.lexemes.pop() != ("end", ""):
@@ -86,7 +86,7 @@ class Formula:
         return value
 
     def expression(self, priority: int):
-        """The value up to an operator that binds no tighter than `priority`."""
+        """Return the value up to an operator that binds no tighter than `priority`."""
         self.depth += 1
         if self.depth > DEEPEST:
             raise UnknownError("so many brackets")
@@ -98,7 +98,7 @@ class Formula:
         return value
 
     def operand(self):
-        """The value of what stands before or after an operator."""
+        """Return the value of what stands before or after an operator."""
         kind, text = self.lexemes.pop()
         negative = False
         while text in ("-", "+"):  # which bind tighter than a power: -2^2 is 4
@@ -128,7 +128,7 @@ class Formula:
             raise UnknownError("a formula like this")
 
     def call(self, name: str):
-        """The value of a function, whose arguments come next."""
+        """Return the value of a function, whose arguments come next."""
         name, args = re.sub(r"^_XLFN\.", "", name.upper()), []
         if name in ("ROW", "COLUMN"):
             kind, text = self.lexemes[-1]
@@ -148,11 +148,11 @@ class Formula:
         self.close()
         try:
             return FUNCTIONS[name](*args)
-        except (TypeError, ValueError) as error:  # arguments that it does not have here
+        except (TypeError, ValueError) as error:  # this module lacks such arguments
             raise UnknownError(name) from error
 
     def name(self, text: str):
-        """The value of a defined name."""
+        """Return the value of a defined name."""
         if text.upper() in ("TRUE", "FALSE"):
             return float(text.upper() == "TRUE")
         sheet, _, name = text.rpartition("!")
@@ -162,7 +162,7 @@ class Formula:
         return self.calculated(meaning)
 
     def cells(self, text: str):
-        """The value of a cell, or the values of a range."""
+        """Return the value of a cell, or the values of a range."""
         found = []
         for place in self.book.cells(text, self.place.sheet, LARGEST):
             missing = place in self.book.formulas or place.sheet not in self.book.visible
@@ -174,7 +174,7 @@ class Formula:
 
 
 def lexemes(text: str) -> list[tuple[str, str]]:
-    """What a formula consists of, as (kind, text), the last first."""
+    """Return the parts of a formula, as (kind, text), the last first."""
     found, at = [], 0
     while at < len(text):
         if text[at].isspace():
@@ -189,13 +189,13 @@ def lexemes(text: str) -> list[tuple[str, str]]:
     return [("end", ""), *reversed(found)]
 
 
-# The functions: of numbers, element by element, and of all that is in ranges
+# The functions: of numbers, element by element, and of all numbers in ranges
 
 
 def number(value):
-    """The number that a value is, as an array or a float; a word is an error.
+    """Return a value as an array or a float; a word is an error.
 
-    What text such as 0,5 or 1/2 is depends on the spreadsheet program's language.
+    What text such as 0,5 or 1/2 stands for depends on the spreadsheet program's language.
     """
     if isinstance(value, list) and len(value) == 1:
         (value,) = value
@@ -207,7 +207,7 @@ def number(value):
 
 
 def each(function):
-    """A function of numbers that also takes ranges, cell by cell; what overflows is an error."""
+    """Extend a function of numbers to ranges, cell by cell; what overflows is an error."""
 
     def apply(*args):
         counts = {len(arg) for arg in args if isinstance(arg, list)}
@@ -222,8 +222,8 @@ def each(function):
 
 
 def numbers(*args) -> list:
-    """All numbers in ranges, and arguments that are none."""
-    if any(isinstance(arg, str) for arg in args):  # left out if it stands in a cell
+    """Return all numbers in ranges, and arguments that are not ranges."""
+    if any(isinstance(arg, str) for arg in args):  # text in a cell is left out
         raise UnknownError("text or a range in place of a number")
     found = [number(arg) for arg in args if not isinstance(arg, list)]
     cells = [cell for arg in args if isinstance(arg, list) for cell in arg]
@@ -231,12 +231,12 @@ def numbers(*args) -> list:
 
 
 def many(function):
-    """A function of the numbers in its arguments."""
+    """Turn a function of many numbers into one of its arguments' numbers."""
     return lambda *args: function(np.array(np.broadcast_arrays(*numbers(*args))), axis=0)
 
 
 def pairs(function):
-    """The sum of what a function makes of ranges, cell by cell."""
+    """Return the sum of a function's results for ranges, cell by cell."""
 
     def apply(*args):
         args = [[0.0 if isinstance(c, str) else c for c in one] for one in args]
@@ -246,7 +246,7 @@ def pairs(function):
 
 
 def compare(function):
-    """A comparison, 1 or 0; of texts whether they are the same."""
+    """Return a comparison, 1 or 0; for texts whether they are the same."""
 
     def apply(one, other):
         if isinstance(one, str) or isinstance(other, str):
@@ -260,7 +260,7 @@ def compare(function):
 
 
 def choose(test, yes=1.0, no=0.0):
-    """IF, which may choose differently in each set if both are numbers."""
+    """Return IF, which may choose differently in each set if both are numbers."""
     test = np.asarray(number(test), float)
     if isinstance(yes, str | list) or isinstance(no, str | list):
         if (test != 0).all() or not test.any():
@@ -270,7 +270,7 @@ def choose(test, yes=1.0, no=0.0):
 
 
 def rounded(how):
-    """A function that rounds to so many digits."""
+    """Return a function that rounds to so many digits."""
 
     def function(value, digits=0.0):
         size = 10.0 ** np.trunc(digits)
@@ -280,7 +280,7 @@ def rounded(how):
 
 
 def joined(*args) -> str:
-    """Some text, for a label: its numbers are those of the first set."""
+    """Return some text, for a label, with the numbers of the first set."""
     return "".join(a if isinstance(a, str) else f"{np.ravel(number(a))[0]:g}" for a in args)
 
 

@@ -1,4 +1,4 @@
-"""A workbook's numbers as they are, and as they are when its inputs have changed."""
+"""The numbers of a workbook, as they are and after its inputs have changed."""
 
 import re
 import tempfile
@@ -13,7 +13,7 @@ from notebooks.assignment.personal import Numbers
 from notebooks.assignment.spreadsheet import Book, Place, WorkbookError, read, stays_inside
 from notebooks.assignment.workbook_calculation import calculate
 
-EXACT = 1e-9  # how far off a formula's number may be, in parts of it
+EXACT = 1e-9  # relative: how far off a formula's number may be
 SHOWN = 6e-7  # how far off a typed number may be: six decimals are enough
 COPIES = 2  # with changed inputs
 NAMES = ("i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9)))
@@ -21,7 +21,7 @@ LEFT_OPEN = "keep the value in the file; whether they follow other inputs is lef
 NO_RESULTS = "have no value: open the workbook in a spreadsheet program and save it."
 ROUNDS = re.compile(r"\bROUND(?:UP|DOWN)?\(.*,\s*(\d+)\s*\)", re.IGNORECASE)
 ANYWHERE = re.compile(r"\b(INDIRECT|OFFSET|INDEX|TABLE)\(", re.IGNORECASE)
-HEADINGS = (  # how people head a number, without blanks, underscores, brackets and capitals
+HEADINGS = (  # headings of a number, without blanks, underscores, brackets and capitals
     (r"([iwth][1-8])(?:\(.*)?", r"\1"),
     (r"x([12])|inp(?:ut)?([12])", r"i\1\2"),
     (r"(?:target|y)([12])", r"t\1"),
@@ -37,14 +37,14 @@ class Cells:
     """The numbers of a workbook, at first and with each change of its inputs.
 
     `values` is (1 + COPIES, cells): NaN where a changed copy has no number. `numbers` is the
-    inputs, targets and weights that are asked for, {symbol: array of (1 + COPIES,)}.
+    required inputs, targets and weights, {symbol: array of (1 + COPIES,)}.
     """
 
     def __init__(self, book: Book, numbers: Numbers, excluded: set[str]):
         self.book, self.notes = book, []
         asked = dict(zip(NAMES, sum(map(tuple, numbers), ()), strict=True))
         self.inputs = self._inputs(asked)
-        self.sources = dict(self.inputs)  # and what was pasted: what a formula can depend on
+        self.sources = dict(self.inputs)  # and pasted numbers: what a formula can depend on
         changes = self._changes(asked)
         values = self._calculated(self._typed(numbers, changes))
         self.places = sorted(values)
@@ -55,7 +55,7 @@ class Cells:
         texts = (book.formulas.get(p, "") for p in self.places)
         rounding = [ROUNDS.search(text) for text in texts]
         digits = np.array([float(r[1]) if r and int(r[1]) > 2 else np.inf for r in rounding])
-        self.rounding = 10.0**-digits  # 0 where a cell does not round
+        self.rounding = 10.0**-digits  # 0 for a cell that does not round
         earning = {title for title, shown in book.visible.items() if shown} - excluded
         self.earns = np.array([place.sheet in earning for place in self.places], bool)
         self.order = np.argsort(self.values[0])
@@ -69,9 +69,9 @@ class Cells:
     # The workbook's inputs, and what becomes of it when they change
 
     def _inputs(self, asked: dict[str, float]) -> dict[Place, float]:
-        """Where the numbers that are asked for are typed: {place: number}.
+        """Return where the required numbers are typed: {place: number}.
 
-        A formula without references, such as =1/20, is taken for a typed number, and named.
+        A formula without references, such as =1/20, counts as a typed number, and is named.
         """
         wanted, found, written = set(asked.values()), {}, []
         for place, value in self.book.numbers.items():
@@ -89,9 +89,9 @@ class Cells:
         return found
 
     def _changes(self, asked: dict[str, float]) -> list[dict[float, float]]:
-        """For each copy what is added to every number that is typed and is no learning rate.
+        """Return for each copy what is added to every typed number that is not a learning rate.
 
-        Drawn again each time, so that no formula can contain it.
+        The amounts are random, so that no formula can contain them.
         """
         draw = np.random.default_rng()
         typed = {value for value in asked.values() if value in {*self.inputs.values()}}
@@ -102,9 +102,9 @@ class Cells:
         ]
 
     def _typed(self, numbers: Numbers, changes: list) -> list[dict[Place, float]]:
-        """What is typed into each copy: changed inputs, and changed results where one was pasted.
+        """Return what is typed into each copy: changed inputs, and changed results where pasted.
 
-        So a formula that takes a pasted number has to follow it as well.
+        So a formula that uses a pasted number has to follow it as well.
         """
         table = train(np.array(sorted(RATES)), 50, *numbers)
         results = np.unique([table[name] for name in COLUMNS[5:]])
@@ -123,9 +123,9 @@ class Cells:
         return copies
 
     def _calculated(self, typed: list[dict[Place, float]]) -> dict[Place, np.ndarray]:
-        """All numbers in each copy: {place: array of (1 + COPIES,)}.
+        """Return all numbers in each copy: {place: array of (1 + COPIES,)}.
 
-        What is not known here is calculated by a spreadsheet program, if there is one.
+        Functions that we lack are calculated by a spreadsheet program, if there is one.
         """
         values, unknown = calculate(self.book, typed)
         inside = [p for p in unknown if stays_inside(self.book.formulas[p])]
@@ -151,7 +151,7 @@ class Cells:
         return values
 
     def _by_program(self, typed: list[dict[Place, float]]) -> list[dict[Place, float]]:
-        """All numbers as LibreOffice or Gnumeric calculates them in each copy."""
+        """Return all numbers as LibreOffice or Gnumeric calculates them in each copy."""
         with tempfile.TemporaryDirectory() as folder:
             paths = [Path(folder, f"{k}.xlsx") for k in range(len(typed))]
             for path, one in zip(paths, typed, strict=True):
@@ -159,7 +159,7 @@ class Cells:
             return [read(path).numbers for path in office.calculate(paths, Path(folder, "made"))]
 
     def mistyped(self) -> dict[str, tuple[Place, float]]:
-        """The numbers in whose cells others are typed than asked: {name: (cell, number)}."""
+        """Return the required numbers with another number in their cell: {name: (cell, number)}."""
         found = {}
         for name, (value, *_) in self.numbers.items():
             places = [p for p in self.headed(name) if self.book.is_typed(p)]
@@ -168,7 +168,7 @@ class Cells:
         return found
 
     def missing(self) -> dict[str, str]:
-        """The numbers that are asked for and typed nowhere, with what stands in their places."""
+        """Return the required numbers that are typed nowhere, and what stands in their places."""
         mistyped, found = self.mistyped(), {*self.inputs.values()}
         return {
             name: f"{name} = {value:g}"
@@ -180,21 +180,21 @@ class Cells:
     # Finding
 
     def near(self, value: float, off: float) -> np.ndarray:
-        """The cells that earn and have nearly this value at first."""
+        """Return the cells that earn points and begin with nearly this value."""
         low, high = np.searchsorted(self.sorted, (value - off, value + off), side="left")
         found = np.sort(self.order[low : high + 1])
         return found[(np.abs(self.values[0][found] - value) <= off) & self.earns[found]]
 
     def exact(self, want: np.ndarray) -> np.ndarray:
-        """The cells with formulas that have this value at first."""
+        """Return the cells with formulas that begin with this value."""
         found = self.near(want[0], EXACT * abs(want[0]) + 1e-15)
         return found[self.formula[found]]
 
     def follow(self, found: np.ndarray, want: np.ndarray, off=0.0, depends=4) -> np.ndarray:
-        """Which of these cells have the wanted value in every copy.
+        """Return which of these cells have the wanted value in every copy.
 
-        Where nothing was recalculated, or the wanted value does not change: which have formulas
-        that depend on so many typed numbers. Four are enough to tell one from a pasted number
+        If nothing was recalculated, or the wanted value does not change: which have formulas that
+        depend on so many typed numbers. Four are enough to separate a formula from a pasted number
         with a decoy.
         """
         close = np.abs(self.values[:, found] - want[:, None]) <= EXACT * np.abs(want[:, None]) + (
@@ -210,7 +210,7 @@ class Cells:
         return follows
 
     def reaches(self, index: int, most: int) -> bool:
-        """Whether a cell's formula depends on at least so many different typed numbers."""
+        """Return whether a cell's formula depends on at least so many different typed numbers."""
         most = max(1, min(most, len({*self.inputs.values()})))
         seen, inputs, queue = set(), set(), [self.places[index]]
         while queue and len(seen) < 5000:
@@ -231,7 +231,7 @@ class Cells:
         return False
 
     def rounded(self, want: np.ndarray) -> np.ndarray:
-        """The cells whose formula rounds, and has the wanted value but for that, in every copy."""
+        """Return the cells whose formula rounds, and is right in every copy apart from that."""
         found = self.near(want[0], 1e-3)
         found = found[self.rounding[found] > 0]
         off = 1.01 * self.rounding[found]
@@ -240,12 +240,12 @@ class Cells:
         return found[close & (off < 0.2 * abs(want[0]))]
 
     def typed(self, want: float) -> np.ndarray:
-        """The cells with a typed number that is the wanted one, to the digits it shows."""
+        """Return the cells with a typed number that is the wanted one, to the digits it shows."""
         found = self.near(want, min(SHOWN, 0.01 * abs(want)))
         return found[~self.formula[found]]
 
     def headed(self, symbol: str) -> list[Place]:
-        """The cells with a number to the right of a heading, or below it."""
+        """Return the cells with a number to the right of a heading, or below it."""
         if not hasattr(self, "_headed"):
             self._headed = defaultdict(list)
             for place, text in sorted(self.book.words.items()):
@@ -260,7 +260,7 @@ class Cells:
         return self._headed[symbol]
 
     def updated(self, weight: str) -> list[int]:
-        """The cells that a weight's update takes for its gradient: in w − η · g those with g."""
+        """Return the cells that a weight's update takes as gradient: in w − η · g those with g."""
         if not hasattr(self, "_updated"):
             self._updated = defaultdict(list)
             first, weights = self.values[0], {self.numbers[w][0]: w for w in NAMES[4:]}
@@ -282,7 +282,7 @@ class Cells:
 
 
 def heading(text: str) -> str:
-    """The symbol that a cell's words stand for, or nothing."""
+    """Return the symbol that a cell's words stand for, or nothing."""
     plain = re.sub(r"[\s_=:*·²$\\{}]", "", text.casefold())
     if len(plain) > 16:
         return ""

@@ -13,14 +13,14 @@ from backprop.formulas import FORMULAS
 from backprop.network import ERRORS, GRADIENTS, UNITS
 
 SYMBOLS = (*UNITS, *ERRORS, *GRADIENTS[4:], *GRADIENTS[:4])  # each after those it depends on
-# The sigmoids without the limit that keeps EXP from overflowing: NumPy's doesn't mind.
+# The sigmoids without the limit that keeps EXP from overflowing, which NumPy does not need.
 RIGHT = {s: re.sub(r"MIN\((-{\w+}),700\)", r"\1", FORMULAS[s]) for s in SYMBOLS}
 
 MISS = r"\(({a_o\d})-({t\d})\)"
 SLOPE = r"{a_%s(\d)}\*\(1-{a_%s\1}\)"
 OUT, HIDDEN = SLOPE % ("o", "o"), SLOPE % ("h", "h")
 ROADS = r"^\((\(.*\)\*{w\d})\+(\(.*\)\*{w\d})\)"
-REWRITTEN = (  # hint, what stands in a right gradient, what the slip makes of it
+REWRITTEN = (  # hint, a piece of a right gradient, what the slip makes of it
     ("a · t stands where a − t belongs", MISS, r"(\1*\2)"),
     ("a + t stands where a − t belongs", MISS, r"(\1+\2)"),
     ("the brackets round a − t are missing", MISS, r"\1-\2"),
@@ -52,7 +52,7 @@ WHOLE = (  # hint, what the slip makes of a whole gradient
 SUM = r"^({\w+}\*{\w+})\+({\w+}\*{\w+})$"
 SIGMOID, SQUARE = r"^1/\(1\+EXP\(-({\w+})\)\)$", r"^\(({t\d})-({a_o\d})\)\^2/2$"
 BOTH = r"^({E1})\+({E2})$"
-OTHERS = (  # the same of units and errors
+OTHERS = (  # the same for units and errors
     ("a term of the sum is missing", SUM, r"\1"),
     ("a term of the sum is missing", SUM, r"\2"),
     ("the terms add up: here they are multiplied", SUM, r"\1*\2"),
@@ -78,7 +78,7 @@ OTHERS = (  # the same of units and errors
     ("the errors add up: here they are multiplied", BOTH, r"\1*\2"),
     ("the errors add up: here they are subtracted", BOTH, r"\1-\2"),
 )
-RELATED = (  # what is taken for one another
+RELATED = (  # symbols that are mistaken for one another
     *(tuple(f"w{k}" for k in range(1, 9)), ("i1", "i2"), ("t1", "t2"), ("E1", "E2")),
     *(("a_h1", "a_h2"), ("a_o1", "a_o2"), ("a_h1", "h1"), ("a_h2", "h2"), ("a_o1", "o1")),
     *(("a_o2", "o2"), ("h1", "h2"), ("o1", "o2"), ("a_h1", "a_o1"), ("a_h2", "a_o2")),
@@ -87,7 +87,7 @@ RELATED = (  # what is taken for one another
 
 
 def evaluate(formula: str, values: dict) -> np.ndarray:
-    """A formula's value; `values` has a number, or an array, for each of its symbols."""
+    """Return a formula's value; `values` has a number, or an array, for each of its symbols."""
     with np.errstate(all="ignore"):
         return eval(_code(formula), {"__builtins__": {}, **FUNCTIONS}, values)
 
@@ -97,25 +97,25 @@ FUNCTIONS = {"EXP": np.exp, "TANH": np.tanh, "MAX": np.maximum, "ROUND": np.roun
 
 @cache
 def _code(formula: str):
-    """A formula of this module, which are all ours, as Python."""
+    """Compile a formula of this module, where all formulas are ours, as Python."""
     return compile(re.sub(r"{(\w+)}", r"\1", formula).replace("^", "**"), "formula", "eval")
 
 
 def in_cells(formula: str, addresses: dict[str, str]) -> str:
-    """A formula as a student would type it, or as symbols where a cell isn't known."""
+    """Return a formula as a student would type it, or with symbols where a cell isn't known."""
     return "=" + re.sub(r"{(\w+)}", lambda symbol: addresses.get(symbol[1], symbol[1]), formula)
 
 
 @cache
 def slips(symbol: str) -> dict[str, str]:
-    """What a slip makes of the formula of a symbol: {formula: hint}, the likeliest first."""
+    """Return what a slip makes of a symbol's formula: {formula: hint}, the likeliest first."""
     right = RIGHT[symbol]
     return {f: hint for f, hint in _all(right).items() if f != right}
 
 
 @cache
 def double_slips(symbol: str) -> dict[str, str]:
-    """The same of two slips at once."""
+    """Return the same for two slips at once."""
     first, found = slips(symbol), {}
     for formula, hint in first.items():
         for second, other in _all(formula).items():
@@ -125,13 +125,13 @@ def double_slips(symbol: str) -> dict[str, str]:
 
 
 def _all(formula: str) -> dict[str, str]:
-    """What every slip makes of a formula."""
+    """Return what every slip makes of a formula."""
     found = _mutants(formula)
     return found | {f: hint for f, hint in _replaced(formula).items() if f not in found}
 
 
 def _mutants(formula: str) -> dict[str, str]:
-    """What a slip of the tables makes of a formula: everywhere in it, or in one place."""
+    """Return what a slip of the tables makes of a formula: everywhere in it, or in one place."""
     found = {}
     gradient = "{a_h" in formula and "^2" not in formula and "EXP" not in formula
     gradient = gradient and re.search(MISS + "|-", formula)
@@ -147,7 +147,7 @@ def _mutants(formula: str) -> dict[str, str]:
 
 
 def _replaced(formula: str) -> dict[str, str]:
-    """One symbol in another's place: everywhere in a formula, or in one place."""
+    """Put one symbol in another's place, everywhere in a formula or once."""
     found = {}
     for symbol in dict.fromkeys(re.findall(r"{(\w+)}", formula)):
         others = dict.fromkeys(o for group in RELATED if symbol in group for o in group)

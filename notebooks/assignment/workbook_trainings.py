@@ -1,10 +1,10 @@
-"""The trainings in a workbook: where they stand, and which of their steps are right.
+"""Find the trainings in a workbook, and which of their steps are right.
 
 A training is judged by its E_total: in one row or column, with or without gaps, there should be a
-cell for each step. Where the values are not those of a right training, they are compared with
-those of a training by the student's own gradients, and then step by step with the student's own
-cells: whether each weight is the one before it less the rate times the student's gradient, and
-whether the error is that of these weights.
+cell for each step. If the values are wrong, they are compared first with a training that uses the
+student's own gradients, and then, step by step, with the student's own cells: each weight should be
+the weight before it minus the rate times the student's gradient, and the error should belong to
+these weights.
 """
 
 import re
@@ -20,21 +20,21 @@ from notebooks.assignment.spreadsheet import TOKEN, Book, Place
 from notebooks.assignment.workbook_cells import EXACT, Cells
 from notebooks.assignment.workbook_slips import RIGHT, SYMBOLS, evaluate
 
-STEPS = 50  # of a training, at least
+STEPS = 50  # the fewest steps of a training
 WEIGHTS = tuple(f"w{k}" for k in range(1, 9))
 
 
 class Training(NamedTuple):
-    """What there is of a training: how much each of its steps counts, and its cells."""
+    """What was found of a training: how much each of its steps counts, and its cells."""
 
     credits: dict[int, float]  # {step: 1 for a right one, ½ for one that was pasted}
     cells: list[int]  # indices, in the order of the steps
-    own: bool = False  # by the student's own gradients
+    own: bool = False  # with the student's own gradients
     slip: str = ""
 
     @property
     def score(self) -> float:
-        """The part of its steps that counts."""
+        """Return the part of its steps that counts."""
         return sum(self.credits.values()) / STEPS
 
     @property
@@ -43,12 +43,12 @@ class Training(NamedTuple):
 
 
 def simulate(world, numbers, rate, steps, **options) -> np.ndarray:
-    """E_total of a training in which every symbol has the formula that `world` gives it.
+    """Return E_total of a training in which every symbol has the formula of `world`.
 
-    `numbers` and the result, (copies, steps + 1), are for each changed copy of the workbook. Of
-    the `options`, `sign` multiplies the step, `uses` says which gradient each weight takes, `early`
-    lets the hidden gradients see the new output weights, `still` are weights that are never
-    updated, `once` stops after a step, and `lost` are symbols that are 0 from step 1 on.
+    `numbers` and the result, (copies, steps + 1), are for each changed copy of the workbook. `sign`
+    multiplies the step, `uses` holds the gradient that each weight uses, `early` lets the hidden
+    gradients see the new output weights, `still` are weights that are never updated, `once` stops
+    after a step, and `lost` are symbols that are 0 from step 1 on.
     """
     values, curve = dict(numbers) | {"rate": rate}, []
     sign, uses = options.get("sign", 1), options.get("uses", GRADIENTS)
@@ -74,7 +74,7 @@ def simulate(world, numbers, rate, steps, **options) -> np.ndarray:
 
 
 def slips(rate: float):
-    """The usual slips of an update, as (hint, options of `simulate`)."""
+    """Return the usual slips of an update, as (hint, options of `simulate`)."""
     yield "the sign of the update is wrong: w⁺ = w − η · ∂E/∂w", {"sign": -1}
     if rate != 1:
         yield "η is missing in the update: w⁺ = w − η · ∂E/∂w", {"sign": 1 / rate}
@@ -103,7 +103,7 @@ class Trainings:
         self.lines = None
 
     def find(self) -> dict[float, Training]:
-        """The best of what there is of each rate's training, in ascending order of the rates."""
+        """Return the best training found for each rate, in ascending order of the rates."""
         found = {rate: self.best(rate) for rate in sorted(RATES)}
         right = {index for one in found.values() if one.score > 0.9 for index in one.cells}
         begun = self.known and np.isin(self.own["E_total"][0], self.cells.values[0])
@@ -113,7 +113,7 @@ class Trainings:
         return found
 
     def best(self, rate: float) -> Training:
-        """The best of what there is of a rate's training."""
+        """Return the best training found for a rate."""
         best = self.along(simulate(RIGHT, self.cells.numbers, rate, STEPS))
         if best.score < 1 and self.known and self.differs:
             own = self.along(simulate(self.world, self.cells.numbers, rate, STEPS))
@@ -123,7 +123,7 @@ class Trainings:
         return best
 
     def slip(self, rate: float, right: set[int]) -> str:
-        """The slip by which an update leads to some cells, none of which is right, or nothing."""
+        """Return the slip in an update that leads to some cells, all of them wrong, or nothing."""
         for hint, options in slips(rate):
             constant = options.get("once") or options.get("still") == WEIGHTS
             steps = STEPS if constant else min(STEPS, 8)  # six equal numbers may stand in a row
@@ -133,9 +133,9 @@ class Trainings:
         return ""
 
     def along(self, curve: np.ndarray, typed=True, without=frozenset()) -> Training:
-        """The row or column in which most steps of a curve, (copies, steps + 1), are found.
+        """Return the row or column with most steps of a curve, (copies, steps + 1).
 
-        Cells `without` are passed over, and typed numbers unless they are asked for.
+        Cells `without` are left out, and typed numbers unless they are asked for.
         """
         cells, lines = self.cells, defaultdict(list)
         rounds = 20 * cells.rounding
@@ -161,7 +161,7 @@ class Trainings:
         return Training(credits, indices)
 
     def step_by_step(self, rate: float) -> Training:
-        """The best training of a rate whose steps follow from each other in the student's cells."""
+        """Return the best training of a rate whose steps follow from the student's own cells."""
         start = self.cells.near(self.own["E_total"][0], EXACT * self.own["E_total"][0])
         found = [Training({}, [])]
         for index in start[:40]:
@@ -171,9 +171,9 @@ class Trainings:
         return max(found, key=lambda one: one.score)
 
     def filled(self, index: int):
-        """The lines of cells below, or to the right of, a cell, at equal distances.
+        """Yield the lines of cells below, or to the right of, a cell, at equal distances.
 
-        The distance is that to the next cell with the same formula, told by its references.
+        The distance is that to the next cell with the same formula, compared by its references.
         """
         cells, place = self.cells, self.cells.places[index]
         formula = cells.book.formulas.get(place)
@@ -193,7 +193,7 @@ class Trainings:
                     break
 
     def _steps(self, line: list[int], rate: float) -> dict[int, float] | None:
-        """The right steps of a line of E_total, or None if no weights lead to it by this rate."""
+        """Return the right steps of a line of E_total, or None if no weights lead to it."""
         cells, world = self.cells, self.world
         known = [symbol for symbol in SYMBOLS if world[symbol] is not None]
         if {*SYMBOLS[:11]} - {*known}:  # the units and errors
@@ -226,7 +226,7 @@ class Trainings:
         return {int(step): 1.0 for step in np.flatnonzero(good) if step}
 
     def _update(self, weight: str, rate: float, places, nearby):
-        """A weight's cells and its gradient's, step by step along a line, or None."""
+        """Return a weight's cells and its gradient's, step by step along a line, or None."""
         cells, start = self.cells, self.cells.numbers[weight][0]
         for needed, back in product(nearby, (-1, 0)):
             first = cells.index.get(_step(needed, places, back))
@@ -246,7 +246,7 @@ class Trainings:
         return None
 
     def _precedents(self, place: Place, most: int) -> list[Place]:
-        """The cells that a cell's formula needs, the nearest first."""
+        """Return the cells that a cell's formula needs, the nearest first."""
         book, found, queue = self.cells.book, {}, [place]
         while queue and len(found) < most:
             one = queue.pop(0)
@@ -257,29 +257,29 @@ class Trainings:
         return [*found]
 
     def _column(self, place: Place, places: list[Place], start: int) -> list[int] | None:
-        """The cells that are as far from each step of a line as a cell is from step −`start`."""
+        """Return the cells as far from each step of a line as a cell is from step −`start`."""
         if place.sheet != places[0].sheet:
             return None
         steps = range(start, start + len(places))
         column = [self.cells.index.get(_step(place, places, k)) for k in steps]
-        if column[-1] is None:  # what comes after the last error may not be there
+        if column[-1] is None:  # what comes after the last error may be missing
             column[-1] = column[-2]
         return None if None in column else column
 
 
 def _step(place: Place, places: list[Place], k: int) -> Place:
-    """The cell that is as far from a cell as k steps of a line are apart."""
+    """Return the cell at the distance, from a cell, of k steps of a line."""
     down, right = places[1].row - places[0].row, places[1].column - places[0].column
     return Place(place.sheet, place.row + k * down, place.column + k * right)
 
 
 def _close(got: np.ndarray, want: np.ndarray, rounding=0.0) -> np.ndarray:
-    """For which steps, (copies, steps), all copies agree, but for what a formula rounds."""
+    """Return for which steps, (copies, steps), all copies agree, apart from rounding formulas."""
     return (np.abs(got - want) <= 1e-8 * np.abs(want) + 1e-12 + 1.01 * rounding).all(axis=0)
 
 
 def _rising(line: list[tuple]) -> tuple[dict[int, float], list[int]]:
-    """Of the cells of a row or column the most valuable whose steps rise along it."""
+    """Return, of the cells of a row or column, the most valuable with rising steps."""
     best = {0: (0.0, None)}  # the last step: (value, the chain that leads there)
     for position in sorted({entry[0] for entry in line}):
         fresh = {}
@@ -301,9 +301,9 @@ def _rising(line: list[tuple]) -> tuple[dict[int, float], list[int]]:
 
 
 def lost_dollar(cells: Cells) -> str:
-    """A formula that calculates with a cell other than meant, as one does without a $, or nothing.
+    """Return a formula with a wrong cell in it, as from a missing $, or nothing.
 
-    Where formulas were filled, it is the first that no longer takes a typed number.
+    In filled formulas, it is the first that no longer uses a typed number.
     """
     if strayed := next(_strayed(cells), ""):
         return strayed
@@ -323,7 +323,7 @@ def lost_dollar(cells: Cells) -> str:
 
 
 def _strayed(cells: Cells):
-    """What is to be said where a formula takes a typed number, and the next like it does not."""
+    """Return a remark on a formula that uses a typed number, if the next like it does not."""
     book, relative = cells.book, {}
     for place in sorted(book.formulas):
         taken = _single_cells(book, place)
@@ -351,13 +351,13 @@ def _strayed(cells: Cells):
 
 
 def _single_cells(book: Book, place: Place) -> list[Place | None]:
-    """The cells that a formula takes one by one, and None for each range of several."""
+    """Return the cells that a formula uses one by one, and None for each range of several."""
     areas = book.areas(book.formulas[place], place.sheet)
     return [Place(*area[:3]) if area[1:3] == area[3:] else None for area in areas]
 
 
 def _filled_from(book: Book, place: Place, relative: dict):
-    """The next cells below, and to the right, with the same formula, told by its references."""
+    """Return the next cells below and to the right with the same formula, by its references."""
 
     def formula(spot):
         if spot not in relative:
@@ -373,7 +373,7 @@ def _filled_from(book: Book, place: Place, relative: dict):
 
 
 def _no_number(cells: Cells, place: Place, spot: Place) -> str:
-    """What there is in place of a number in a cell that a formula takes, or nothing."""
+    """Return what stands instead of a number in a cell that a formula uses, or nothing."""
     book = cells.book
     if not (spot in book.numbers or spot in book.words or spot in book.formulas):
         return "is empty"
@@ -385,7 +385,7 @@ def _no_number(cells: Cells, place: Place, spot: Place) -> str:
 
 
 def _another(cells: Cells, typed: Place, spot: Place) -> str:
-    """That a cell holds another number than a typed one, or nothing."""
+    """Return a remark on a cell with another number than a typed one, or nothing."""
     index = cells.index.get(spot)
     value = cells.values[0][index] if index is not None else np.nan
     return "holds another number" if abs(value - cells.book.numbers[typed]) > EXACT else ""

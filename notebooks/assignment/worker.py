@@ -1,7 +1,7 @@
-"""The process in which a student's answers run, and which the grader asks.
+"""The process that runs a student's answers, and answers the grader's requests.
 
-It knows neither the expected values nor the points. Whatever an answer does to it, it can only make
-it answer something else.
+It has neither the expected values nor the points. Whatever an answer does to the process, it can
+only change its own results.
 """
 
 import base64
@@ -20,7 +20,7 @@ RESULTS = ("text/plain", "text/latex", "image/png")
 
 
 class Keep:
-    """Numbers for the objects that stay here, and for those that the grader has sent."""
+    """Numbers for the objects that stay here, and for the objects that the grader has sent."""
 
     def __init__(self):
         self.kept, self.numbers, self.sent = [], {}, {}
@@ -32,7 +32,7 @@ class Keep:
         return self.numbers[id(value)]
 
     def number_of(self, value) -> int | None:
-        """The number under which the grader sent this very object."""
+        """Return the number under which the grader sent this very object."""
         number, original = self.sent.get(id(value), (None, None))
         return number if original is value else None
 
@@ -42,7 +42,7 @@ class Keep:
 
 
 class Callback:
-    """A function of the grader's, which runs there."""
+    """A function of the grader's, which runs in the grader."""
 
     def __init__(self, worker, number: int, name: str):
         self._ask, self.__name__ = lambda *call: worker.call_back(number, *call), name
@@ -64,7 +64,7 @@ class Unpickler(pickle.Unpickler):
 
 
 class Worker:
-    """Answers requests until there are no more."""
+    """Answer requests until there are no more."""
 
     def __init__(self, requests, replies):
         self.requests, self.replies, self.keep, self.nonce = requests, replies, Keep(), ""
@@ -85,12 +85,12 @@ class Worker:
                 self.answer(getattr(self, f"do_{kind}"), details)
 
     def answer(self, do, details) -> None:
-        """Do what is asked, and send what comes of it, or how it failed."""
+        """Do what is asked; send the result, or the error."""
         try:
             reply = {"value": do(*details)}
         except wire.LostError:
             raise
-        except BaseException as error:  # SystemExit and KeyboardInterrupt are the answer's as well
+        except BaseException as error:  # the answer's SystemExit and KeyboardInterrupt as well
             reply = {"error": self.failure(error)}
         self.write(reply)
 
@@ -104,7 +104,7 @@ class Worker:
         return wire.encode(value, self.keep)
 
     def failure(self, error: BaseException) -> dict:
-        """What was raised, and in which line of which cell."""
+        """Return what was raised, and the line and cell."""
         frames = [
             (frame.filename, frame.lineno, frame.name, frame.line or "")
             for frame in traceback.extract_tb(error.__traceback__)
@@ -118,12 +118,12 @@ class Worker:
     # What can be asked
 
     def show(self, value) -> None:
-        """What a cell's last line gives, in place of printing it."""
+        """Keep what a cell's last line gives, instead of printing it."""
         if value is not None:
             self.results.append(self.shell.display_formatter.format(value)[0])
 
     def do_run(self, source: str, name: str):
-        """Run a cell; its outputs as a notebook keeps them."""
+        """Run a cell; return its outputs as a notebook stores them."""
         from IPython.utils.capture import capture_output
 
         outputs, self.results = [], []
@@ -148,13 +148,13 @@ class Worker:
         return outputs
 
     def do_get(self, name: str):
-        """The value of a name of the notebook's."""
+        """Return the value of a name in the notebook."""
         if name not in self.shell.user_ns:
             raise NameError(f"name '{name}' is not defined")
         return self.encode(self.shell.user_ns[name])
 
     def do_call(self, function, args, kwargs, stand_ins: dict, random_state, objects: list):
-        """What a function returns, and what it leaves of the networks that it was given."""
+        """Return what a function returns, and how it changed the networks that it was given."""
         for number, value in objects:
             self.keep.remember(number, value)
         torch = sys.modules.get("torch")
@@ -174,7 +174,7 @@ class Worker:
         return reply
 
     def left(self, model) -> dict:
-        """What is now in a network that the grader sent: tensors, gradients, plain attributes."""
+        """Return what a network from the grader now has: tensors, gradients, plain attributes."""
         tensors = [*model.named_parameters(), *model.named_buffers()]
         grads = [(n, p.grad) for n, p in model.named_parameters() if p.grad is not None]
         plain = [
@@ -187,20 +187,20 @@ class Worker:
         return {"tensors": encoded[0], "grads": encoded[1], "plain": plain}
 
     def do_describe(self, number: int, shapes: list):
-        """A network as data: its layers, its weights and what it computes of images."""
+        """Return a network as data: its layers, its weights and its results for images."""
         from notebooks.assignment import replica
 
         return replica.describe(self.keep.kept[number], shapes, self.keep, self.failure)
 
     def do_outputs(self, number: int, images, training: bool, direction, random_state):
-        """What a network makes of images, and the gradients of its parameters."""
+        """Return a network's results for images, and the gradients of its parameters."""
         from notebooks.assignment import replica
 
         model = self.keep.kept[number]
         return self.encode(replica.outputs(model, images, training, direction, random_state))
 
     def call_back(self, number: int, args, kwargs):
-        """Ask a function of the grader's, in the middle of a call."""
+        """Call a function of the grader's, during a call from the grader."""
         call = {"callback": number, "args": self.encode(args), "kwargs": self.encode(kwargs)}
         self.write(call)
         _, _, kind, value = self.read()
@@ -210,11 +210,10 @@ class Worker:
 
 
 def stand_ins_of(stand_ins: dict, function, own: dict) -> list[tuple[dict, dict]]:
-    """Where functions that the grader sends take the place of others, by name: the names and what
-    they get.
+    """Find what functions of the grader's replace, by name: where, and the functions to put there.
 
     As in the notebook's own check, whatever else has the function of that name is replaced as well,
-    and the function that is asked never is.
+    but never the function that is being called.
     """
     if not stand_ins:
         return []
@@ -236,9 +235,9 @@ class TooLong(BaseException):
 
 @contextlib.contextmanager
 def at_most(seconds: float):
-    """Raise TooLong, again and again, in what takes longer.
+    """Raise TooLong, again and again, in whatever takes longer.
 
-    Seconds are those of the processor, which other work on the machine does not use up. What only
+    The seconds are the processor's, so that other work on the machine does not count. What only
     waits may take `WAITING` times as long.
     """
 
@@ -261,7 +260,7 @@ def at_most(seconds: float):
 
 @contextlib.contextmanager
 def quiet():
-    """No warnings and no log: they have no place in what is graded."""
+    """Turn off warnings and logs, which do not belong into a graded output."""
     with contextlib.redirect_stderr(io.StringIO()):
         yield
 
