@@ -91,13 +91,13 @@ def test_each_folded_formula_holds(formula, shown):
     assert f"{value:.9f}".replace("-", "−") == shown
 
 
-def test_every_symbol_has_its_equation_once_but_for_the_first_chain():
-    """What the chain rule opens with in symbols, ∂E/∂w5, comes again with its number."""
+def test_every_symbol_has_its_equation_once_but_for_two_chains():
+    """Two slopes, ∂E/∂w5 and ∂E/∂a_h1, come first in symbols and then with their numbers."""
     formulas = [*EQUATIONS, *(formula for formula, _ in FOLDED)]
     symbols = sorted(python(formula.split(" = ")[0]) for formula in formulas)
     given = {"i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9))}
     derived = set(values()) - given - {"step", "eta", "exp", "new_E_total", "do1_dw5"}
-    assert symbols == sorted([*derived, "dE_dw5"])
+    assert symbols == sorted([*derived, "dE_dw5", "dE_da_h1"])
     for symbol, value in zip(("i_1", "i_2", "t_1", "t_2"), INPUTS + TARGETS, strict=True):
         assert f"${symbol} = {value:.2f}$" in TEXT
     for k, weight in enumerate(WEIGHTS, 1):

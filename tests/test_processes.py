@@ -193,7 +193,7 @@ def long(request):
         pytest.skip("only with --long")
 
 
-def test_five_seeds_reach_the_same_with_two_processes_as_with_one(long, digits, tmp_path):
+def test_two_processes_reach_the_same_as_one(long, digits, tmp_path):
     names = [f"learn_well-{seed}" for seed in range(5)]
     start("tests.workers", tmp_path, *names)
     two = [history(tmp_path / name) for name in names]

@@ -113,7 +113,7 @@ def trained_on(way: str, epochs: int) -> float:
 
 def table(runs: list[dict]) -> str:
     """A row for each way. Only those that get to 99.4 % are compared with the first."""
-    header = ["way of training", "parameters", "runs", "epochs", "seconds", "times as fast"]
+    header = ["way of training", "parameters", "runs", "epochs", "time (s)", "times as fast"]
     rows, first = [], None
     for way in dict.fromkeys(run["way"] for run in runs):
         its = [run for run in runs if run["way"] == way]
@@ -135,7 +135,7 @@ def table(runs: list[dict]) -> str:
                 *(spread(then), f"{memory:,.0f} MiB"),
             ]
         )
-    return markdown([*header, "images/s", "accuracy", "peak memory"], rows)
+    return markdown([*header, "images per second", "accuracy", "peak memory"], rows)
 
 
 @styled
