@@ -777,8 +777,8 @@ def test_the_overview_holds_experiments_against_their_tables(tmp_path, monkeypat
     assert differs in said["other"]
     assert "the notebook shows no table" in said["cleared"]
     assert "handed in without outputs" in said["cleared"]
-    assert "experiment.json is also that of cleared, other" in said["fits"]
-    assert f"{name}'s code is also that of cleared, fits" in said["other"]
+    assert "experiment.json is the same in the submission of cleared, other" in said["fits"]
+    assert f"{name}'s code is the same in the submission of cleared, fits" in said["other"]
 
 
 def test_the_overview_says_when_a_history_does_not_fit_its_weights(tmp_path):
@@ -825,14 +825,14 @@ def course(tmp_path):
 def test_the_overview_names_what_to_look_at(course):
     rows = {row["student"]: row for row in report.overview(course)}
     remarks = {name: "\n".join(row["remarks"]) for name, row in rows.items()}
-    assert "the number 310001 is also that of 310002" in remarks["310001"]
+    assert "the number 310001 is also the number of 310002" in remarks["310001"]
     assert "the number in the notebook is 310001" in remarks["310002"]
     assert "no student number" in remarks["310003"]
     assert "workbook.xlsx is the course's own backprop/backpropagation.xlsx" in remarks["310003"]
     for name in ("workbook.xlsx", "run/weights.pt"):
-        assert f"{name} is also that of " in remarks["310004"]
-        assert f"{name} is also that of " not in remarks["310001"]
-    assert f"{PART}'s code is also that of 310002" in remarks["310001"]
+        assert f"{name} is the same in the submission of " in remarks["310004"]
+        assert f"{name} is the same in the submission of " not in remarks["310001"]
+    assert f"{PART}'s code is the same in the submission of 310002" in remarks["310001"]
     assert f"{PART}: forward uses backprop.network.forward" in remarks["310004"]
     assert "late: 2026-12-09" in remarks["310004"]
     assert "late" not in remarks["310001"]

@@ -54,7 +54,7 @@ def test_every_hint_is_planted():
 
 
 NOT_PLANTED = {  # told apart by a number, which test_means_that_are_no_means asks for
-    "this is of the first batch alone: does return stand inside the loop?",
+    "this counts only the first batch: does return stand inside the loop?",
     "a batch's share is already a mean: add up the numbers of correct images",
 }
 

@@ -42,7 +42,7 @@ export function gradientsEight(given) {
   const dE_do1 = (a_o1 - t1) * slope(o1);
   const dE_do2 = (a_o2 - t2) * slope(o2);
 
-  // a_h1 reaches the error through o1 (by w5) and o2 (by w7), so both count
+  // a_h1 reaches the error through o1 (with w5) and o2 (with w7); both paths add up
   const dE_dh1 = (dE_do1 * w5 + dE_do2 * w7) * slope(h1);
   const dE_dh2 = (dE_do1 * w6 + dE_do2 * w8) * slope(h2);
 

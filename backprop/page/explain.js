@@ -1,5 +1,5 @@
 // Where a number comes from, as the panel shows it: forward, the sum that makes an activation, and
-// beside it backward, the sum that makes its gradient. The numbers are those of sums.js.
+// beside it backward, the sum that makes its gradient. The numbers come from sums.js.
 
 import { receptiveField } from "./network.js";
 import { bracketed, plus, read, relation, relationTo, rounded, scaled, show, together } from "./numbers.js";
@@ -252,7 +252,7 @@ export function makeExplanation(state, pick, element, choose) {
 
   // ---- backward -----------------------------------------------------------------------------
 
-  /** How the gradient of an activation follows from those of the layer after it. */
+  /** How the gradient of an activation follows from the gradients of the layer after it. */
   function backwardSteps(place) {
     if (!state.slopes) {
       return [`<li><p class="note">Say which digit it was. Then there is a loss, and here stands the sum
@@ -330,7 +330,7 @@ export function makeExplanation(state, pick, element, choose) {
     return item(
       true,
       `${word("softmax", "Softmax")} and loss`,
-      `<p>The probability that it gave, minus the one that it should have given.</p>
+      `<p>The probability that the network gave, minus the one that it should have given.</p>
       <p class="figures">${units(sum)}${sum.texts[0]} ${right ? plus(sum.texts[1]) : "− 0"} = <b>${derived("logits", sum.total)}</b></p>`,
     );
   }
@@ -361,7 +361,7 @@ export function makeExplanation(state, pick, element, choose) {
     back: { values: "what comes back", weights: "flipped kernel", one: "kernel", title: "Convolution" },
   };
 
-  /** A sum over channels, of which one is written out; `showProducts` fills it in. */
+  /** A sum over channels, with one channel written out; `showProducts` fills it in. */
   function productsStep(side, layer, place, marked) {
     const make = side === "forward" ? sums.productsForward : sums.productsBack;
     const values = side === "forward" ? state.outputs : state.slopes;
@@ -483,7 +483,7 @@ export function makeExplanation(state, pick, element, choose) {
     pencil.strokeRect(j * cell, i * cell, cell, cell);
   }
 
-  /** What is multiplied, by what, and the products of up to sixteen channels, side by side. */
+  /** The factors and the products of up to sixteen channels, side by side. */
   function paintStrip(canvas, { channels }, layer, marked) {
     const first = Number(canvas.dataset.first);
     canvas.width = STRIP * CELL;

@@ -1,5 +1,5 @@
 // The mathematics of MNISTNet, forward and backward, for one image, in float64: what layers.py
-// does in NumPy. Nothing here knows of a page.
+// does in NumPy. Nothing here depends on a page.
 //
 // A feature map of C channels, H rows and W columns is a Float64Array, channel by channel, row by
 // row. A layer is a pair of functions:
@@ -74,7 +74,7 @@ export function convForward(x, { input, output, size, padding }, weight, bias) {
 }
 
 /**
- * Every product weight · x passes its dy on to both of its factors:
+ * Every product weight · x passes its dy on to both factors:
  *
  *     dx[c,i,j]        = Σ_o Σ_a Σ_b  weight[o,c,a,b] · dy[o,i−a+p,j−b+p]
  *     dweight[o,c,a,b] = Σ_i Σ_j  dy[o,i,j] · x[c,i+a−p,j+b−p]
@@ -224,12 +224,12 @@ export function reluForward(x) {
   return x.map((value) => (value > 0 ? value : 0));
 }
 
-/** dx = dy where x > 0, else 0. At the kink itself, x = 0, PyTorch chooses 0, too. */
+/** dx = dy where x > 0, else 0. At x = 0 it is 0, as in PyTorch. */
 export function reluBackward(dy, x) {
   return { dx: dy.map((slope, k) => (x[k] > 0 ? slope : 0)) };
 }
 
-/** Nothing is dropped: the network evaluates. */
+/** Nothing is dropped, because the network evaluates. */
 export function dropoutForward(x) {
   return x;
 }
@@ -238,7 +238,7 @@ export function dropoutBackward(dy) {
   return { dx: dy };
 }
 
-/** For each 2×2 window, where its largest value lies; of equals the first, as in PyTorch. */
+/** For each 2×2 window, where its largest value lies; if several tie, the first, as in PyTorch. */
 export function poolWinners(x, { input, output }) {
   const width = input[2];
   const [channels, rows, columns] = output;
@@ -299,7 +299,7 @@ export function linearBackward(dy, x, _, weight) {
   return { dx, dweight, dbias: dy.slice() };
 }
 
-/** log p_k = z_k − log Σ_j exp z_j. Taking the maximum off z first keeps exp finite. */
+/** log p_k = z_k − log Σ_j exp z_j. Subtracting the maximum from z first keeps exp finite. */
 export function logSoftmaxForward(z) {
   const largest = Math.max(...z);
   const others = z.reduce((sum, value) => sum + Math.exp(value - largest), 0);

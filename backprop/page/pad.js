@@ -135,7 +135,7 @@ export function makePad(canvas, frame, { changed, begun, undone }) {
   return {
     clear: () => become(BLANK),
     take: (digit) => become({ digit, strokes: [], intro: false }),
-    /** Show this without a way back: what the page opens with, or what its address says. */
+    /** Show this without a way back: what the page opens with, or what its address holds. */
     open(digit, strokes, intro = false) {
       show({ digit, strokes, intro });
     },

@@ -1,4 +1,4 @@
-// The page: what it knows, what happens when something is pressed, and `window.playground`.
+// The page: its data, what happens when something is pressed, and `window.playground`.
 
 import { fromAddress, packStrokes, toAddress, unpackStrokes, wholeNumber } from "./address.js";
 import { makeArchitecture } from "./arch.js";
@@ -256,7 +256,7 @@ function think(quiet = false) {
 
 // ---- the address --------------------------------------------------------------------------------
 
-/** What the address says: only what differs from the page as it opens. */
+/** What the address holds: only what differs from the page as it opens. */
 function whatIsShown() {
   const { digit, strokes, intro: untouched } = state.drawn ?? { strokes: [], intro: true };
   const place = pick.held() ? pick.now() : null;
@@ -302,7 +302,7 @@ function write(how) {
   }
 }
 
-/** Show what an address says. */
+/** Show what an address holds. */
 function reopen(hash) {
   const view = fromAddress(hash);
   const digit = digits.find(({ index }) => String(index) === view.digit);
@@ -363,7 +363,7 @@ function showReading() {
   }, 500);
 }
 
-/** The line above the pad: what is on it, and what the network says. */
+/** The line above the pad: what is on it, and the network's answer. */
 function showCaption(blank, best) {
   const { digit, strokes, intro: untouched } = state.drawn;
   const says = `The network says <b>${best}</b>.`;
@@ -549,7 +549,7 @@ const tour = makeTour(
 
 // ---- for tests and the curious ------------------------------------------------------------------
 
-/** The output of each of PyTorch's named_modules(): a container's is that of its last layer. */
+/** The output of each of PyTorch's named_modules(): a container has the output of its last layer. */
 function byModule(outputs) {
   const named = { "": outputs.log_softmax };
   for (const { name } of LAYERS) {

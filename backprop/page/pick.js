@@ -1,8 +1,8 @@
-// Which activation is explained: the one below the mouse, or the one that a press holds.
+// Which activation is explained: the activation below the mouse, or the one that a press holds.
 
 /**
  * `changed(before)` is called after another activation, { name, c, i, j }, or none has been
- * picked; `before` is the one that was.
+ * picked; `before` is the one picked before.
  */
 export function makePick(changed) {
   let [hovered, pinned] = [null, null];

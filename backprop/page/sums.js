@@ -1,4 +1,4 @@
-// The sums behind an activation and behind its gradient, as numbers. Nothing here knows of a page.
+// The sums behind an activation and behind its gradient, as numbers. Nothing here depends on a page.
 //
 // A place is an activation { name, c, i, j }: layer, channel, row and column. `values` are a map
 // for each layer by its name, as `forward` gives them (outputs) or `backward` (slopes).

@@ -11,7 +11,7 @@ const BUSY = 24; // milliseconds of work before the page gets its turn
 
 /**
  * The lesson. `act` has what the page does: label(k), step(times, lr), undo(), reset(), take(k),
- * rate(). run(weights, pixels), too. `others` are test digits, { label, index, pixels }.
+ * rate(), run(weights, pixels). `others` are test digits, { label, index, pixels }.
  */
 export function makeTeach(state, element, others, act) {
   const bars = ["input", ...LAYERS.slice(0, -1).map(({ name }) => name)].map((name) => {
@@ -67,7 +67,7 @@ export function makeTeach(state, element, others, act) {
     return { ...tile, paint: () => paint.paintInk(holder.querySelector("canvas"), pixels) };
   }
 
-  /** Read the hundred, a few at a time; give up when `mine` is no longer the turn. */
+  /** Read the hundred digits, a few at a time; stop when another turn than `mine` has begun. */
   async function readOthers(weights, mine) {
     if (!readings.has(weights)) readings.set(weights, []);
     const read = readings.get(weights);
@@ -107,7 +107,7 @@ export function makeTeach(state, element, others, act) {
          <b>${count.unlearned} unlearned ✗</b> by the last press`;
   }
 
-  /** Read the others with the weights as they are, and say what has changed since `before`. */
+  /** Read the others with the present weights, and show what has changed since `before`. */
   async function compareOthers(before) {
     const mine = ++turn;
     element("others").setAttribute("aria-busy", true);
@@ -117,7 +117,7 @@ export function makeTeach(state, element, others, act) {
     compare(was, is);
   }
 
-  /** Whether the weights are the trained ones: said for as long as they are not. */
+  /** Show that the weights are no longer the trained ones, as long as that is so. */
   function showAway() {
     const { steps } = state;
     element("away").hidden = steps === 0;

@@ -7,7 +7,7 @@ const lines = JSON.parse(document.getElementById("data").textContent).lines;
 
 /**
  * The walkthrough's address, whose `file` is README.md or LAYERS.md: GitHub shows a fork's where
- * GitHub Pages shows its page; a notebook says where it is; else it lies beside the page.
+ * GitHub Pages shows its page; a notebook names the place; else it lies beside the page.
  */
 export function walkthrough(file = "README.md") {
   const folder = document.documentElement.dataset.walkthrough;

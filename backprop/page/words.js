@@ -20,7 +20,7 @@ export const WORDS = {
   softmax: "Turns ten numbers into probabilities that add up to 1: e to the power of each, divided by their sum.",
 };
 
-/** A word that says what it means; `text` is how it is written here. */
+/** A word that shows what it means; `text` is how it is written here. */
 export function word(name, text = name) {
   return `<button class="word" data-word="${name}">${text}</button>`;
 }

@@ -239,7 +239,7 @@ def check_update(update, student=None) -> None:
         yield f"{early} these are of the new w1 … w4", weights - steps * first
         for order in range(8), (*range(4, 8), *range(4)), reversed(range(8)):
             one_by_one = each(partial(weight_by_weight, order=[*order]), asked)
-            yield f"{early} each of these is of those before it, already new", one_by_one
+            yield f"{early} each of these uses the new values of those before it", one_by_one
 
     typed = [(f"a learning rate of {rate}", rate) for rate in rates]
     got = ask(update, names, asked, want, before("update"))
@@ -298,7 +298,7 @@ def check_train(train, student=None) -> None:
         for hint, move in MOVES.items():
             yield hint, each(partial(curve, move=move), asked)
         late = [padded(curve(*one, steps + 1)[1 : steps + 2]) for *one, steps in asked]
-        yield "each error is taken a step too late: the first is that of the start", late
+        yield "each error is recorded one step too late: the first belongs to the start", late
         for which in (0, 1):
             hint = f"this is E{which + 1} alone: return E_total"
             yield hint, each(partial(curve, which=which), asked)

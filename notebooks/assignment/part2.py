@@ -415,8 +415,8 @@ MEAN_SLIPS = {
             100 * corrects.sum() / len(sizes),
         )
     ],
-    "this is of the last batch alone": [of_a_batch(-1)],
-    "this is of the first batch alone: does return stand inside the loop?": [of_a_batch(0)],
+    "this counts only the last batch": [of_a_batch(-1)],
+    "this counts only the first batch: does return stand inside the loop?": [of_a_batch(0)],
     "a batch's size is len(labels), not a fixed number": [
         of_fixed_size(size) for size in (32, 50, 64, 100, 128, 250, 256, 512, 1000)
     ],

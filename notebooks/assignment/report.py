@@ -304,7 +304,7 @@ def doubles(facts: dict[str, dict]) -> list[tuple[str, str]]:
     for (file, _), names in owners.items():
         for name in names if len(names) > 1 else []:
             others = ", ".join(other for other in names if other != name)
-            found.append((name, f"{file} is also that of {others}"))
+            found.append((name, f"{file} is the same in the submission of {others}"))
     return found
 
 
@@ -321,7 +321,7 @@ def numbers(facts: dict[str, dict]) -> list[tuple[str, str]]:
             found.append((name, "no student number: these are the class's numbers"))
         elif keys[name] and counts[keys[name]] > 1:
             others = ", ".join(n for n in keys if keys[n] == keys[name] and n != name)
-            found.append((name, f"the number {one['number']} is also that of {others}"))
+            found.append((name, f"the number {one['number']} is also the number of {others}"))
         if name in strange and by_name:
             found.append((name, f"the number in the notebook is {one['number']}"))
     return found

@@ -95,7 +95,7 @@ def judged(book: Book, numbers: Numbers, copied: set[str]) -> tuple[list[str], f
             wrong = (f"{n} = {flat[n]:g} ({at} has {value:g})" for n, (at, value) in typed.items())
             lines = [
                 f"✗ typed numbers: {', '.join(wrong)}; they cost {MISTYPED * len(typed):g}, and "
-                "all else is judged by what stands there",
+                "all else is judged with what stands there",
                 *again,
             ]
     points = round(float(points), 2)  # nbgrader gives full points for a number of NumPy's
@@ -145,7 +145,7 @@ def notes(cells: Cells, numbers: Numbers, copied: set[str]) -> list[str]:
         lines.append(f"Asked for, and typed nowhere as numbers: {listed}.")
         if len(missing) > 6:
             whose = "a student's" if numbers == CLASS else "the class's, or somebody else's"
-            lines.append(f"Are they {whose}? --inputs, --targets and --weights grade by others.")
+            lines.append(f"Are they {whose}? Give them with --inputs, --targets and --weights.")
     return lines
 
 

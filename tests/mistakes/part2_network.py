@@ -276,7 +276,7 @@ MISTAKES = [
         "train-epoch",
         "return loss_sum / seen, 100 * correct / seen",
         "return loss.item(), 100 * (log_probs.argmax(1) == labels).float().mean()",
-        "this is of the last batch alone",
+        "this counts only the last batch",
     ),
     ("train-epoch", "    return", "        return", "✗ "),
     (
@@ -334,7 +334,7 @@ MISTAKES = [
         "return loss_sum / seen, 100 * correct / seen",
         "hits = log_probs.argmax(1) == labels\n"
         "    return F.nll_loss(log_probs, labels), 100 * hits.float().mean()",
-        "this is of the last batch alone",
+        "this counts only the last batch",
     ),
     (
         "test",
