@@ -1,1 +1,1 @@
-"""A package in name, for IPython 7, which Colab has, brings a package of this name, too."""
+"""Make this a package, because IPython 7, which Colab has, brings a package of the same name."""

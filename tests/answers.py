@@ -1,4 +1,4 @@
-"""Answers to the assignment: the solution's, cell by cell, and what is put in their place."""
+"""Answers to the assignment: the solution's, cell by cell, and what replaces some of them."""
 
 import contextlib
 import functools

@@ -134,7 +134,7 @@ def test_build_makes_every_file_and_they_are_current(tmp_path, capsys, monkeypat
     assert main([], tmp_path / "new") == 0
     lines = capsys.readouterr().out.splitlines()
     assert sorted(lines) == sorted(f"wrote {name}" for name in FILES)
-    for name in FILES:  # like the committed ones, of which a test above says that they are current
+    for name in FILES:  # like the committed ones, which a test above compares
         assert build.stamp(tmp_path / "new" / name) == build.stamp(PROJECT / name)
     made = {path for path in (tmp_path / "new").rglob("*") if path.is_file()}
     assert made == {tmp_path / "new" / name for name in FILES}

@@ -490,7 +490,7 @@ def test_exit_status_0_only_if_all_is_met(command, few, monkeypatch):
         (NET.replace("super().__init__()", "super("), "net.py, line 8: SyntaxError: "),
         (NET.replace("F.relu", "nothing.relu") + "\nimport nothing",
          "net.py, line 18: ModuleNotFoundError: No module"),
-        (NET.replace("self):", "self, width):", 1), "net.py: Net wants width. Add a function that"),
+        (NET.replace("self):", "self, width):", 1), "net.py: Net needs width. Add a function that"),
         (NET + "\nclass Other(Net): pass", "net.py defines Net, Other. Say what to check"),
         ("", "net.py defines no network. Say what to check: net.py:Name"),
         (NET.replace("F.log_softmax(self.fc(self.drop(x)), dim=1)", "self.fc(self.drop(x))"),
@@ -528,7 +528,7 @@ def test_what_cannot_be_checked_is_refused(command, target, message):
     assert err.startswith(message), err
 
 
-def test_a_network_made_at_module_level_is_made_anew_for_each_seed(command):
+def test_a_network_made_at_module_level_is_made_again_for_each_seed(command):
     status, out, err = command("net.py:made", "--seeds", 2, source=NET + "\nmade = Net()")
     assert (status, out.count("the weights predict")) == (1, 2), err
 

@@ -242,7 +242,7 @@ def test_help_names_every_option_of_a_command(capsys):
 
 
 def test_as_a_program(here):
-    """Read to its first line and no further: nobody complains."""
+    """A reader that stops after the first line causes no error message."""
     program = subprocess.Popen(
         [sys.executable, "-m", "s4lib", "summary"],
         stdout=subprocess.PIPE,
@@ -258,7 +258,7 @@ def test_as_a_program(here):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
 def test_a_full_output_is_named(capsys, monkeypatch):
-    with contextlib.suppress(OSError), open("/dev/full", "w") as full:  # its end is refused, too
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:  # closing it fails as well
         monkeypatch.setattr(sys, "stdout", full)
         assert cli.main(["summary"]) == 2
     assert capsys.readouterr().err == "Can't use the output: No space left on device.\n"

@@ -59,7 +59,7 @@ def few(digits, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def one_parser(monkeypatch):
-    """As it would be made anew for every one of the thousand commands."""
+    """One parser serves all of the thousand commands, because making it takes time."""
     made = cli.parser()
     monkeypatch.setattr(cli, "parser", lambda: made)
 
@@ -445,7 +445,7 @@ for path in sorted(Path().glob("*.[jp][np]g")):
 for path in sorted(Path().glob("*.pt")):
     signal.setitimer(signal.ITIMER_PROF, {SLOWEST})
     assert main(["predict", "three.png", "--weights", str(path)]) == 2
-# ru_maxrss would count the parent's memory, too, as it was before exec
+# ru_maxrss would also count the parent's memory before exec
 status = Path("/proc/self/status")
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 if status.exists():

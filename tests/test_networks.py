@@ -181,11 +181,11 @@ def test_other_outputs_are_refused_with_the_line_that_mends_it(layers, message, 
     assert re.search(message, text)
     assert len(str(error.value).splitlines()) == 2
     assert not (tmp_path / "run").exists()
-    mend = str(error.value).splitlines()[1]
+    advice = str(error.value).splitlines()[1]
     x = torch.randn(4, 10)
-    if "log_softmax" in mend:  # the line does mend it
-        mended = eval(mend.removeprefix("return "), {"torch": torch, "x": x})
-        torch.testing.assert_close(mended.exp().sum(1), torch.ones(4))
+    if "log_softmax" in advice:  # the line helps
+        repaired = eval(advice.removeprefix("return "), {"torch": torch, "x": x})
+        torch.testing.assert_close(repaired.exp().sum(1), torch.ones(4))
 
 
 def test_a_network_with_nothing_to_learn_is_refused(few):

@@ -215,7 +215,7 @@ def test_vs_code_s_kernel_starts_elsewhere_and_the_notebook_s_folder_counts(tmp_
 
 
 def test_folders_that_hold_no_s4lib_and_dead_mounts_are_passed_over(tmp_path):
-    """The handed-out folder is called session4, too; a lost connection raises in `is_dir`."""
+    """The handed-out folder is also called session4; a lost connection raises in `is_dir`."""
     (tmp_path / "session4").mkdir()
     (tmp_path / "content/drive").mkdir(parents=True)
     home = copy(tmp_path / "content/fork")

@@ -53,7 +53,7 @@ def test_every_hint_is_planted():
     assert [hint for hint in every if not any(words in hint for words in planted)] == []
 
 
-NOT_PLANTED = {  # told apart by a number, which test_means_that_are_no_means asks for
+NOT_PLANTED = {  # they differ by a number, which test_means_that_are_no_means checks
     "this counts only the first batch: does return stand inside the loop?",
     "a batch's share is already a mean: add up the numbers of correct images",
 }
@@ -299,7 +299,7 @@ class Small(nn.Sequential):
 
 @pytest.fixture(scope="module")
 def stand_in():
-    """A stand-in for MNIST of which `Small` with seed 0 predicts 9,955 of 10,000."""
+    """A stand-in for MNIST; `Small` with seed 0 predicts 9,955 of its 10,000 test images."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (10_000, 1, 28, 28), generator=generator, dtype=torch.uint8)
     torch.manual_seed(0)

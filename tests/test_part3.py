@@ -162,7 +162,7 @@ def test_two_equal_networks_are_none_whatever_is_random_in_them(question):
         part3.check_variants({name: make, "again": lambda: make()})
 
 
-def test_networks_that_share_a_layer_are_not_made_anew():
+def test_networks_that_share_a_layer_are_not_made_again():
     shared = conv(1, 16)
     with pytest.raises(AnswerError, match="✗ a makes the same network each time"):
         part3.check_variants({"a": lambda: network(shared), "b": partial(dropping, 0, 0, 0)})

@@ -336,7 +336,7 @@ def test_an_answer_says_when_it_is_not_sure(monkeypatch):
 
 
 def test_the_temperature_makes_deformed_digits_likelier(mnist, model):
-    """It belongs to the shipped weights: if they change, it is to be fitted again."""
+    """It belongs to the shipped weights: after they change, fit it again."""
     made = deformed(*mnist.hold_out(10_000).test, count=8)
     images, labels = map(torch.cat, zip(*made.values(), strict=True))
     log_probs = predict(model, normalise(images))

@@ -72,7 +72,7 @@ def test_what_a_network_holds_besides_layers_does_not_stop_it(few):
 REFUSED = {
     "three channels": (
         lambda: chain(nn.Conv2d(3, 10, 28), nn.Flatten()),
-        r"^Sequential: images have one channel, but 0 wants 3: Conv2d\(3, 10",
+        r"^Sequential: images have one channel, but 0 takes 3: Conv2d\(3, 10",
     ),
     "too many features": (
         lambda: chain(nn.Flatten(), nn.Linear(783, 10)),

@@ -35,7 +35,7 @@ def notebook(*cells: str) -> str:
     return json.dumps({"cells": [text, *code], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
 
 
-FILES = {  # of each a network with ten channels is to be made
+FILES = {  # each makes a network with ten channels
     "plain": HEAD + NET,
     "training follows": HEAD + NET + STOP,
     "training goes before": HEAD + STOP + NET,
@@ -147,7 +147,7 @@ def test_a_network_from_a_file_beside_it_can_be_meant_and_is_forgotten():
 REFUSED = {
     "arguments": (
         HEAD + NET.replace("(self):", "(self, dropout, norm='bn'):", 1),
-        "net.py: Net wants dropout. Add a function that makes the network with your values, such "
+        "net.py: Net needs dropout. Add a function that makes the network with your values, such "
         "as\ndef make(): return Net(dropout=…)\nand check net.py:make",
     ),
     "arguments as the file has them": (

@@ -63,7 +63,7 @@ def write_inputs(book, rate, rates, inputs, targets, weights):
 
 @pytest.fixture(scope="module")
 def recalculated(tmp_path_factory):
-    """The workbook as committed and with other inputs, calculated anew: {name: book}.
+    """The workbook as committed and with other inputs, calculated again: {name: book}.
 
     Every kept value is removed first, so that none can pass for a calculated one.
     """

@@ -74,7 +74,7 @@ UPDATES = {  # an update with a slip, and what should be said
 
 
 def decoy(value, start):
-    """A pasted number that refers to an input, too."""
+    """A pasted number that also refers to an input."""
     return f"{value!r}+0*{start}"
 
 

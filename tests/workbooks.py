@@ -135,7 +135,7 @@ def write(
 
     `wrong` is {symbol: formula}, in which {new_w5} is a cell of the next step; `update` how a
     weight follows from its cells; `uses`, {weight: gradient}, which gradient it takes. `pasted`
-    has symbols, or (training, step, symbol), of which there are the values alone; `forged` makes
+    has symbols, or (training, step, symbol), that are values without formulas; `forged` makes
     a formula of a value. A `summary` is a first sheet with the curves as numbers.
     """
     book = xlsxwriter.Workbook(str(path))

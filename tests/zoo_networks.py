@@ -46,7 +46,7 @@ def headed(average, size=5, **layers):
 
 
 def ended(end):
-    """A network of ten maps, of which `end` makes log-probabilities."""
+    """A network of ten maps, which `end` turns into log-probabilities."""
     return Written(lambda net, x: end(net.conv(x)), conv=nn.Conv2d(1, 10, 7, stride=5))
 
 

@@ -48,7 +48,7 @@ def check_variants(variants) -> None:
                     f"✗ {name}: here is one network, which the second seed would train further; "
                     "give its class, or a function that makes it"
                 )
-            model = made_anew(name, network)
+            model = fresh(name, network)
             check_log_probs(model)
             print(f"{name}: {identity(model)[1]:,} parameters")
             behaviour[name] = call(behave, model, name=name)
@@ -59,7 +59,7 @@ def check_variants(variants) -> None:
     print("✓ they differ, and each seed makes its own")
 
 
-def made_anew(name: str, network) -> nn.Module:
+def fresh(name: str, network) -> nn.Module:
     """Return a network made with seed 0. Raises AnswerError if a second shares a part with it."""
     two = []
     for _ in range(2):
@@ -277,7 +277,7 @@ def read_results(path: str | Path, variants) -> dict[str, list[float]]:
     Raises UsageError if there is none, or if it has other networks.
     """
     path = Path(path)
-    anew = f"Delete {path.name}, and run this cell again"
+    advice = f"Delete {path.name}, and run this cell again"
     try:
         results = json.loads(read(path))
         whole = all(
@@ -290,10 +290,10 @@ def read_results(path: str | Path, variants) -> dict[str, list[float]]:
             raise
         whole, results = False, {}
     if not whole:
-        raise UsageError(f"{path.name} does not hold {SEEDS} accuracies of each network. {anew}.")
+        raise UsageError(f"{path.name} does not hold {SEEDS} accuracies of each network. {advice}.")
     if {*results} != {*map(str, variants)}:
         there, here = ", ".join(results), ", ".join(map(str, variants))
-        raise UsageError(f"{path.name} is about {there}, and variants about {here}. {anew}.")
+        raise UsageError(f"{path.name} is about {there}, and variants about {here}. {advice}.")
     return results
 
 

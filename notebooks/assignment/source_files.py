@@ -119,7 +119,7 @@ def check_maker(path: Path, name: str, make, statements: list[Statement]) -> Non
         calls = [ast.unparse(call) for call in calls_of(name, statements)]
         call = calls[0] if calls else f"{name}({', '.join(f'{one}=…' for one in wanted)})"
         raise UsageError(
-            f"{path}: {name} wants {' and '.join(wanted)}. Add a function that makes the network "
+            f"{path}: {name} needs {' and '.join(wanted)}. Add a function that makes the network "
             f"with your values, such as\ndef make(): return {call}\nand check {path}:make"
         )
 

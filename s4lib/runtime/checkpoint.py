@@ -193,8 +193,8 @@ class Run:
             return
         content = read(path)
         if hashlib.sha256(content[32:]).digest() != content[:32]:
-            anew = f"Delete {self.folder} to train again, or {ELSEWHERE}"
-            raise UsageError(f"{path} is damaged. {anew}")
+            advice = f"Delete {self.folder} to train again, or {ELSEWHERE}"
+            raise UsageError(f"{path} is damaged. {advice}")
         try:
             state = unpack(content[32:])
             changes = differences(json.loads(state["config"]), json.loads(self.config))

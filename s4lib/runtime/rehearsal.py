@@ -112,7 +112,7 @@ def explain(error: Exception, model: nn.Module) -> str:
     names = {module: name for name, module in model.named_modules()}
     name = names.get(layer) or type(layer).__name__
     if isinstance(layer, nn.Conv2d) and given and given[-3:] == (1, 28, 28):
-        what = f"images have one channel, but {name} wants {layer.in_channels}: {layer}"
+        what = f"images have one channel, but {name} takes {layer.in_channels}: {layer}"
     elif layer is not None:
         what += f" ({name}, which is {layer}, is given {given})" if given else f" (in {name})"
     if any(p.dtype == torch.float64 for p in model.parameters()) and "dtype" in what:
