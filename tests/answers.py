@@ -29,7 +29,7 @@ def answers(stem: str) -> list[str]:
 
 
 def solve(stem: str, student: str = "", **changed: str) -> dict:
-    """What the solution's cells define, some of them `changed`."""
+    """Return what the solution's cells define, with some cells `changed`."""
     space = {"student": student, "here": Path(), "__name__": "notebook"}
     with contextlib.redirect_stdout(io.StringIO()):
         exec(cells(stem).get("data", "").split("\nrecipe,")[0], space)

@@ -39,7 +39,7 @@ def few_digits(digits: Dataset, train: int = 200, test: int = 50) -> Dataset:
 
 
 def end(folder: Path) -> dict:
-    """What the checkpoint of `folder` holds, except how long the epochs took."""
+    """Return what the checkpoint of `folder` holds, except how long the epochs took."""
     content = (folder / "checkpoint.pt").read_bytes()
     assert hashlib.sha256(content[32:]).digest() == content[:32]
     state = unpack(content[32:])
@@ -49,7 +49,7 @@ def end(folder: Path) -> dict:
 
 
 def alike(one, other) -> bool:
-    """Whether two checkpoints hold the same bits in the same order."""
+    """Return whether two checkpoints hold the same bits in the same order."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):

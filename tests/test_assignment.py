@@ -309,7 +309,7 @@ SOLUTION, UNTOUCHED, BROKEN = "doesolution_12345", "Untouched Doe_1", "Broken Do
 
 @pytest.fixture(scope="module")
 def graded(course):
-    """What each command said, release to grades; and {student: {stem: {grade_id: points}}}."""
+    """Return each command's output, from release to grades; and {student: {stem: {id: points}}}."""
     from nbgrader.api import Gradebook
 
     commands = {

@@ -59,7 +59,7 @@ def test_averaging_changes_nothing_of_the_training_itself(few):
 
 @pytest.mark.parametrize(("steps", "share"), [(10, 1), (800, 20 / 400), (10**6, 0.01)])
 def test_an_average_reaches_back_a_twentieth_of_a_run_at_most(steps, share):
-    """The share that the latest weights have; those of a short run's beginning would stay."""
+    """The latest weights have this share; otherwise a short run's first weights would stay."""
     model = nn.Linear(1, 1)
     average = make_average(model, replace(AVERAGED, ema_decay=0.99), steps)
     for weight in (0.0, 1.0):

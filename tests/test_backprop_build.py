@@ -127,7 +127,7 @@ def edit_workbook(path, part, old, new):
 
 @pytest.mark.usefixtures("made_once")
 def test_build_makes_every_file_and_they_are_current(tmp_path, capsys, monkeypatch):
-    """All but the values in the network's sheet, which test_network_sheet.py looks after."""
+    """Builds all files; test_network_sheet.py checks the values in the network's sheet."""
     monkeypatch.setattr(network_sheet, "keep_values", lambda path: None)
     if not (office.program() and shutil.which("pdftoppm")):
         pytest.skip("LibreOffice or pdftoppm is missing: nothing can take pictures of the sheets")

@@ -40,7 +40,7 @@ def plain(text):
 
 
 def values():
-    """Every symbol of the lesson, with the class's values and a rate of 0.5."""
+    """Return every symbol of the lesson, with the class's values and a rate of 0.5."""
     symbols = chain_rule(train(0.5, 1))
     return symbols | {"do1_dw5": symbols["a_h1"], "eta": 0.5, "exp": math.exp}
 
@@ -66,7 +66,7 @@ def python(latex: str) -> str:
 
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_each_equation_holds(equation):
-    """In symbols exactly, with the numbers put in to the digits shown, and in its result."""
+    """It holds in symbols exactly, with numbers to the digits shown, and in its result."""
     known = values()
     symbol, *terms = (python(term) for term in equation.split(" = "))
     for term in terms:

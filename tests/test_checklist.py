@@ -43,7 +43,7 @@ class Net(nn.Module):
 
 
 class Functional(nn.Module):
-    """The same without a module for any of it."""
+    """The same network without a module for any of the layers."""
 
     def __init__(self):
         super().__init__()

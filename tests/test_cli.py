@@ -265,7 +265,7 @@ def test_a_full_output_is_named(capsys, monkeypatch):
 
 
 def test_a_pipe_that_is_closed_early_is_no_mistake(capsys, monkeypatch):
-    """As by `summary | head -1`, whose head is gone before what is buffered is written."""
+    """In `summary | head -1`, head has gone before the buffered text is written."""
     read, write = os.pipe()
     os.close(read)
     with open(write, "w") as pipe:

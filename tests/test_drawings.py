@@ -15,7 +15,7 @@ each = pytest.mark.parametrize("name", drawings.DRAWINGS)
 
 
 def words(figure) -> list[str]:
-    """All that is written in a figure, from top to bottom and from left to right."""
+    """Return all words of a figure, from top to bottom and from left to right."""
     texts = [text for text in figure.axes[0].texts if text.get_text()]
     texts.sort(key=lambda text: (text.get_position()[1], text.get_position()[0]))
     return [text.get_text().replace("−", "-") for text in texts]

@@ -236,7 +236,7 @@ def zip_in_zip(folder):
 
 
 def with_the_course_inside(folder):
-    """As Colab's folder is: the course's code, cloned, lies beside the notebook."""
+    """Colab's folder has the course's code, cloned, beside the notebook."""
     write(folder, solved())
     blank = submission.cells_of(submission.RELEASE / f"{PART}.ipynb")
     write(folder / "session4/notebooks/assignment/release/session4", blank)
@@ -248,7 +248,7 @@ def with_the_course_inside(folder):
 
 
 def from_canvas(folder):
-    """As the archive of all submissions names files, when somebody else has unpacked it."""
+    """Somebody may unpack the archive of all submissions, whose files have long names."""
     write(folder, solved(), f"doejane_LATE_4711_815_{PART}-1.ipynb")
 
 

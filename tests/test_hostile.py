@@ -43,7 +43,7 @@ needs_posix = pytest.mark.skipif(
 
 @pytest.fixture
 def many(request):
-    """How many cases there are for a number of short ones."""
+    """Return how many cases there are for a number of short ones."""
     return lambda count: count * (20 if request.config.getoption("--long") else 1)
 
 
@@ -302,7 +302,7 @@ def test_senseless_arguments(few, here, capsys, rng, many, monkeypatch):
 
 
 def outcome(make, *args, **options):
-    """What is made, or the complaint."""
+    """Return what is made, or the complaint."""
     try:
         return make(*args, **options)
     except UsageError as error:
@@ -406,7 +406,7 @@ def asks_for_zeros() -> bytes:
 
 @needs_posix
 def test_bombs_need_little_memory_and_time(here):
-    """In a process of its own: the most memory that it ever had."""
+    """They run in a process of its own, which reports the most memory that it ever had."""
     big, scan = 9_999, b"\xff\xda\0\x08\x01\x01\0\0\x3f\0" + bytes(20)
     grey16 = zlib.compress(bytes((1 + 2 * big) * big), 1)
     Path("grey16.png").write_bytes(png(big, big, 16, 0, grey16) + chunk(b"IEND", b""))

@@ -104,7 +104,7 @@ def few(digits):
 
 @pytest.fixture
 def identity(few, tmp_path):
-    """What `Net` of a source text is known by."""
+    """Return what identifies `Net` of a source text."""
 
     def known_by(source, *arguments):
         path = tmp_path / f"{len([*tmp_path.iterdir()])}.py"

@@ -210,7 +210,7 @@ def close(ours, theirs, tolerance=1e-11):
 
 
 def gradients(layer, dy, handed):
-    """What `backward` returns, always as a tuple: one for each argument that has a gradient."""
+    """Return what `backward` returns, as a tuple with an item for each argument with a gradient."""
     result = LAYERS[layer][1](dy, *handed)
     result = result if isinstance(result, tuple) else (result,)
     assert len(result) == len(handed) - CONSTANTS.get(layer, 0)

@@ -45,7 +45,7 @@ def read(path: Path) -> str:
 
 
 def words(text: str) -> int:
-    """How many words are read unless one unfolds more: what has a letter or a digit."""
+    """Count the words that a reader sees without unfolding: a word has a letter or a digit."""
     shown = re.sub(r"<details>.*?</details>|<!--.*?-->", "", text, flags=re.DOTALL)
     return len(re.findall(r"\S*\w\S*", shown))
 
@@ -94,7 +94,7 @@ def test_every_picture_is_shown_somewhere():
 
 
 def formulas(page: str) -> list[tuple[str, bool]]:
-    """Every formula of a page, and whether it is displayed on lines of its own."""
+    """Return every formula of a page, and whether it is displayed on lines of its own."""
     text = re.sub(r"```.*?```|`[^`\n]*`|<!--.*?-->", "", read(ROOT / page), flags=re.DOTALL)
     displayed = re.findall(r"\$\$(.+?)\$\$", text, re.DOTALL)
     text = re.sub(r"\$\$.+?\$\$", "", text, flags=re.DOTALL)

@@ -42,7 +42,7 @@ class Functional(nn.Module):
 
 
 class Branching(nn.Module):
-    """What is computed depends on the mode, on the data and on chance."""
+    """A network whose result depends on the mode, on the data and on chance."""
 
     def __init__(self):
         super().__init__()

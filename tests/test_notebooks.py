@@ -128,7 +128,7 @@ def test_teachers_get_pages_and_slides(path, form):
 
 
 def copy(folder):
-    """What a fork has of the project, as far as notebooks need it."""
+    """Copy what notebooks need of a fork of the project."""
     for name in ("s4lib", "backprop", "notebooks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
@@ -242,7 +242,7 @@ def test_what_is_not_here_and_can_not_be_cloned_is_said_with_its_reason(tmp_path
 
 
 def with_parameters(notebook, source):
-    """As papermill gives them: in a cell after the one tagged `parameters`."""
+    """papermill puts parameters into a cell after the one tagged `parameters`."""
     at = next(k for k, cell in enumerate(notebook.cells) if "parameters" in tags(cell))
     injected = nbformat.v4.new_code_cell(source)
     injected.metadata["tags"] = ["injected-parameters"]
@@ -290,7 +290,7 @@ def test_on_kaggle_outputs_go_where_writing_is_allowed(tmp_path):
 
 
 def test_a_wrong_parameter_gets_one_line():
-    """Of two notebooks, in one kernel."""
+    """Each of two notebooks, run in one kernel, reports its own mistake."""
     notebook = until(TWO, "settings(")
     notebook.cells += until(ONE, "switch(").cells
     env = {"S4_DATASET": "cifar", "S4_SLIDERS": "maybe"}
@@ -366,7 +366,7 @@ def test_the_sanitizer_replaces_what_differs_from_machine_to_machine():
 
 
 def test_nbval_notices_when_what_a_notebook_shows_changes(tmp_path):
-    """All at once, and in one kernel: no cell named above shows more than one of the changes."""
+    """All changes are made at once: no cell named above shows more than one of them."""
     pytest.importorskip("nbval")
     folder = copy(tmp_path)
     parts = {ONE: until(ONE, "by_function")}

@@ -98,7 +98,7 @@ def test_the_solution_is_right(student):
 
 
 def by_matrices(inputs, targets, weights, biases=(0, 0)):
-    """All ten derivatives, in another way than the course's."""
+    """Return all ten derivatives, computed in another way than the course's."""
     W, V = np.reshape(weights[:4], (2, 2)), np.reshape(weights[4:], (2, 2))
     hidden = 1 / (1 + np.exp(-(W @ inputs + biases[0])))
     out = 1 / (1 + np.exp(-(V @ hidden + biases[1])))

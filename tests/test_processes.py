@@ -60,7 +60,7 @@ def forty(digits):
 
 
 def test_the_first_gradients_are_the_mean_of_those_of_the_two_halves(measured, forty):
-    """Each half with batch norm statistics of its own, as in each process."""
+    """Each half has batch norm statistics of its own, as in each process."""
     images, labels = forty
     halves = [gradients(network(), images[rank::2], labels[rank::2]) for rank in (0, 1)]
     for name, gradient in measured[0]["gradients"].items():
@@ -149,7 +149,7 @@ def test_a_batch_that_can_not_be_shared_is_refused(pair):
 
 
 def test_the_checkpoint_of_two_processes_resumes_in_one(pair, digits, tmp_path):
-    """What differs is batch norm's statistics, over halves or wholes of a batch, and dropout."""
+    """Batch norm's statistics, over halves or wholes of a batch, and dropout differ."""
     folder = shutil.copytree(pair[0] / "failing", tmp_path / "run")
     assert len(end(folder)["random"]) == 2
     _, run = fit(MNISTNet, few_digits(digits), QUICK, 0, "cpu", folder)

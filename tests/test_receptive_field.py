@@ -44,7 +44,7 @@ def seen(maps, size=64):
 
 
 def linear(model):
-    """The same model, its maxima averages, its ReLUs and norms gone, its weights positive."""
+    """Turn maxima into averages, leave out ReLUs and norms, and make all weights positive."""
     model = model.double().eval()
     for module in list(model.modules()):
         for name, child in module.named_children():
@@ -81,7 +81,7 @@ def test_sizes_are_those_of_the_forward_pass():
 
 
 def test_functional_pooling_reuse_dilation_and_skips_are_followed():
-    """What comes after the averaging looks at no map."""
+    """Layers after the averaging see no map."""
     rows = receptive_fields(Functional().train())
     assert [row.layer for row in rows] == [
         "first", "norm", "max_pool2d", "depthwise", "depthwise", "avg_pool2d", "mean",

@@ -179,8 +179,8 @@ class Functional(nn.Module):
 
 
 class Overwriting(nn.Module):
-    """Layers that overwrite what they are handed, be it a constant, products and sums with
-    constants, a sum of many, and a branch without gradients.
+    """Layers overwrite their inputs: a constant, products and sums with constants, a sum of many
+    terms, and a branch without gradients.
     """
 
     def __init__(self):
@@ -220,7 +220,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 def test_any_network_of_known_layers(make, batch):
-    """What nobody writes, but could; what students write is in zoo_networks.py."""
+    """Layers that could be written; those that students do write are in zoo_networks.py."""
     torch.manual_seed(2)
     rows = referee.compare(lived_in(make()), *batch, seed=5)
     assert [row for row in rows if not row.approximate] == []
@@ -410,7 +410,7 @@ def test_the_lesson_shows_the_table_that_the_referee_prints(digits):
 
 
 def test_a_scripted_part_is_refused_not_accused():
-    """By the referee and by the receptive fields: its steps leave no trace that could be read."""
+    """The referee and the receptive fields leave no trace in the network."""
     part = torch.jit.script(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()))
     net = nn.Sequential(part, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
     images, labels = torch.rand(4, 1, 28, 28), torch.arange(4)

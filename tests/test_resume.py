@@ -51,20 +51,20 @@ def train(dataset, folder, recipe=QUICK, network=MNISTNet, seed=0, on_batch=None
 
 
 def at_step(moment, act):
-    """A callback that acts after so many steps, whatever their epochs."""
+    """Return a callback that acts after so many steps, in whatever epoch."""
     steps = count(1)
     return lambda *_: next(steps) == moment and act()
 
 
 def stopped(dataset, folder, steps=STEPS + 2, recipe=QUICK):
-    """A folder with a run that has died after so many steps."""
+    """Make a folder with a run that has died after so many steps."""
     with pytest.raises(Killed):
         train(dataset, folder, recipe, on_batch=at_step(steps, kill))
     return folder
 
 
 def contents(folder):
-    """Every file's bytes, and when they were written; the lock's aside."""
+    """Return every file's bytes, and when it was written, except the lock's."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
@@ -103,7 +103,7 @@ def test_the_end_is_the_same_after_a_stop_in_every_epoch(few, recipe, tmp_path):
 
 
 def test_a_checkpoint_has_all_that_decides_the_rest_of_a_run(few, never, tmp_path):
-    """Each exchanged in turn, the end is another: so each is there, and each is put back."""
+    """If any state is exchanged, the end differs: so each state is saved, and restored."""
     folder = stopped(few, tmp_path / "run")
     state = end(folder)
     state["history"] = (folder / "history.json").read_text()
@@ -344,7 +344,7 @@ def interrupt():
 
 
 def check_interrupted(folder, model, run):
-    """What is handed over is the last whole epoch, as are the files for everyone."""
+    """Check that the network returned is that of the last whole epoch, and so are the files."""
     assert len(run.epochs) < QUICK.epochs
     if run.epochs:
         weights = load_weights(MNISTNet(), folder / "weights.pt").state_dict()

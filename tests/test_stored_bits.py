@@ -58,7 +58,7 @@ def amx():
 
 
 def losses(mnist, recipe, batches):
-    """Of the first batches that the recipe trains on."""
+    """Return the first batches that the recipe trains on."""
     seen = []
 
     def on_batch(step, loss):

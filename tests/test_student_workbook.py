@@ -43,7 +43,7 @@ def kept(monkeypatch):
 
 @pytest.fixture
 def gnumeric(monkeypatch):
-    """With Gnumeric alone."""
+    """Hide LibreOffice, so that only Gnumeric is left."""
     if not shutil.which("ssconvert"):
         pytest.skip("Gnumeric is not installed")
     monkeypatch.setattr(office, "program", lambda: None)
@@ -301,7 +301,7 @@ def test_trainings_by_gradients_half_of_which_are_right_get_half_the_points(kept
 
 @pytest.fixture(scope="module")
 def project():
-    """What is in the project's workbook."""
+    """Return what is in the project's workbook."""
     return read(PROJECT)
 
 

@@ -275,7 +275,7 @@ class Calls(TorchDispatchMode):
 @pytest.fixture
 def count_calls(few, monkeypatch):
     def count(recipe):
-        """Of a step that neither begins an epoch nor shows its loss, in bfloat16."""
+        """Count the operations of a step in the middle of an epoch, in bfloat16."""
         monkeypatch.setattr(s4lib.train, "choose_precision", lambda _: torch.bfloat16)
         network, recipe = NETWORKS[recipe.name], recipe.adjusted(epochs=1, batch_size=60)
         with silence(), Calls() as calls:

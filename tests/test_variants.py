@@ -111,7 +111,7 @@ def test_networks_said_to_be_as_large_are():
 
 
 def test_only_the_receptive_field_differs_between_the_networks_that_ask_for_it():
-    """As many convolutions, channels, parameters and multiplications, on maps of one size."""
+    """Both have as many convolutions, channels, parameters and multiplications, and equal maps."""
     networks = [variant.network for variant in EXPERIMENTS["field"].variants.values()]
     assert len({re.sub(r"dilated\d|conv3", "", words) for words in networks}) == 1
     assert len({(count(words), multiplications(words)) for words in networks}) == 1

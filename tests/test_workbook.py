@@ -141,7 +141,7 @@ def test_building_twice_gives_the_same_bytes(built, tmp_path):
 
 
 def test_the_kept_values_are_the_networks(kept):
-    """What pandas or a preview reads: the training row by row, the errors of the six rates."""
+    """pandas or a preview reads stored values: the training row by row, the errors of six rates."""
     table = train(0.5, STEPS)
     header = [cell.value for cell in kept[TRAINING][4]]
     assert header == [workbook.label(name) for name in COLUMNS]

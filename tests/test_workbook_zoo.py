@@ -102,14 +102,14 @@ def with_slips(layout, names) -> tuple:
 
 
 def with_update(layout, name) -> tuple:
-    """The same of a slip in the update."""
+    """Return a case with a slip in the update."""
     options, text = UPDATES[name]
     lost = POINTS["trainings"] * (5 / 6 if name == "without a rate" else 1)  # η = 1 is right
     return name, {"layout": layout} | options, lost, (text,)
 
 
 def dishonest(layout, draw) -> list[tuple]:
-    """The same of what is pasted or forged."""
+    """Return cases with something pasted or forged."""
     training, step = draw.randrange(6), draw.randrange(2, STEPS - 1)
     symbol = draw.choice((*WEIGHTS, *UNITS, *GRADIENTS))
     one = {"layout": layout, "pasted": {(training, step, symbol)}}

@@ -111,7 +111,7 @@ LAYOUTS = {
 
 
 def evaluate(formula: str, values: dict) -> float:
-    """What a spreadsheet would calculate."""
+    """Return what a spreadsheet would calculate."""
     functions = {"EXP": np.exp, "MIN": min, "ROUND": round}
     formula = formula.replace("{", "").replace("}", "").replace("^", "**")
     return float(eval(formula, functions, values))
@@ -249,7 +249,7 @@ def write(
 
 
 def in_columns(layout) -> bool:
-    """Whether a step's cells stand one below the other."""
+    """Return whether a step's cells stand one below the other."""
     (_, row, column), (_, below, beside) = layout.where(0, 0, 0), layout.where(0, 0, 1)
     return column == beside and below > row
 

@@ -66,7 +66,7 @@ def measure(folder: Path) -> None:
 
 
 def evaluation() -> dict:
-    """Of statistics that differ from process to process, on three images and on one."""
+    """Evaluate with statistics that differ between processes, on three images and on one."""
     model, few = network(), few_digits(digits())
     model.block1.norm1.running_mean += rank()
     tested = [evaluate(model, few_digits(few, test=count)) for count in (3, 1)]
@@ -74,7 +74,7 @@ def evaluation() -> dict:
 
 
 def losses() -> torch.Tensor:
-    """What is known after a pass in which image i has a loss of i."""
+    """Return what is known after a pass in which image i has a loss of i."""
     batches = Batches(digits(), 200, torch.Generator().manual_seed(0))
     for _ in batches:
         batches.record(-batches.shown.float()[:, None].expand(-1, 10))
@@ -82,7 +82,7 @@ def losses() -> torch.Tensor:
 
 
 def train(folder: Path, recipe=QUICK, dataset=few_digits, seed=0) -> None:
-    """By the command line."""
+    """Train from the command line."""
     cli.RECIPES["classic"], cli.load = recipe, lambda *_: dataset(digits())
     words = ["train", "--recipe", "classic", "--device", "cpu", "--seed", str(seed)]
     if status := cli.main([*words, "--out", str(folder)]):

@@ -20,14 +20,14 @@ COUNT = 128
 
 
 def seconds(function, *arguments):
-    """How long one call takes."""
+    """Return how long one call takes."""
     started = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - started
 
 
 def differentiate(steps, values, labels):
-    """By hand, all that `by_autograd` computes."""
+    """Compute by hand all that `by_autograd` computes."""
     return backward(steps, forward(steps, values), labels)
 
 

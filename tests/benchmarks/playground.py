@@ -1,4 +1,4 @@
-"""How fast the playground is in Chromium on one core: medians, in milliseconds.
+"""Measure how fast the playground is in Chromium on one core: medians, in milliseconds.
 
 python -m tests.benchmarks.playground [--rounds 50]
 """
