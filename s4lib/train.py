@@ -1,4 +1,4 @@
-"""Training and testing a network."""
+"""Train and test a network."""
 
 import time
 from collections.abc import Callable
@@ -33,10 +33,10 @@ OnBatch = Callable[[int, Tensor], None]  # called after every step with its numb
 def train_epoch(
     model, batches, optimizer, schedule, amp, smoothing=0.0, on_batch=None
 ) -> tuple[float, float]:
-    """One pass over `batches`: mean loss per example, and per cent predicted correctly.
+    """Make one pass over `batches`; return mean loss per example, and per cent predicted correctly.
 
-    Both are taken while the weights change, with dropout on. After every step `on_batch` is called
-    with its number, its loss and its log-probabilities (B, 10).
+    Both are measured while the weights change, with dropout on. After every step `on_batch` is
+    called with its number, its loss and its log-probabilities (B, 10).
     """
     model.train()
     loss_sum = correct = seen = 0
@@ -44,7 +44,7 @@ def train_epoch(
         with amp.autocast():
             log_probs = model(images)  # (B, 10)
             loss = objective = F.nll_loss(log_probs, labels)
-            if smoothing:  # the softmax that it takes leaves log-probabilities as they are
+            if smoothing:  # its softmax leaves log-probabilities as they are
                 objective = F.cross_entropy(log_probs, labels, label_smoothing=smoothing)
         optimizer.zero_grad()
         amp.backward(objective)
@@ -62,17 +62,17 @@ def train_epoch(
 
 @torch.no_grad()
 def predict(model: nn.Module, images: Tensor) -> Tensor:
-    """Log-probabilities (N, 10) of normalised images (N, 1, 28, 28), in fp32, without dropout."""
+    """Return log-probabilities (N, 10) of normalised images (N, 1, 28, 28), in fp32."""
     model.eval()
     return torch.cat([model(chunk) for chunk in images.split(chunk_size(images.device))])
 
 
 def evaluate(model: nn.Module, dataset: Dataset) -> tuple[float, int]:
-    """On the test images: mean loss per example, number predicted correctly."""
+    """Return, for the test images, mean loss per example and number predicted correctly."""
     images, labels = distributed.shard(*dataset.test)
     distributed.broadcast_buffers(model)
     log_probs = predict(model, dataset.normalise(images))
-    # Of more processes than images some have none, whose mean loss would be no number.
+    # If there are more processes than images, some have none, and a mean of none is no number.
     loss_sum = F.nll_loss(log_probs, labels) * len(labels) if len(labels) else 0.0
     correct = (log_probs.argmax(1) == labels).sum()
     loss_sum, correct = distributed.all_reduce(loss_sum, correct)
@@ -91,13 +91,13 @@ def fit(
     """Train a network and test it after every epoch.
 
     `network` takes normalised images (N, 1, 28, 28) to log-probabilities (N, 10). A class or a
-    function that makes one is called after seeding. After every epoch all that decides the rest
-    is saved in the folder `out`: the same call continues the run there, and ends with the same
-    bits. Ctrl-C ends a run with the network and the history of the last whole epoch. If the
-    recipe averages the weights, the averaged ones are tested, saved and returned.
+    function that makes one is called after seeding. After every epoch all that decides the rest is
+    saved in the folder `out`: the same call resumes the run there, and ends with the same bits.
+    Ctrl-C ends a run with the network and the history of the last whole epoch. If the recipe
+    averages the weights, the averaged ones are tested, saved and returned.
 
-    Raises UsageError for a device that isn't here, a network with other outputs, too large a
-    batch, a loss that is no number, or a folder that is in use, read-only or another run's.
+    Raises UsageError for a missing device, a network with other outputs, a batch that is too large,
+    a loss that is not a finite number, or a folder that is in use, read-only or another run's.
     """
     check_number("seed", seed, int, 0, 2**63 - 1)
     device = choose_device(device)
@@ -115,7 +115,7 @@ def fit(
     tested = average.module if average else model
     history = describe(model, dataset, recipe, seed, device, amp)
     if distributed.rank():
-        torch.manual_seed(seed + distributed.rank())  # dropout of its own for every process
+        torch.manual_seed(seed + distributed.rank())  # every process has its own dropout
 
     def after_batch(step, loss, log_probs):
         show_loss(bar, step, loss)
@@ -130,7 +130,7 @@ def fit(
         out, dataset, history, generator, tested, model=model, optimizer=optimizer,
         schedule=schedule, scaler=amp.scaler, batches=batches, average=average,
     ) as run:  # fmt: skip
-        synchronised = distributed.parallel(model)  # its gradients, with other processes
+        synchronised = distributed.parallel(model)  # also its gradients, with several processes
         for epoch in range(len(history.epochs) + 1, recipe.epochs + 1):
             batches.augment = recipe.augmentation(generator, epoch)
             batches.share = recipe.share(epoch)
@@ -150,7 +150,7 @@ def fit(
 
 
 def make_network(network: Network) -> nn.Module:
-    """The network itself. Raises UsageError if it is none and makes none."""
+    """Return the network itself. Raises UsageError if `network` neither is one nor makes one."""
     model = network if isinstance(network, nn.Module) or not callable(network) else network()
     if not isinstance(model, nn.Module):
         raise UsageError(
@@ -164,7 +164,7 @@ def make_network(network: Network) -> nn.Module:
 
 
 def place(model: nn.Module, dataset: Dataset, batch_size: int, amp) -> nn.Module:
-    """The network where the data are, tried on them, in the layout in which it trains fastest."""
+    """Move the network to the data, try it on them, and choose the layout that trains fastest."""
     images, _ = dataset.train
     model = model.to(images.device)
     with explained(model):
@@ -194,12 +194,12 @@ def check_output(model: nn.Module, dataset: Dataset) -> None:
 
 
 def identity(model: nn.Module) -> tuple[str, int]:
-    """Name and number of parameters, as a history has them."""
+    """Return name and number of parameters, as a history has them."""
     return type(model).__name__, sum(parameter.numel() for parameter in model.parameters())
 
 
 def describe(model, dataset, recipe, seed, device, amp) -> History:
-    """A history without epochs, whose facts begin the log."""
+    """Return a history without epochs, whose facts begin the log."""
     processes = distributed.world_size()
     where = str(device) if processes == 1 else f"{device} × {processes}"
     name, parameters = identity(model)
