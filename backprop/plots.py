@@ -203,7 +203,7 @@ def smallest_example() -> Figure:
 @styled
 def error_curves(curves: dict[float, np.ndarray]) -> Figure:
     """Draw E_total of each rate, {rate: (steps + 1,)}, against the step and against rate × step."""
-    figure = Figure(figsize=(8, 4.2))
+    figure = Figure(figsize=(6.4, 3.8))
     left, right = figure.subplots(1, 2, sharey=True)
     for k, (rate, E_total) in enumerate(curves.items()):
         step, style = np.arange(len(E_total)), {"color": RATE_COLOURS[k], "ls": ("-", "--")[k % 2]}
@@ -220,7 +220,7 @@ def error_curves(curves: dict[float, np.ndarray]) -> Figure:
 @styled
 def error_surface(w5, w7, surface, paths: dict[float, np.ndarray]) -> Figure:
     """Draw contours of E_total, (len(w7), len(w5)), and paths, {rate: (steps + 1, 2)}."""
-    figure = Figure(figsize=(7.5, 5.2))
+    figure = Figure(figsize=(6.4, 4.7))
     axes = figure.add_subplot()
     axes.set(xlabel="$w_5$  (with $w_6 = w_5 + 0.05$)", ylabel="$w_7$  (with $w_8 = w_7 + 0.05$)")
     axes.set_title("100 steps at six learning rates, a dot every ten")
@@ -249,7 +249,7 @@ def larger_rates() -> Figure:
     """Draw E_total after 100 steps against the rate, at 501 rates; the class's six are dots."""
     rates = np.geomspace(0.1, 1e4, 501)
     last_errors, six = (train(np.array(several))["E_total"][-1] for several in (rates, RATES))
-    figure = Figure(figsize=(7, 4.2))
+    figure = Figure(figsize=(6.4, 4))
     axes = figure.add_subplot()
     axes.set(xscale="log", yscale="log", xlabel="learning rate η", ylim=(3e-6, 1))
     axes.set(ylabel="$E_{total}$ after 100 steps", xlim=(rates[0] / 1.5, rates[-1]))
