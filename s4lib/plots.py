@@ -134,7 +134,7 @@ def model_loss(histories) -> Figure:
     """Draw loss and accuracy against the epoch; of several runs mean and deviation."""
     first = histories[0]
     epochs = [epoch.epoch for epoch in first.epochs]
-    fig = Figure(figsize=(11, 4.2))
+    fig = Figure(figsize=(8, 3.6))
     for ax, quantity in zip(fig.subplots(1, 2), ("loss", "accuracy"), strict=True):
         lowest = []
         for part, color, line in (("train", ORANGE, "--"), ("test", BLUE, "-")):
