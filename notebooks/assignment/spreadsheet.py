@@ -451,9 +451,15 @@ class _Reader:
                 self.book.charts += (Chart(title, _series(self.tree(chart))) for chart in charts)
 
     def cell(self, place: Place, element, shared: dict) -> None:
-        """Put a cell's formula and value into the book."""
+        """Put a cell's value and formula into the book."""
         children = {child.tag.rpartition("}")[2]: child for child in element}
-        kind, value = element.get("t", "n"), getattr(children.get("v"), "text", None) or ""
+        self.value(place, element.get("t", "n"), children)
+        if "f" in children:
+            self.formula(place, children["f"], shared)
+
+    def value(self, place: Place, kind: str, children: dict) -> None:
+        """Put the value into the book as a number if it is one, else as words."""
+        value = getattr(children.get("v"), "text", None) or ""
         if kind == "s" and value:
             index = int(value)
             value = self.strings[index] if index < len(self.strings) else ""
@@ -465,21 +471,20 @@ class _Reader:
         elif value and kind != "e":
             self.book.words[place] = value
 
-        formula = children.get("f")
-        if formula is None:
-            return
-        text, kind, group = formula.text or "", formula.get("t"), formula.get("si")
+    def formula(self, place: Place, element, shared: dict) -> None:
+        """Put the formula into the book: a shared one with its references moved to this place."""
+        text, kind, group = element.text or "", element.get("t"), element.get("si")
         if kind == "shared" and text:
             shared[group] = text, place
         elif kind == "shared" and group in shared:
             origin, start = shared[group]
             text = moved(origin, place.row - start.row, place.column - start.column)
         elif kind == "dataTable":
-            options = {k: formula.get(k) for k in ("t", "ref", "dt2D", "dtr", "r1", "r2")}
+            options = {k: element.get(k) for k in ("t", "ref", "dt2D", "dtr", "r1", "r2")}
             self.book.what_if[place] = {k: v for k, v in options.items() if v}
-            text = f"TABLE({formula.get('r1', '')},{formula.get('r2', '')},{formula.get('ref')})"
+            text = f"TABLE({element.get('r1', '')},{element.get('r2', '')},{element.get('ref')})"
         self.book.formulas[place] = text
-        if kind in ("array", "dataTable") and ":" in (area := formula.get("ref", "")):
+        if kind in ("array", "dataTable") and ":" in (area := element.get("ref", "")):
             self.book.spilled[place] = area
 
     def plain_references(self) -> None:

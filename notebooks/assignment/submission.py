@@ -252,6 +252,14 @@ def is_parameters(cell: dict) -> bool:
     return "parameters" in cell["metadata"].get("tags", [])
 
 
+def is_editable(cell: dict) -> bool:
+    return is_parameters(cell) or bool(mark(cell).get("solution"))
+
+
+def is_check(cell: dict) -> bool:
+    return name_of(cell).startswith("check-")
+
+
 def name_of(cell: dict) -> str:
     """Return a cell's grade_id, or nothing."""
     return str(mark(cell).get("grade_id") or "")
@@ -289,46 +297,50 @@ def answered(cells: list[dict], release: list[dict]) -> int:
 
 def restore(cells: list[dict], release: list[dict]) -> Notebook:
     """Return the release's cells, with a student's answers in them and further cells between."""
-    place, notes = find_places(cells, release), []
-    extras = {k: [] for k in range(-1, len(release))}  # the cell of the release before it
-    last, kept = -1, shown(release)
+    place, last = find_places(cells, release), -1
+    further = {k: [] for k in range(-1, len(release))}  # the cell of the release before it
     for index, cell in enumerate(cells):
         last = place.get(index, last)
         if index not in place:
-            extras[last].append(plain(cell))
+            further[last].append(plain(cell))
 
-    made = [*extras[-1]]
+    made, notes, kept = [*further[-1]], [], shown(release)
     for k, original in enumerate(release):
         own = [cells[index] for index in sorted(place) if place[index] == k]
-        editable = mark(original).get("solution") or "parameters" in original["metadata"].get(
-            "tags", []
-        )
-        cell = copy.deepcopy(original)
-        if editable and own:
-            *before, cell["source"] = pieces(own, cell["cell_type"])
-            made += [plain({**cell, "source": text}) for text in before]
-            if len(own) > 1:
-                notes.append(f"{name_of(cell)}: there were {len(own)} such cells")
-            elif not name_of(own[0]) and name_of(cell):
-                notes.append(f"{name_of(cell)}: its mark was missing")
-        elif not own and name_of(original):
-            what = "put back" if not mark(original).get("solution") else "missing"
-            notes.append(f"{name_of(original)}: {what}")
-        elif name_of(original).startswith("check-") and {*map(squeezed, own)} != {
-            squeezed(original)
-        }:
-            notes.append(f"{name_of(original)}: was changed, the original was run")
-        if name_of(original).startswith("check-") and own and silent(own[-1].get("outputs", [])):
-            notes.append(f"{name_of(original)}: was handed in with an output that is no check's")
-        if cell["cell_type"] == "code":
-            cell["outputs"] = own[-1].get("outputs", []) if own and k in kept else []
-        made += [cell, *extras[k]]
+        made += filled_in(original, own, k in kept) + further[k]
+        notes += put_right(original, own)
     for number, cell in enumerate(made):
         cell["id"] = f"cell-{number}"
-    checks = [cell for cell in cells if name_of(cell).startswith("check-")]
+    checks = [cell for cell in cells if is_check(cell)]
     if checks and not any(cell.get("outputs") for cell in checks) and answered(cells, release):
         notes.insert(0, "was handed in without outputs, so nobody sees its logs and figures")
     return Notebook(made, notes)
+
+
+def filled_in(original: dict, own: list[dict], keep_outputs: bool) -> list[dict]:
+    """Return a released cell with a student's answer, after unmarked copies of the answer."""
+    cell, before = copy.deepcopy(original), []
+    if is_editable(original) and own:
+        *before, cell["source"] = pieces(own, cell["cell_type"])
+    if cell["cell_type"] == "code":
+        cell["outputs"] = own[-1].get("outputs", []) if own and keep_outputs else []
+    return [*(plain({**cell, "source": text}) for text in before), cell]
+
+
+def put_right(original: dict, own: list[dict]) -> list[str]:
+    """Return for the report what was missing in a student's cells or had to be corrected."""
+    name, notes = name_of(original), []
+    if is_editable(original) and len(own) > 1:
+        notes.append(f"there were {len(own)} such cells")
+    elif is_editable(original) and own and name and not name_of(own[0]):
+        notes.append("its mark was missing")
+    elif name and not own:
+        notes.append("missing" if mark(original).get("solution") else "put back")
+    elif is_check(original) and {*map(squeezed, own)} != {squeezed(original)}:
+        notes.append("was changed, the original was run")
+    if is_check(original) and own and silent(own[-1].get("outputs", [])):
+        notes.append("was handed in with an output that is no check's")
+    return [f"{name}: {note}" for note in notes]
 
 
 def silent(outputs: list[dict]) -> bool:
@@ -338,14 +350,27 @@ def silent(outputs: list[dict]) -> bool:
 
 
 def find_places(cells: list[dict], release: list[dict]) -> dict[int, int]:
-    """Return {index of a student's cell: index of the same cell in the release}."""
-    ids = {name_of(one): k for k, one in enumerate(release) if name_of(one)}
+    """Return {index of a student's cell: index of the same cell in the release}.
+
+    A cell without its mark is recognised by its text, by the name that it defines or, if it
+    answers in words, by its place.
+    """
     place = {}
+    for find in (by_mark, by_text, by_definition, by_position):
+        find(cells, release, place)
+    return place
+
+
+def by_mark(cells: list[dict], release: list[dict], place: dict[int, int]) -> None:
+    ids = {name_of(one): k for k, one in enumerate(release) if name_of(one)}
     for index, cell in enumerate(cells):
         k = ids.get(name_of(cell))
         copied = k in place.values() and not mark(release[k]).get("solution")
         if k is not None and not (copied and squeezed(cell) != squeezed(release[k])):
             place[index] = k
+
+
+def by_text(cells: list[dict], release: list[dict], place: dict[int, int]) -> None:
     texts = {}
     for k, one in enumerate(release):
         texts.setdefault((one["cell_type"], squeezed(one)), k)
@@ -353,6 +378,9 @@ def find_places(cells: list[dict], release: list[dict]) -> dict[int, int]:
         k = texts.get((cell["cell_type"], squeezed(cell)))
         if index not in place and k is not None and k not in place.values():
             place[index] = k
+
+
+def by_definition(cells: list[dict], release: list[dict], place: dict[int, int]) -> None:
     for k, original in enumerate(release):
         wanted = needed(release, k)
         if k in place.values() or not wanted:
@@ -361,17 +389,18 @@ def find_places(cells: list[dict], release: list[dict]) -> dict[int, int]:
             free = index not in place and cell["cell_type"] == original["cell_type"]
             if free and wanted & defined(cell["source"]):
                 place[index] = k
+
+
+def by_position(cells: list[dict], release: list[dict], place: dict[int, int]) -> None:
     for k, original in enumerate(release):
-        if k in place.values() or not (
-            mark(original).get("grade") and mark(original).get("solution")
-        ):
+        in_words = mark(original).get("grade") and mark(original).get("solution")
+        if k in place.values() or not in_words:
             continue
-        before = [i for i, j in place.items() if j < k]
-        after = [i for i, j in place.items() if j > k]
+        before = [index for index, other in place.items() if other < k]
+        after = [index for index, other in place.items() if other > k]
         for index in range(max(before, default=-1) + 1, min(after, default=len(cells))):
             if index not in place and cells[index]["cell_type"] == "markdown":
                 place[index] = k
-    return place
 
 
 def shown(cells: list[dict]) -> set[int]:

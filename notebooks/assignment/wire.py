@@ -12,11 +12,14 @@ import struct
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import partial
+from itertools import islice
 
 import numpy as np
 
 LONGEST = 100_000_000  # the most bytes of a message
 MANY = 1_000_000  # the most items of one list
+DEEPEST = 20  # the most lists inside each other
 WAITING = 3  # times the seconds that an answer may compute, for waiting and for a busy machine
 PANEL = ("xlabel", "ylabel", "title", "xscale", "yscale")
 FIGURE = ("suptitle", "supxlabel", "supylabel")
@@ -52,56 +55,57 @@ def receive(file) -> bytes:
 
 def encode(value, keep, depth: int = 0):
     """Return a value as plain data; `keep(value)` returns a number for what stays here."""
-    if value is None or isinstance(value, bool) or type(value) in (int, str):
+    if value is None or type(value) in (bool, int, float, str):
         return value
-    if type(value) is float:
-        return value
-    if depth > 20:
+    if depth > DEEPEST:
+        return opaque(value)
+    inner = partial(encode, keep=keep, depth=depth + 1)
+    if (made := of_a_library(value, keep, inner)) is not None:
+        return made
+    has_fields = is_dataclass(value) and not isinstance(value, type)
+    if (sent := keep.number_of(value)) is not None:
+        return {"sent": sent} | ({"now": record(value, inner)} if has_fields else {})
+    if has_fields:
+        return record(value, inner)
+    if (made := collection(value, inner)) is not None:
+        return made
+    if callable(value):
+        name = str(getattr(value, "__name__", ""))
+        return {"answer": keep(value), "name": name or type(value).__name__}
+    if isinstance(value, str | os.PathLike):
+        return str(value)
+    if isinstance(value, Iterator) or (hasattr(value, "__iter__") and not hasattr(value, "read")):
+        return {"list": [*map(inner, islice(value, MANY))]}
+    try:
+        return float(value)
+    except (TypeError, ValueError):
         return opaque(value)
 
-    def inner(one):
-        return encode(one, keep, depth + 1)
 
+def of_a_library(value, keep, inner) -> dict | None:
+    """Return an array, tensor, network or figure as data, and None for anything else."""
     torch, figure = sys.modules.get("torch"), sys.modules.get("matplotlib.figure")
     if isinstance(value, np.ndarray | np.generic):
         return array(value)
     if torch and isinstance(value, torch.Tensor):
         plain = value.detach().cpu()
-        special = plain.dtype in (torch.bfloat16,)
-        return {"tensor": array((plain.float() if special else plain).contiguous().numpy())}
+        plain = plain.float() if plain.dtype == torch.bfloat16 else plain  # which NumPy lacks
+        return {"tensor": array(plain.contiguous().numpy())}
     if torch and isinstance(value, torch.nn.Module):
         return {"network": keep(value)}
     if figure and isinstance(value, figure.Figure):
         return {"figure": drawing(value, inner)}
-    if (sent := keep.number_of(value)) is not None:
-        whole = is_dataclass(value) and not isinstance(value, type)
-        return {"sent": sent} | ({"now": record(value, inner)} if whole else {})
-    if is_dataclass(value) and not isinstance(value, type):
-        return record(value, inner)
-    if isinstance(value, dict | Mapping):
-        return {"dict": [[inner(k), inner(v)] for k, v in [*value.items()][:MANY]]}
-    if isinstance(value, tuple | list):
-        return {"tuple" if isinstance(value, tuple) else "list": [*map(inner, value[:MANY])]}
-    if isinstance(value, set | frozenset):
-        return {"set": [*map(inner, value)]}
-    if callable(value):
-        names = [str(getattr(value, one, "")) for one in ("__name__", "__doc__")]
-        return {"answer": keep(value), "name": names[0] or type(value).__name__}
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, Iterator) or (hasattr(value, "__iter__") and not hasattr(value, "read")):
-        items = []
-        for item in value:
-            items.append(inner(item))
-            if len(items) >= MANY:
-                break
-        return {"list": items}
-    if isinstance(value, os.PathLike):
-        return str(value)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return opaque(value)
+    return None
+
+
+def collection(value, inner) -> dict | None:
+    """Return a dictionary, list, tuple or set as data, and None for anything else."""
+    if isinstance(value, Mapping):
+        return {"dict": [[inner(key), inner(item)] for key, item in islice(value.items(), MANY)]}
+    for kind, name in ((tuple, "tuple"), (list, "list"), (set | frozenset, "set")):
+        if isinstance(value, kind):
+            return {name: [*map(inner, islice(value, MANY))]}
+    return None
 
 
 def opaque(value) -> dict:
@@ -112,7 +116,7 @@ def array(value) -> dict:
     """Return an array or one of its numbers as data; of objects, a list."""
     made = np.asarray(value)
     if made.dtype.hasobject or made.dtype.kind not in "biufc":
-        return {"opaque": type(value).__name__, "shown": repr(value)[:200]}
+        return opaque(value)
     content = base64.b64encode(np.ascontiguousarray(made).tobytes()).decode()
     return {"array": content, "dtype": made.dtype.str, "shape": [*made.shape]}
 

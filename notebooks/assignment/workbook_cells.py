@@ -33,6 +33,15 @@ HEADINGS = (  # headings of a number, without blanks, underscores, brackets and 
 )
 
 
+def rounding_of(formula: str) -> float:
+    """Return the last digit that a formula keeps, 0.0001 for four decimals; 0 if it does not round.
+
+    Two decimals and fewer count as no rounding, because they would lose the result.
+    """
+    rounds = ROUNDS.search(formula)
+    return 10.0 ** -int(rounds[1]) if rounds and int(rounds[1]) > 2 else 0
+
+
 class Cells:
     """The numbers of a workbook, at first and with each change of its inputs.
 
@@ -52,10 +61,7 @@ class Cells:
         self.recalculated = np.isfinite(self.values).all(axis=0)
         self.index = {place: k for k, place in enumerate(self.places)}
         self.formula = np.array([p in book.formulas for p in self.places], bool)
-        texts = (book.formulas.get(p, "") for p in self.places)
-        rounding = [ROUNDS.search(text) for text in texts]
-        digits = np.array([float(r[1]) if r and int(r[1]) > 2 else np.inf for r in rounding])
-        self.rounding = 10.0**-digits  # 0 for a cell that does not round
+        self.rounding = np.array([rounding_of(book.formulas.get(p, "")) for p in self.places])
         earning = {title for title, shown in book.visible.items() if shown} - excluded
         self.earns = np.array([place.sheet in earning for place in self.places], bool)
         self.order = np.argsort(self.values[0])
