@@ -36,12 +36,18 @@ def tables() -> dict[str, str]:
     }
 
 
-def filled(page: str) -> str:
-    """Return the text of a page with its tables of runs brought up to date."""
-    for command, table in tables().items():
+def filled(page: str, found: dict[str, str]) -> str:
+    """Return the page's text with each of these tables below the comment naming its command."""
+    for command, table in found.items():
         place = rf"(<!-- table: {re.escape(command)} -->\n)(?:\|.*\n)+"
         page = re.sub(place, lambda match, table=table: f"{match[1]}{table}\n", page)
     return page
+
+
+def fill(found: dict[str, str]) -> None:
+    """Bring these tables up to date on the front page and on the library's."""
+    for page in (ROOT / "README.md", ROOT / "s4lib" / "README.md"):
+        atomic_write(page, filled(page.read_text("utf-8"), found).encode())
 
 
 def main(out: Path = ROOT / "images") -> None:
@@ -55,8 +61,7 @@ def main(out: Path = ROOT / "images") -> None:
         save_figure(figure, out / f"{name}.png")
     for name, draw in DRAWINGS.items():
         save_figure(draw(), out / f"drawing_{name}.png")
-    for page in (ROOT / "README.md", ROOT / "s4lib" / "README.md"):
-        atomic_write(page, filled(page.read_text("utf-8")).encode())
+    fill(tables())
 
 
 if __name__ == "__main__":

@@ -722,6 +722,13 @@ def test_what_the_page_says_of_chance(kept):
     assert found(0.12, 4, 4, 0.08) == pytest.approx(0.4, abs=0.05)
 
 
+def test_rotation_leaves_more_than_a_third_of_the_images_unchanged(mnist):
+    images = mnist.train[0][:2_000].float()
+    rotated = CLASSIC.augmentation(torch.Generator().manual_seed(0))(images)
+    share = (rotated == images).flatten(1).all(1).float().mean()
+    assert 1 / 3 < share < 1 / 2
+
+
 def test_dead_channels_explain_at_most_about_half(kept):
     """By the intervals: what the leaky ReLU gains, of what batch normalisation gains."""
     compared = report.differences(kept)

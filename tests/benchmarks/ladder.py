@@ -7,10 +7,11 @@
 Every recipe trains on the other 50,000, one run a core, three seeds. Finished runs are kept in
 runs/ladder/ and skipped when the command is started again. Prints Markdown tables: the rungs, each
 with all changes before it; then what was tried from one of them and not taken. A run's seconds are
-those of one core.
+those of one core. The accuracies go to notebooks/results/ladder.json.
 """
 
 import argparse
+import json
 import os
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -26,10 +27,10 @@ from notebooks.assignment.model_answer import Net
 from s4lib import CLASSIC, FAST, History, MNISTNet, Recipe, fit, load
 from s4lib.data import Batches
 from s4lib.history import spread
+from s4lib.runtime.checkpoint import atomic_write
 from s4lib.runtime.progress import silence
 
-RUNS = Path("runs", "ladder")
-
+RUNS, KEPT = Path("runs", "ladder"), Path("notebooks", "results", "ladder.json")
 
 Way = tuple[Recipe, partial]  # how a run is trained, and the network that is
 
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     rungs, tried = RUNGS[args.recipe], TRIED[args.recipe]
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         futures = {
             name: [pool.submit(run, name, way, seed) for seed in range(args.seeds)]
@@ -152,12 +154,14 @@ def main() -> None:
             for name, (recipe, _) in ways.items():
                 runs = [future.result() for future in futures[name]]
                 last = [run.epochs[-1].test_accuracy for run in runs]
+                kept.setdefault(args.recipe, {})[name] = last
                 seconds = mean(sum(epoch.seconds for epoch in run.epochs) for run in runs)
                 print(
                     f"| {name} | {recipe.epochs} | {seconds:.0f} | {spread(last)} |",
                     flush=True,
                 )
             print()
+    atomic_write(KEPT, (json.dumps(kept, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

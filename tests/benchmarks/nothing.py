@@ -4,11 +4,13 @@
 
 Fitted on the last 10,000 training digits, as they are and deformed, against letters of the DejaVu
 fonts and drawn shapes; tested on MNIST's test digits, which choose nothing, and on letters of other
-fonts and other shapes. Writes s4lib/reject.npz and images/photos_reject.png; do so again whenever
-the shipped weights change. Prints a Markdown table.
+fonts and other shapes. Writes s4lib/reject.npz, images/photos_reject.png and, in per cent, what
+the library's page says, notebooks/results/nothing.json; do so again whenever the shipped weights
+change. Prints a Markdown table.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +21,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from torch import Tensor, nn
 
+from notebooks.pictures import RESULTS
 from s4lib.data import load, normalise
 from s4lib.model import MNISTNet
 from s4lib.photos import REJECT, SURE, TEMPERATURE, digit_score
-from s4lib.runtime.checkpoint import SHIPPED_WEIGHTS, load_weights
+from s4lib.runtime.checkpoint import SHIPPED_WEIGHTS, atomic_write, load_weights
 from s4lib.train import predict
 from tests.scenes import FONTS, OTHER_FONTS, deformed, letters, other_shapes, shapes
 
@@ -104,12 +107,14 @@ def main() -> None:
         "other shapes": other_shapes(400, seed=5),
     }
     print("| what | rejected | sure otherwise |\n|---|---:|---:|")
-    scores = {}
+    scores, found = {}, {}
     for kind, drawn in kinds.items():
         scores[kind] = digit_score(last_features(model, drawn), fitted)
         sure = (predict(model, normalise(drawn)) / TEMPERATURE).softmax(1).amax(1).numpy() >= SURE
         kept = scores[kind] > 0
-        print(f"| {kind} | {100 * (~kept).mean():.2f}% | {100 * (kept & sure).mean():.1f}% |")
+        found[kind] = {"rejected": 100 * (~kept).mean(), "sure": 100 * (kept & sure).mean()}
+        print("| {} | {rejected:.2f}% | {sure:.1f}% |".format(kind, **found[kind]))
+    atomic_write(RESULTS / "nothing.json", (json.dumps(found, indent=1) + "\n").encode())
     curve(scores).savefig(PICTURE, dpi=150)
 
 

@@ -1,6 +1,7 @@
 """How well are photos read, by kind, and how honest are the probabilities?
 
     python -m tests.benchmarks.photos [--weights FILE] [--before PHOTOS.PY] [--show FAILED.PNG]
+    python -m tests.benchmarks.photos --keep
 
 Pictures of the last 10,000 training digits, deformed and photographed, and of shapes drawn by
 strokes; see tests/scenes.py. The shipped weights have seen those digits as MNIST has them; to
@@ -8,28 +9,35 @@ compare networks, train them on the other 50,000 and name their `--weights`. `--
 the pictures with another version of s4lib/photos.py, from `git show VERSION:s4lib/photos.py`. The
 temperature is fitted on half of the deformed digits, and its effect shown on the others and on the
 pictures. It belongs in s4lib/photos.py as TEMPERATURE whenever the shipped weights change.
-Prints Markdown tables.
+Prints Markdown tables; `--keep` also writes notebooks/results/photos.json, in which the column
+before stays unless `--before` is given, and fills in the library's page.
 """
 
 import argparse
 import importlib.util
+import json
 import tempfile
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from notebooks.pictures import RESULTS, fill
 from s4lib import photos, plots
 from s4lib.data import load, normalise
+from s4lib.history import markdown
 from s4lib.model import MNISTNet
 from s4lib.runtime import UsageError
-from s4lib.runtime.checkpoint import SHIPPED_WEIGHTS, load_weights
+from s4lib.runtime.checkpoint import SHIPPED_WEIGHTS, atomic_write, load_weights
 from s4lib.train import predict
-from tests.scenes import deformed, enlarge, pages, photographs
+from tests.scenes import SHAPES, deformed, enlarge, pages, photographs
 
+KEPT = RESULTS / "photos.json"
+FRAMED = ("bar", "border", "boxed", "sheet")  # words in the names of kinds with more than a digit
 BINS = (0, 0.5, 0.8, 0.95, 0.99, 1)  # of the probability of an answer
 
 
@@ -110,9 +118,27 @@ def reliability(title: str, log_probs: Tensor, labels: Tensor, temperature: floa
     return "\n".join(lines)
 
 
+def tables(kept: dict) -> dict[str, str]:
+    """The library's table of what is kept: pictures in three groups, then every kind of page."""
+    readers = ("before", "now")
+    kinds = {"with bars, a border, a box or a sheet": [], "of other scenes": [], "by strokes": []}
+    framed, scenes, strokes = kinds.values()
+    for kind, shares in kept["pictures"].items():
+        in_frame = framed if any(word in kind for word in FRAMED) else scenes
+        (strokes if kind in SHAPES else in_frame).append(shares)
+    rows = {
+        f"{len(group)} kinds {name}": {r: mean(shares[r] for shares in group) for r in readers}
+        for name, group in kinds.items()
+    } | kept["pages"]
+    cells = [[name, *(f"{shares[r]:.1f}%" for r in readers)] for name, shares in rows.items()]
+    header = [f"pictures, {kept['count']} of each kind", "before", "read right"]
+    return {"python -m tests.benchmarks.photos --keep": markdown(header, cells)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--weights", type=Path, default=SHIPPED_WEIGHTS)
+    parser.add_argument("--keep", action="store_true", help="also in notebooks/results")
     parser.add_argument("--before", type=Path, help="another version of photos.py")
     parser.add_argument("--show", type=Path, help="a picture of what was misread")
     parser.add_argument("--count", type=int, default=20, help="pictures of each kind (20)")
@@ -120,8 +146,9 @@ def main() -> None:
     args = parser.parse_args()
     model = load_weights(MNISTNet(), args.weights)
     images, labels = load("mnist").hold_out(10_000).test
-    readers = [module(args.before)] if args.before else []
-    readers.append(photos)
+    readers = {"before": module(args.before)} if args.before else {}
+    readers["now"] = photos
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {"pictures": {}, "pages": {}}
 
     print(
         f"| kind, {args.count} each |{' before |' if args.before else ''} read right | none read |"
@@ -131,12 +158,14 @@ def main() -> None:
     kinds = photographs(images, labels, args.count, args.seed)
     for kind, (pictures, digits) in kinds.items():
         cells, digits = [kind], torch.tensor(digits)
-        for number, reader in enumerate(readers):
+        for number, (name, reader) in enumerate(readers.items()):
             seen, could = read_all(reader, pictures)
             log_probs = predict(model, normalise(seen))
             hits = could & (log_probs.argmax(1) == digits)
             right[number] += hits.sum()
-            cells.append(f"{100 * hits.double().mean():.1f}%")
+            share = 100 * hits.double().mean().item()
+            kept["pictures"].setdefault(kind, {})[name] = share
+            cells.append(f"{share:.1f}%")
         print(f"| {' | '.join(cells)} | {(~could).sum()} |", flush=True)
         probable.append(log_probs[could])
         truth.append(digits[could])
@@ -152,9 +181,11 @@ def main() -> None:
     print(f"| pages, with --many |{before} read right | sure without it |")
     print(f"|---|{'---:|' * (len(readers) + 1)}")
     for kind, made in pages(partial(large, images, labels), args.count, args.seed).items():
-        results = [read_pages(reader, model, made) for reader in readers]
-        shares = [f"{100 * right / len(made):.1f}%" for right, _ in results]
-        print(f"| {kind} | {' | '.join(shares)} | {results[-1][1]} |", flush=True)
+        results = [read_pages(reader, model, made) for reader in readers.values()]
+        shares = [100 * right / len(made) for right, _ in results]
+        kept["pages"].setdefault(kind, {}).update(zip(readers, shares, strict=True))
+        cells = [f"{share:.1f}%" for share in shares]
+        print(f"| {kind} | {' | '.join(cells)} | {results[-1][1]} |", flush=True)
     print()
 
     made = deformed(images, labels, args.count * 5, args.seed)
@@ -170,6 +201,10 @@ def main() -> None:
     print(reliability("digits", *map(torch.cat, zip(*checked, strict=True)), temperature))
     print()
     print(reliability("pictures", torch.cat(probable), torch.cat(truth), temperature))
+    if args.keep:
+        kept |= {"count": args.count, "temperature": temperature}
+        atomic_write(KEPT, (json.dumps(kept, indent=1) + "\n").encode())
+        fill(tables(kept))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ A generator draws crossed and hooked 7s, flagged 1s, 4s in one stroke or closed,
 trains on 50,000 images without them, and with a share of them. Each run is tested on the 10,000
 images held out (the price), on strokes drawn by hand, which the generator does not know (the gain),
 and on scikit-learn's 1,797 digits by 43 Turkish writers. Finished runs are kept in
-runs/rare_forms/.
-Prints a Markdown table.
+runs/rare_forms/. Prints a Markdown table, writes notebooks/results/rare_forms.json, and fills in
+the library's page.
 """
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,17 +20,19 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from notebooks.pictures import RESULTS, fill
 from s4lib import FAST, load, plots
 from s4lib.data import Dataset, normalise
-from s4lib.history import spread
+from s4lib.history import markdown, spread
 from s4lib.recipes import NETWORKS
 from s4lib.runs import finished_run
+from s4lib.runtime.checkpoint import atomic_write
 from s4lib.runtime.progress import silence
 from s4lib.train import predict
 from tests.scenes import LARGE, SHAPES, as_mnist, draw_shape
 from tests.strokes import RARE, arc
 
-RUNS = Path("runs", "rare_forms")
+RUNS, KEPT = Path("runs", "rare_forms"), RESULTS / "rare_forms.json"
 SHARES = (0, 0.01, 0.04)  # of the training images, added to them
 
 # The generator: each form is drawn from ranges; strokes in a unit square, y downwards.
@@ -147,6 +150,24 @@ def by_hand(count: int = 100) -> dict[str, tuple[Tensor, Tensor]]:
     return made
 
 
+MNIST = "10,000 MNIST images held out"
+FORMS_DRAWN = "21 forms drawn by strokes, unknown to the generator"
+TURKISH = "scikit-learn's 1,797 digits, by Turkish writers"
+SHOWN = (MNIST, FORMS_DRAWN, "1 with a long flag", "boxy 6", TURKISH)  # on the page
+COMMAND = "python -m tests.benchmarks.rare_forms"
+
+
+def correct(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Per cent of the images that the network classifies correctly."""
+    return 100 * (predict(model, normalise(images)).argmax(1) == labels).double().mean().item()
+
+
+def table(kept: dict[str, dict[str, list[float]]]) -> str:
+    """Mean and standard deviation over the seeds, by test and by share of rare forms."""
+    header = ["correct, per cent", *(f"{100 * s:.0f}% added" if s else "none" for s in SHARES)]
+    return markdown(header, [[name, *map(spread, by.values())] for name, by in kept.items()])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seeds", type=int, default=5)
@@ -157,24 +178,22 @@ def main() -> None:
         titles = [str(label) for label in labels.tolist()]
         plots.image_grid([*images], titles, 16, "Rare forms").savefig(args.show)
     turkish = load("digits")
-    tests = {
-        "MNIST, held out": load("mnist").hold_out(10_000).test,
-        "digits of Turkish writers": tuple(
-            map(torch.cat, zip(turkish.train, turkish.test, strict=True))
-        ),
-    }
     drawn = by_hand()
-    tests["all forms drawn by hand"] = tuple(map(torch.cat, zip(*drawn.values(), strict=True)))
-    tests |= drawn
+    tests = {
+        MNIST: load("mnist").hold_out(10_000).test,
+        FORMS_DRAWN: tuple(map(torch.cat, zip(*drawn.values(), strict=True))),
+        **drawn,
+        TURKISH: tuple(map(torch.cat, zip(turkish.train, turkish.test, strict=True))),
+    }
     networks = {share: [run(share, seed) for seed in range(args.seeds)] for share in SHARES}
-    print(f"| read right, {args.seeds} seeds | {' | '.join(f'{100 * s:.0f}%' for s in SHARES)} |")
-    print(f"|---|{'---:|' * len(SHARES)}")
-    for name, (images, labels) in tests.items():
-        cells = []
-        for models in networks.values():
-            answers = [predict(model, normalise(images)).argmax(1) for model in models]
-            cells.append(spread([100 * (a == labels).double().mean().item() for a in answers]))
-        print(f"| {name} | {' | '.join(cells)} |")
+    kept = {
+        name: {str(share): [correct(model, *test) for model in models]
+               for share, models in networks.items()}
+        for name, test in tests.items()
+    }  # fmt: skip
+    print(table(kept))
+    atomic_write(KEPT, (json.dumps(kept) + "\n").encode())
+    fill({COMMAND: table({name: kept[name] for name in SHOWN})})
 
 
 if __name__ == "__main__":

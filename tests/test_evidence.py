@@ -1,0 +1,98 @@
+"""Numbers in the library's page that no table of runs holds are what a stored file says."""
+
+import csv
+import json
+import statistics
+
+import pytest
+from scipy import stats
+
+from notebooks import pictures
+from s4lib.photos import TEMPERATURE
+from tests.benchmarks import photos, race, records
+
+RESULTS = pictures.RESULTS
+TEXT = (pictures.ROOT / "s4lib" / "README.md").read_text(encoding="utf-8")
+PAGE = " ".join(TEXT.split())
+
+
+def stored(name: str):
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def last(name: str) -> list[float]:
+    """The test accuracies after the last epoch of a record's runs."""
+    return [run.epochs[-1].test_accuracy for run in pictures.runs(name)]
+
+
+def interval(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
+    """The difference of the means, and Welch's 95 % interval."""
+    test = stats.ttest_ind(ours, theirs, equal_var=False)
+    return statistics.mean(ours) - statistics.mean(theirs), *test.confidence_interval()
+
+
+@pytest.mark.parametrize("record", records.ON_PAGE)
+def test_the_tables_of_records_are_what_the_runs_gave(record):
+    found = {records.ON_PAGE[record]: records.table(record)}
+    assert pictures.filled(TEXT, found) == TEXT, f"run {records.ON_PAGE[record]}"
+    assert f"<!-- table: {records.ON_PAGE[record]} -->\n{records.table(record)}\n" in TEXT
+
+
+def test_five_views_are_a_column_where_they_are_kept(monkeypatch):
+    (name,) = records.NETWORKS["smallest"]
+    monkeypatch.setattr(records, "read_views", lambda: {"smallest": {name: [99.5, 99.6]}})
+    header, _, row = records.table("smallest").splitlines()
+    assert header.endswith("| five views |")
+    assert row.endswith("| 99.550 |")
+
+
+def test_best_gains_so_much_on_fast_and_a_third_epoch_nothing_on_sprint():
+    gain, low, high = interval(last("best"), last("fast"))
+    assert f"ends {gain:.2f} points ({low:.2f} to {high:.2f}) above `FAST`" in PAGE
+    three, two = stored("ladder")["sprint"].values()
+    _, low, high = interval(three, two)
+    assert f"a third made no clear difference (−{-low:.2f} to +{high:.2f})" in PAGE
+
+
+def test_seconds_of_the_race_and_luck_in_it():
+    runs = {run["way"]: run for run in stored("race")["runs"]}
+    ours, theirs = runs["classic"]["seconds"], runs[race.ORIGINAL]["seconds"]
+    assert f"an epoch of `CLASSIC` takes {ours[-1] / len(ours):.1f} s" in PAGE
+    assert f"takes {theirs[-1] / len(theirs):.1f} s. Both include the test." in PAGE
+    with (RESULTS / "original.csv").open() as log:
+        curve = [float(row["test_accuracy"]) for row in csv.DictReader(log)]
+    epochs = 1 + next(n for n, accuracy in enumerate(curve) if accuracy >= race.GOAL)
+    assert f"the original's way needed {epochs} epochs" in PAGE
+    fast = [run["seconds"][-1] for run in stored("race")["runs"] if run["way"] == "fast"]
+    then, times = theirs[epochs - 1], theirs[epochs - 1] / statistics.mean(fast)
+    assert f"had taken {then:.1f} s by then, {times:.1f} times as long as `FAST`" in PAGE
+    points = sorted(accuracy for run in stored("race")["runs"] for accuracy in run["accuracies"])
+    assert "Four points between 97.3% and 97.6% lie below the picture" in PAGE
+    assert 97.3 < points[0] < points[3] < 97.6 < 98 < points[4]
+
+
+def test_photos_are_read_as_the_page_says():
+    kept = stored("photos")
+    ((command, table),) = photos.tables(kept).items()
+    assert f"<!-- table: {command} -->\n{table}\n" in TEXT
+    assert kept["temperature"] == TEMPERATURE
+    assert f"*temperature* of {TEMPERATURE}" in PAGE
+    for kind, words in {
+        "1 with a long flag": "a 1 with a long flag ({:.0f}% correct)",
+        "boxy 6": "a boxy 6 ({:.0f}%)",
+        "open 6": "an open 6 ({:.0f}%)",
+    }.items():
+        assert words.format(kept["pictures"].pop(kind)["now"]) in PAGE
+    others = {one["now"] for kind, one in kept["pictures"].items() if kind in photos.SHAPES}
+    assert others == {100}  # the three cause all the shapes' errors
+
+
+def test_what_is_no_digit_is_rejected_as_often_as_the_page_says():
+    kept = stored("nothing")
+    rejected = {kind: one["rejected"] for kind, one in kept.items()}
+    letters, digits = "letters of other fonts", rejected["MNIST's test digits"]
+    assert f"rejects {rejected[letters]:.0f}% of letters in fonts that it was not fitted on" in PAGE
+    assert f"and {rejected['other shapes']:.0f}% of other shapes" in PAGE
+    assert f"{digits:.2f}% of MNIST's test digits" in PAGE
+    assert 28 < kept[letters]["sure"] < 39
+    assert "About a third of the letters still get a confident answer" in PAGE
