@@ -9,7 +9,7 @@ from scipy import stats
 
 from notebooks import pictures
 from s4lib.photos import TEMPERATURE
-from tests.benchmarks import photos, race, records
+from tests.benchmarks import peers, photos, race, rare_forms, records
 
 RESULTS = pictures.RESULTS
 TEXT = (pictures.ROOT / "s4lib" / "README.md").read_text(encoding="utf-8")
@@ -66,6 +66,10 @@ def test_seconds_of_the_race_and_luck_in_it():
     fast = [run["seconds"][-1] for run in stored("race")["runs"] if run["way"] == "fast"]
     then, times = theirs[epochs - 1], theirs[epochs - 1] / statistics.mean(fast)
     assert f"had taken {then:.1f} s by then, {times:.1f} times as long as `FAST`" in PAGE
+    second = ours[1]
+    assert max(fast) < second
+    assert "All ten have finished before `CLASSIC` completes its second epoch" in PAGE
+    assert max(max(runs[way]["accuracies"]) for way in peers.PEERS) < race.GOAL
     points = sorted(accuracy for run in stored("race")["runs"] for accuracy in run["accuracies"])
     assert "Four points between 97.3% and 97.6% lie below the picture" in PAGE
     assert 97.3 < points[0] < points[3] < 97.6 < 98 < points[4]
@@ -96,3 +100,20 @@ def test_what_is_no_digit_is_rejected_as_often_as_the_page_says():
     assert f"{digits:.2f}% of MNIST's test digits" in PAGE
     assert 28 < kept[letters]["sure"] < 39
     assert "About a third of the letters still get a confident answer" in PAGE
+
+
+def test_what_rare_forms_gain_and_cost():
+    kept = stored("rare_forms")
+    table = rare_forms.table({name: kept[name] for name in rare_forms.SHOWN})
+    assert f"<!-- table: {rare_forms.COMMAND} -->\n{table}\n" in TEXT
+
+    def gain(name):
+        return interval(kept[name]["0.04"], kept[name]["0"])
+
+    drawn, low, high = gain(rare_forms.FORMS_DRAWN)
+    assert f"rises by {drawn:.2f} points ({low:.2f} to {high:.2f})" in PAGE
+    flagged = [gain(name)[0] for name in kept if "flag" in name]
+    assert sum(flagged) / len({*kept} - {*rare_forms.SHOWN[:2], rare_forms.TURKISH}) > drawn
+    for name, on in ((rare_forms.MNIST, "on MNIST"), (rare_forms.TURKISH, "writers' digits")):
+        _, low, high = gain(name)
+        assert f"{on} (−{-low:.2f} to +{high:.2f})" in PAGE

@@ -610,6 +610,10 @@ def test_just_under_the_limit_is_borderline_too():
     assert report.word((-0.3, -0.5, 0.0), 10, 0.001) == "no clear difference"
 
 
+def test_a_correlation_just_below_0_has_no_sign():
+    assert [report.plain(value) for value in (-0.004, -0.1, 0.555)] == ["0.00", "−0.10", "0.56"]
+
+
 def test_three_seeds_are_too_few_to_claim_less_than_half_a_point():
     assert report.word((-0.49, -0.6, -0.38), 3, 0.001) == "borderline"
     assert report.word((-0.49, -0.6, -0.38), 6, 0.001) == "worse"
@@ -653,7 +657,8 @@ def test_rank_correlation_of_early_accuracy():
         ["468", "1.00", "1.00"],
         ["the end, of another seed", "1.00", "1.00"],
     ]
-    low, high = map(float, re.search(r"\((-?[\d.]+) to ([\d.]+)\)", rows[4][1]).groups())
+    interval = rows[4][1].replace("−", "-")
+    low, high = map(float, re.search(r"\((-?[\d.]+) to ([\d.]+)\)", interval).groups())
     assert low < 0.49 < high
 
 

@@ -119,6 +119,11 @@ def signed(points: float) -> str:
     return f"{points:+.2f}".replace("-", "−")
 
 
+def plain(value: float) -> str:
+    """Two decimals, the sign as it is printed, and 0 without one."""
+    return f"{round(float(value), 2) + 0:.2f}".replace("-", "−")
+
+
 def difference_cell(found: Difference | None) -> str:
     if found is None:
         return ""
@@ -249,7 +254,7 @@ def early_table(curves: list[dict], resamples: int = 1000) -> str:
         again = [rank_correlation(at["end"][:, one], at["end"][:, two]) for one, two in pairs]
         for row, draws in zip(rows, [*found, np.mean(again, axis=0)], strict=True):
             low, high = np.nanquantile(draws[1:], (0.025, 0.975))
-            row.append(f"{draws[0]:.2f} ({low:.2f} to {high:.2f})")
+            row.append("{} ({} to {})".format(*map(plain, (draws[0], low, high))))
     return markdown(["updates", *groups], rows)
 
 

@@ -2,7 +2,7 @@
 
 conv3-16    3×3 convolution to 16 channels, padded so that the map keeps its size
 valid3-16   the same without padding
-dilated2-16   3×3, padded, its taps 2 pixels apart
+dilated2-16   3×3, padded, its weights 2 pixels apart
 stride3-16  padded, with a stride of 2: half the size
 maxpool, avgpool   2×2, stride 2
 norm, relu  batch normalisation, ReLU
