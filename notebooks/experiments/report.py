@@ -120,7 +120,7 @@ def signed(points: float) -> str:
 
 
 def plain(value: float) -> str:
-    """Two decimals, the sign as it is printed, and 0 without one."""
+    """Return two decimals with the sign as it is printed, and 0 without one."""
     return f"{round(float(value), 2) + 0:.2f}".replace("-", "−")
 
 

@@ -119,7 +119,7 @@ def reliability(title: str, log_probs: Tensor, labels: Tensor, temperature: floa
 
 
 def tables(kept: dict) -> dict[str, str]:
-    """The library's table of what is kept: pictures in three groups, then every kind of page."""
+    """Return the library's table: pictures in three groups, then every kind of page."""
     readers = ("before", "now")
     kinds = {"with bars, a border, a box or a sheet": [], "of other scenes": [], "by strokes": []}
     framed, scenes, strokes = kinds.values()

@@ -158,12 +158,12 @@ COMMAND = "python -m tests.benchmarks.rare_forms"
 
 
 def correct(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Per cent of the images that the network classifies correctly."""
+    """Return the per cent of the images that the network classifies correctly."""
     return 100 * (predict(model, normalise(images)).argmax(1) == labels).double().mean().item()
 
 
 def table(kept: dict[str, dict[str, list[float]]]) -> str:
-    """Mean and standard deviation over the seeds, by test and by share of rare forms."""
+    """Return mean and standard deviation over the seeds, by test and by share of rare forms."""
     header = ["correct, per cent", *(f"{100 * s:.0f}% added" if s else "none" for s in SHARES)]
     return markdown(header, [[name, *map(spread, by.values())] for name, by in kept.items()])
 

@@ -153,7 +153,7 @@ def row(name: str, runs: list[History], settled: int) -> list[str]:
 
 
 def table(record: str) -> str:
-    """A row for each network of a record, from what is kept; five views only if these are."""
+    """Return a row for each network of a record; five views are a column only if they are kept."""
     settled = 6 if record == "open" else 8
     header = ["network", "parameters", "seeds", "last epoch", "lowest seed"]
     header += [f"lowest from epoch {settled} on", "lowest mean from epoch 5 on"]
@@ -165,7 +165,7 @@ def table(record: str) -> str:
 
 
 def read_views() -> dict[str, dict[str, list[float]]]:
-    """What `views` gave for every seed of a network, by record and network."""
+    """Return what `views` gave for every seed, by record and network."""
     return json.loads(VIEWS.read_text()) if VIEWS.exists() else {}
 
 
