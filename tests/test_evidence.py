@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import statistics
 
 import pytest
@@ -87,6 +88,13 @@ def test_photos_are_read_as_the_page_says():
         "open 6": "an open 6 ({:.0f}%)",
     }.items():
         assert words.format(kept["pictures"].pop(kind)["now"]) in PAGE
+    scenes = [
+        one["before"] - one["now"]
+        for kind, one in kept["pictures"].items()
+        if kind not in photos.SHAPES and not any(word in kind for word in photos.FRAMED)
+    ]
+    lost, count = sum(scenes) * kept["count"] / 100, len(scenes) * kept["count"]
+    assert f"(the difference of {lost:.0f} in {count} pictures is chance)" in PAGE
     others = {one["now"] for kind, one in kept["pictures"].items() if kind in photos.SHAPES}
     assert others == {100}  # the three cause all the shapes' errors
 
@@ -117,3 +125,12 @@ def test_what_rare_forms_gain_and_cost():
     for name, on in ((rare_forms.MNIST, "on MNIST"), (rare_forms.TURKISH, "writers' digits")):
         _, low, high = gain(name)
         assert f"{on} (−{-low:.2f} to +{high:.2f})" in PAGE
+
+
+def test_the_page_says_which_stored_runs_are_of_the_newer_version():
+    sentence = re.search(r"The shipped weights and all stored runs but .*? version 2\.0\.0", PAGE)[
+        0
+    ]
+    for name in ("classic", "fast", "best", "sprint", "open", "small", "smallest"):
+        versions = {run.versions["s4lib"] for run in pictures.runs(name)}
+        assert (f"`{name.upper()}`'s" in sentence) == (versions != {"2.0.0"}), (name, versions)
