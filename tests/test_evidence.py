@@ -93,7 +93,7 @@ def test_photos_are_read_as_the_page_says():
         if kind not in photos.SHAPES and not any(word in kind for word in photos.FRAMED)
     ]
     lost, count = sum(scenes) * kept["count"] / 100, len(scenes) * kept["count"]
-    assert f"(the difference of {lost:.0f} in {count} pictures is chance)" in PAGE
+    assert f"difference of {lost:.0f} in {count} pictures" in PAGE
     others = {one["now"] for kind, one in kept["pictures"].items() if kind in photos.SHAPES}
     assert others == {100}  # the three cause all the shapes' errors
 
