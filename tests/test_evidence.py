@@ -51,7 +51,7 @@ def test_best_gains_so_much_on_fast_and_a_third_epoch_nothing_on_sprint():
     assert f"ends {gain:.2f} points ({low:.2f} to {high:.2f}) above `FAST`" in PAGE
     three, two = stored("ladder")["sprint"].values()
     _, low, high = interval(three, two)
-    assert f"a third made no clear difference (−{-low:.2f} to +{high:.2f})" in PAGE
+    assert f"a third epoch made no clear difference (−{-low:.2f} to +{high:.2f})" in PAGE
 
 
 def test_seconds_of_the_race_and_luck_in_it():
