@@ -228,9 +228,9 @@ def chromium() -> str | None:
     return next(filter(None, found), None)
 
 
-def launch(playwright):
+def launch(playwright, *more):
     """Start the installed Chromium without a window and without network access."""
-    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *more]
     return playwright.chromium.launch(executable_path=chromium(), args=arguments)
 
 

@@ -11,14 +11,18 @@ const browser = await puppeteer.launch({
   executablePath,
   headless: true,
   // Pages get noise for what they read off a canvas, as in Tor, LibreWolf and Mullvad.
-  extraPrefsFirefox: { "privacy.resistFingerprinting": true },
+  // Frames come as soon as they are asked for.
+  extraPrefsFirefox: { "privacy.resistFingerprinting": true, "layout.frame_rate": 0 },
 });
 const seen = { complaints: [] };
 try {
   const page = await browser.newPage();
   page.on("pageerror", (error) => seen.complaints.push(String(error)));
   page.on("console", (message) => seen.complaints.push(message.text()));
-  const settle = () => new Promise((done) => setTimeout(done, 700));
+  const settle = () =>
+    page.evaluate(
+      () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))),
+    );
   const look = () =>
     page.evaluate(() => ({
       shares: [...document.querySelectorAll("#bars .share")].map((it) => it.textContent),
@@ -40,6 +44,7 @@ try {
     await page.mouse.up();
   }
   await settle();
+  await new Promise((done) => setTimeout(done, 350)); // the address follows a moment later
   seen.drawn = await look();
 
   await page.evaluate(() => document.querySelector("#labels input[value='8']").click());
@@ -56,6 +61,7 @@ try {
   await settle();
   seen.taken = await look();
   await page.evaluate(() => history.back());
+  await page.waitForFunction((hash) => location.hash === hash, {}, seen.undone.hash);
   await settle();
   seen.back = await look();
 } finally {
