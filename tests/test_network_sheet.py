@@ -1,5 +1,6 @@
 """network.xlsx: recalculated, it is PyTorch's network to 1e-9, activations and gradients alike."""
 
+import inspect
 import re
 import zipfile
 
@@ -7,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from backprop import network_sheet
-from backprop.network_sheet import DRAW, FUNCTIONS, stages_of, stored_digits
+from backprop import layers, network_sheet
+from backprop.network_sheet import DRAW, FORMULAS, stages_of, stored_digits
 from tests.benchmarks.network_sheet import (
     WORKBOOK,
     by_autograd,
@@ -23,12 +24,16 @@ from tests.benchmarks.network_sheet import (
     typed,
 )
 
+FUNCTIONS = {  # that Excel, LibreOffice, Gnumeric and Google Sheets all have
+    *("AVERAGE", "EXP", "IF", "INDEX", "LN", "MATCH", "MAX", "MIN", "N", "REPT", "ROUND"),
+    *("SQRT", "SUM", "SUMPRODUCT"),
+}
 NAMES = ("ink", "logits", "log_probs", "probabilities", "label", "loss", "d_logits", "choice")
 CHANGED = {  # in the sheet of a stage's weights: which number, and what it becomes
     ("block1.conv2", "kernels", (3, 5, 0, 2)): 1.5,
     ("transition2.conv", "kernels", (1, 30, 0, 0)): -1.5,
     ("fc", "kernels", (4, 7, 0, 0)): 1.5,
-    ("block2.conv1", "γ", (6,)): -0.7,
+    ("block2.conv1", "γ", (6, 0, 0, 0)): -0.7,
 }
 
 
@@ -48,11 +53,10 @@ def other_network():
     """The shipped network with some weights changed, and the cells that change them."""
     model, cells = shipped(), {}
     state = model.state_dict()
-    stages = {stage.name: stage for stage in stages_of(state)}
+    stages = {stage.name: stage for stage in stages_of(model)}
     for (name, symbol, at), value in CHANGED.items():
         stage = stages[name]
-        own = {"kernels": f"{name}.weight", "γ": f"{stage.norm}.weight"}[symbol]
-        state[own].view(stage.weights[symbol].shape)[at] = value
+        state[stage.names[symbol]].view(stage.weights[symbol].shape)[at] = value
         sheet, cell = re.sub("['$]", "", stage.weights[symbol][at]).split("!")
         cells.setdefault(sheet, {})[cell] = value
     return model, cells
@@ -156,6 +160,16 @@ def test_it_is_small_enough_for_every_program(text):
     for sheet in text.values():
         wide = [column for column in re.findall(r'<c r="([A-Z]{3})\d', sheet)]
         assert max(wide, default="") < "AMK"
+
+
+def test_its_formulas_come_in_the_order_of_layers_py():
+    own = {"conv": "conv", "norm": "batch_norm", "relu": "relu", "pool": "max_pool"}
+    own |= {"gap": "global_average_pool"}
+    source = inspect.getsource(layers)
+    kinds = [name.split()[0] for name in FORMULAS if name.split()[0] in own]
+    places = [source.index(f"def {own[kind]}_forward") for kind in kinds]
+    assert places == sorted(places)
+    assert {*kinds} == {*own}
 
 
 def test_names(kept):

@@ -157,14 +157,13 @@ def numbers_of(book, model) -> dict[str, np.ndarray]:
         return np.array([book[s].get(cell, np.nan) for s, cell in places]).reshape(cells.shape)
 
     found = {name: array(cells) for name, cells in HEADS.items()}
-    stages = stages_of(model.state_dict())
-    for stage in stages[:-2]:
-        found |= {stage.name: array(stage.out.pictures)}
-        found |= {f"d {stage.name}": array(stage.dout.pictures)}
-    for stage in (stage for stage in stages if stage.grads):
-        names = {"kernels": f"{stage.name}.weight", "bias": f"{stage.name}.bias"}
-        names |= {"γ": f"{stage.norm}.weight", "β": f"{stage.norm}.bias"} if stage.norm else {}
-        found |= {f"d {name}": array(stage.grads[symbol]) for symbol, name in names.items()}
+    stages = stages_of(model)
+    for stage in stages:
+        if stage.name not in ("gap", "fc"):
+            found |= {stage.name: array(stage.out.pictures)}
+            found |= {f"d {stage.name}": array(stage.dout.pictures)}
+        learned = {symbol: own for symbol, own in stage.names.items() if "running" not in own}
+        found |= {f"d {own}": array(stage.grads[symbol]) for symbol, own in learned.items()}
     return found
 
 
