@@ -55,7 +55,7 @@ FORMULAS = {
     "gap dx": "{dy}/{count}",
 }
 
-WORDS = {  # what a sheet says of each of its layers
+WORDS = {  # the words on each layer's sheet
     "image": f"The ink, normalised: (ink / 255 − {MNIST_MEAN}) / {MNIST_STD}",
     "conv": "{stage.size}×{stage.size} convolution of {stage.before.name}",
     "norm": ", batch normalisation",
@@ -80,9 +80,9 @@ ROWS = (
 )
 
 DRAW, ONE, HEAD, DIGITS, STEPPED = "Draw", "One activation", "head", "digits", "fc after a step"
-CHOICE, LEARNING_RATE = 7, 1.0  # what the workbook opens with: a test digit, a seven
-EXAMPLE = "block2.conv1"  # one of whose activations is taken apart
-PIXELS = {28: 9, 14: 11, 7: 18, 5: 22, 3: 28}  # a cell's side on the screen, by the map's
+CHOICE, LEARNING_RATE = 7, 1.0  # the digit at the opening: a test digit, a seven
+EXAMPLE = "block2.conv1"  # a layer with an activation that is taken apart
+PIXELS = {28: 9, 14: 11, 7: 18, 5: 22, 3: 28}  # a cell's side on the screen, by the side of the map
 TOP = 6  # the row of a map's first pixel; above it is room for two rows of padding
 PANEL = 59  # the first column on Draw that has no ink
 
@@ -92,7 +92,7 @@ IMAGE = SIGNED | {"min_type": "num", "min_value": -3, "max_type": "num", "max_va
 POSITIVE = {"type": "2_color_scale", "min_type": "num", "min_value": 0, "min_color": "#FFFFFF"}
 POSITIVE |= {"max_type": "percentile", "max_value": 99, "max_color": ORANGE}
 BLACK = POSITIVE | {"max_type": "num", "max_value": 255, "max_color": "#000000"}
-HIDDEN = {"num_format": ";;;"}  # a cell's colour is all that one sees
+HIDDEN = {"num_format": ";;;"}  # only the colour of a cell is seen
 
 
 # ---- where everything lies -----------------------------------------------------------------------
@@ -280,15 +280,15 @@ def stages_of(model) -> list[Stage]:
 
 
 class Sheet(Page):
-    """A page of numbers and formulas, whose cells have the same width and height in pixels.
+    """A page of numbers and formulas, with cells of the same width and height in pixels.
 
-    When printed it is as wide as what is put there first.
+    When printed, it is as wide as its first contents.
     """
 
     def __init__(self, book, title, words, width, height=20, shape=(), heading=""):
         super().__init__(book, title)
         self.width, self.right, self.paper = width, 0, 0
-        # XlsxWriter would look through each formula for 29 newer functions, which takes a minute.
+        # XlsxWriter would look for 29 newer functions in each formula, which takes a minute.
         self.sheet._prepare_formula = lambda formula, *_: formula.removeprefix("=")
         self.head(heading or f"{title}   {' × '.join(map(str, shape))}".strip(), words)
         self.sheet.set_default_row(0.75 * height)
@@ -357,7 +357,7 @@ def build(path, kept=None) -> None:
     with zipfile.ZipFile(content) as made, zipfile.ZipFile(path, "w") as smaller:
         for part in made.infolist():
             text = made.read(part)
-            if not kept:  # a zero would be believed
+            if not kept:  # a reader would believe a zero
                 text = re.sub(b"</f><v>[^<]*</v>", b"</f>", text)
             smaller.writestr(part, text, compresslevel=9)
 

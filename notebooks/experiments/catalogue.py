@@ -163,7 +163,7 @@ EXPERIMENTS = {
         f"{pixels} pixels": dilated(*apart)
         for pixels, apart in {29: (2, 4), 13: (1, 1), 21: (2, 2), 45: (4, 6)}.items()
     }), ("parameters", "last map", *ACCURACY)),
-    "field_kernels": Experiment("And by larger kernels, with fewer channels?", networks({
+    "field_kernels": Experiment("And with larger kernels and fewer channels?", networks({
         f"{pixels} pixels": seeing(*kernels)
         for pixels, kernels in {32: (3, 3), 8: (1, 1), 16: (3, 1), 64: (3, 7)}.items()
     }), SIZES),
@@ -234,7 +234,7 @@ EXPERIMENTS = {
         "MNISTNet, 1,000 images": replace(
             FEW, network=re.sub(r"drop\d+ ", "", MNISTNET), measure="softmax"),
     }, (), compared=False),
-    "all_images": Experiment("Batch norm in block 3: does it help with 50,000 images, too?", {
+    "all_images": Experiment("Does batch norm in block 3 also help with 50,000 images?", {
         name: Variant(network, images=50_000, batch_size=128) for name, network in {
             "baseline": BASELINE,
             "MNISTNet": MNISTNET,
