@@ -76,7 +76,7 @@ def test_figures_show_themselves_and_say_what_they_show():
     figure = plots.model_loss([history([98.0, 99.0])])
     png, size = figure._repr_png_()
     assert png.startswith(b"\x89PNG")
-    assert size == {"width": 880, "height": 336, "alt": repr(figure)}
+    assert size == {"width": 640, "height": 288, "alt": repr(figure)}
     title, *panels = repr(figure).split("\nPanel. ")
     assert title == "Figure. classic on MNIST, seed 0"
     assert panels[1].startswith(

@@ -117,7 +117,7 @@ MISTAKES = [
         "train",
         "curve = [errors(inputs, targets, weights)[2]]",
         "curve = []; steps += 1",
-        "a step too late",
+        "one step too late",
     ),
     ("train", "weights, rate)", "weights, 1)", "the learning rate is missing"),
     ("train", "weights, rate)", "weights, -rate)", "the sign is wrong: the error rises"),
