@@ -141,8 +141,8 @@ def is_students(filename: str) -> bool:
 def stand_in(function, right: dict):
     """Replace the student's functions by those of `right` with the same names, within a context.
 
-    Whatever else the student calls one of these names is replaced as well. The function that is
-    being checked is never replaced.
+    Other names that the student has given to these functions are replaced as well. The function
+    that is being checked is never replaced.
     """
     asked = inspect.unwrap(function) if callable(function) else function
     space = getattr(asked, "__globals__", vars(sys.modules["__main__"]))

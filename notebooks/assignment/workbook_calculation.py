@@ -236,7 +236,7 @@ def many(function):
 
 
 def pairs(function):
-    """Return the sum of a function's results for ranges, cell by cell."""
+    """Turn a function of numbers into the sum of its results over ranges, cell by cell."""
 
     def apply(*args):
         args = [[0.0 if isinstance(c, str) else c for c in one] for one in args]

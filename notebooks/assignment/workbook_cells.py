@@ -186,13 +186,13 @@ class Cells:
     # Finding
 
     def near(self, value: float, off: float) -> np.ndarray:
-        """Return the cells that earn points and begin with nearly this value."""
+        """Return the cells that earn points and have nearly this value at first."""
         low, high = np.searchsorted(self.sorted, (value - off, value + off), side="left")
         found = np.sort(self.order[low : high + 1])
         return found[(np.abs(self.values[0][found] - value) <= off) & self.earns[found]]
 
     def exact(self, want: np.ndarray) -> np.ndarray:
-        """Return the cells with formulas that begin with this value."""
+        """Return the cells with formulas that have this value at first."""
         found = self.near(want[0], EXACT * abs(want[0]) + 1e-15)
         return found[self.formula[found]]
 

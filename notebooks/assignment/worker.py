@@ -212,8 +212,8 @@ class Worker:
 def stand_ins_of(stand_ins: dict, function, own: dict) -> list[tuple[dict, dict]]:
     """Find what functions of the grader's replace, by name: where, and the functions to put there.
 
-    As in the notebook's own check, whatever else has the function of that name is replaced as well,
-    but never the function that is being called.
+    As in the notebook's own check, other names of such a function are replaced as well, but never
+    the function that is being called.
     """
     if not stand_ins:
         return []

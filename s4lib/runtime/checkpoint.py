@@ -114,7 +114,7 @@ def make_dir(folder: Path) -> None:
 
 
 def random_state(device: torch.device) -> Tensor:
-    """Return the device of dropout's random generator."""
+    """Return the state of the random generator that dropout uses on a device."""
     if device.type == "cuda":
         return torch.cuda.get_rng_state(device)
     return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
