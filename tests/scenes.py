@@ -10,8 +10,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 from s4lib.photos import centre, crop, fit_box
@@ -156,17 +158,21 @@ def by_hand(ink: np.ndarray, rng) -> Tensor:
     return as_mnist(by_pen(skeleton(bent), rng.uniform(1, 3.6)) if rng.random() < 0.5 else bent)
 
 
+def printed(text: str, name: str, size: int) -> np.ndarray:
+    """Text in one of matplotlib's fonts, so many pixels high: ink from 0 to 1."""
+    path = Path(matplotlib.get_data_path(), "fonts/ttf", f"{name}.ttf")
+    font = ImageFont.truetype(str(path), size)
+    lines = text.split("\n")
+    image = Image.new("L", ((1 + max(map(len, lines))) * size, (1 + 2 * len(lines)) * size))
+    ImageDraw.Draw(image).multiline_text((size // 2, size // 2), text, 255, font)
+    return np.asarray(image.crop(image.getbbox())) / 255
+
+
 def letters(fonts, seed: int) -> Tensor:
     """Each of LETTERS in each of matplotlib's fonts, uint8 (N, 1, 28, 28)."""
-    rng, made = np.random.default_rng(seed), []
-    for name in fonts:
-        path = Path(matplotlib.get_data_path(), "fonts/ttf", f"{name}.ttf")
-        font = ImageFont.truetype(str(path), 80)
-        for letter in LETTERS:
-            image = Image.new("L", (LARGE, LARGE))
-            ImageDraw.Draw(image).text((LARGE / 2, LARGE / 2), letter, 255, font, anchor="mm")
-            made.append(by_hand(np.asarray(image) / 255, rng))
-    return torch.stack(made)
+    rng = np.random.default_rng(seed)
+    inks = (np.pad(printed(letter, name, 80), 20) for name in fonts for letter in LETTERS)
+    return torch.stack([by_hand(ink, rng) for ink in inks])
 
 
 def shapes(count: int, seed: int) -> Tensor:
@@ -196,6 +202,11 @@ def shapes(count: int, seed: int) -> Tensor:
 def other_shapes(count: int, seed: int) -> Tensor:
     """Flowers, faces, waves, grids and triangles, which nothing is fitted on."""
     rng = np.random.default_rng(seed)
+    return torch.stack([as_mnist(other_shape(number, rng)) for number in range(count)])
+
+
+def other_shape(number: int, rng) -> np.ndarray:
+    """One of five, drawn large."""
     turn = np.linspace(0, 2 * np.pi, 80)
     petals = [(0.5 + 0.48 * np.cos(5 * t) * np.cos(t), 0.5 + 0.48 * np.cos(5 * t) * np.sin(t))
               for t in turn]  # fmt: skip
@@ -205,7 +216,7 @@ def other_shapes(count: int, seed: int) -> Tensor:
     grid = [[(at, 0), (at, 1)] for at in (0, 0.5, 1)] + [[(0, at), (1, at)] for at in (0, 0.5, 1)]
     triangle = [[(0.5, 0.02), (0.98, 0.95), (0.02, 0.95), (0.5, 0.02)]]
     kinds = [[petals], face, wave, grid, triangle]
-    return torch.stack([as_mnist(draw_shape(kinds[n % 5], rng)) for n in range(count)])
+    return draw_shape(kinds[number % 5], rng)
 
 
 # Pictures: arrays (height, width) of brightness, 0 to 1, then Pillow images
@@ -459,12 +470,17 @@ def pair(inks, rng, gap: float) -> Image.Image:
     return photographed(cover, np.zeros_like(cover), rng)
 
 
-def on_rules(ink, rng, contrast: float, tilt: float) -> Image.Image:
-    """A digit over ruled lines of that contrast and tilt in degrees."""
+def on_rules(ink, rng, contrast: float, tilt: float, fan=0.0) -> Image.Image:
+    """A digit over ruled lines of that contrast and tilt in degrees.
+
+    Seen from an angle, lines above the middle are tilted by up to `fan` less, those below by more.
+    """
     cover, one = np.zeros((300, 300)), by_height(ink, 105)
     cover[100:205, 150 - one.shape[1] // 2 :][:, : one.shape[1]] = one
     y, x = np.indices(cover.shape)
-    away = (y - np.tan(np.radians(tilt)) * (x - 150) - rng.integers(110)) % 110
+    tilts = np.radians(tilt + fan * (y / 150 - 1))
+    step = 80 if fan else 110
+    away = (y - np.tan(tilts) * (x - 150) - rng.integers(step)) % step
     return photographed(cover, contrast * (away < 4), rng)
 
 
@@ -511,4 +527,58 @@ def pages(draw, count: int, seed: int) -> dict[str, list[tuple[Image.Image, str]
     for kind in ("boxes with common walls", "boxes apart", "comb"):
         rows = [row(int(rng.integers(3, 7))) for _ in range(count)]
         made[kind] = [(in_boxes(inks, rng, kind), names) for inks, names in rows]
+    rows = [row(1) for _ in range(count)]
+    made["rules from an angle"] = [
+        (on_rules(*inks, rng, rng.uniform(0.15, 0.4), rng.uniform(-1, 1), 3), names)
+        for inks, names in rows
+    ]
     return made
+
+
+# Pictures of what is no digit
+
+PROSE = "the quick brown fox jumps over a lazy dog while two wizards mix some very new jam"
+
+
+def nothings(count: int, seed: int) -> dict[str, list[Image.Image]]:
+    """Pictures without a digit, by kind, `count` of each.
+
+    The photographs come with scikit-learn (a temple, a flower) and matplotlib (Grace Hopper).
+    """
+    rng = np.random.default_rng(seed)
+
+    def font() -> str:
+        return OTHER_FONTS[rng.integers(len(OTHER_FONTS))]
+
+    def words(number: int) -> str:
+        return " ".join(rng.choice(PROSE.split(), number))
+
+    def letter(_) -> Image.Image:
+        ink = np.pad(printed(rng.choice([*LETTERS]), font(), 80), 20)
+        return picture(ink, rng, hand=[any_pen, lambda ink, _: ink][rng.integers(2)])
+
+    def drawing(number: int) -> Image.Image:
+        return picture(other_shape(number, rng), rng, hand=lambda ink, _: ink)
+
+    def text(lines: int, length: int) -> Image.Image:
+        ink = printed("\n".join(words(length) for _ in range(lines)), font(), rng.integers(16, 50))
+        return photographed(np.pad(ink, rng.integers(10, 60)), np.zeros(1), rng, rng.uniform(-2, 2))
+
+    def crop_of(photo: np.ndarray) -> Image.Image:
+        side = int(rng.uniform(0.25, 0.9) * min(photo.shape[:2]))
+        top, left = (rng.integers(free - side + 1) for free in photo.shape[:2])
+        return Image.fromarray(photo[top : top + side, left : left + side])
+
+    hopper = np.asarray(Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    temple, flower = (load_sample_image(f"{name}.jpg") for name in ("china", "flower"))
+    kinds = {
+        "a letter": letter,
+        "a flower, a face, a wave, drawn": drawing,
+        "a printed word": lambda _: text(1, 1),
+        "a line of print": lambda _: text(1, 5),
+        "a page of print": lambda _: text(6, 5),
+        "photograph of a face": lambda _: crop_of(hopper[20:320, 120:400]),
+        "photograph of a flower": lambda _: crop_of(flower),
+        "photograph of a temple": lambda _: crop_of(temple),
+    }
+    return {kind: [make(number) for number in range(count)] for kind, make in kinds.items()}

@@ -6,9 +6,10 @@
 Pictures of the last 10,000 training digits, deformed and photographed, and of shapes drawn by
 strokes; see tests/scenes.py. The shipped weights have seen those digits as MNIST has them; to
 compare networks, train them on the other 50,000 and name their `--weights`. `--before` also reads
-the pictures with another version of s4lib/photos.py, from `git show VERSION:s4lib/photos.py`. The
-temperature is fitted on half of the deformed digits, and its effect shown on the others and on the
-pictures. It belongs in s4lib/photos.py as TEMPERATURE whenever the shipped weights change.
+the pictures with another version of s4lib/photos.py and of the paper.py beside it, from `git show
+VERSION:s4lib/photos.py`. The temperature is fitted on half of the deformed digits, and its effect
+shown on the others and on the pictures. It belongs in s4lib/photos.py as TEMPERATURE whenever the
+shipped weights change.
 Prints Markdown tables; `--keep` also writes notebooks/results/photos.json, in which the column
 before stays unless `--before` is given, and fills in the library's page.
 """
@@ -16,6 +17,7 @@ before stays unless `--before` is given, and fills in the library's page.
 import argparse
 import importlib.util
 import json
+import sys
 import tempfile
 from functools import partial
 from itertools import pairwise
@@ -81,12 +83,21 @@ def read_pages(reader, model, made: list) -> tuple[int, int]:
     return right, sure
 
 
-def module(path: Path):
-    """Another version of s4lib/photos.py."""
-    spec = importlib.util.spec_from_file_location("before", path)
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+def version(path: Path):
+    """Another version of s4lib/photos.py, with the paper.py beside it, if there is one."""
+
+    def module(path: Path):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        loaded = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded)
+        return loaded
+
+    beside = path.with_name("paper.py")
+    ours = sys.modules["s4lib.paper"]
+    sys.modules["s4lib.paper"] = module(beside) if beside.exists() else ours
+    before = module(path)
+    sys.modules["s4lib.paper"] = ours
+    return before
 
 
 def fit_temperature(log_probs: Tensor, labels: Tensor) -> float:
@@ -146,7 +157,7 @@ def main() -> None:
     args = parser.parse_args()
     model = load_weights(MNISTNet(), args.weights)
     images, labels = load("mnist").hold_out(10_000).test
-    readers = {"before": module(args.before)} if args.before else {}
+    readers = {"before": version(args.before)} if args.before else {}
     readers["now"] = photos
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {"pictures": {}, "pages": {}}
 
