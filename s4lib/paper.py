@@ -12,6 +12,7 @@ NEAR_PAPER = 0.15  # of full brightness, within which a pixel takes part in fitt
 FRAME = 0.12  # within which bars, borders and the table beside a sheet lie
 BAR = 0.95  # of the side is covered by a bar, which a digit may touch
 STEEPEST = 4  # degrees that a printed line may be tilted by
+TILTS = 3  # times that lines are looked for: from an angle, they aren't parallel
 LINE = 0.8  # of the side is covered by a printed line, where a stroke doesn't hide it
 ENDS = 0.05  # at either end, where a printed line is seen, too
 THINNER = 0.7  # of the strokes' thickness, under which a line across is no stroke
@@ -76,14 +77,16 @@ def lines(mask: np.ndarray, margin: float = 0.02) -> list[np.ndarray]:
     """
     runs = ndimage.label(mask, [[0, 1, 0]] * 3)[0]  # of pixels from top to bottom
     lengths = np.bincount(runs.ravel())
-    found = []
-    for rows in straight(mask):
-        band = np.zeros_like(mask)
-        band[rows, np.arange(mask.shape[1])] = True
-        crossed = np.unique(runs[band & mask])
-        thickness = np.median(lengths[crossed]) if len(crossed) else 0
-        line = np.isin(runs, crossed[lengths[crossed] <= 1.5 * thickness + 1])
-        found.append((thickness, line))
+    found, left = [], mask
+    for _ in range(TILTS):
+        for rows in straight(left):
+            band = np.zeros_like(mask)
+            band[rows, np.arange(mask.shape[1])] = True
+            crossed = np.unique(runs[band & left])
+            thickness = np.median(lengths[crossed]) if len(crossed) else 0
+            line = np.isin(runs, crossed[lengths[crossed] <= 1.5 * thickness + 1])
+            found.append((thickness, line))
+            left = left & ~line
     rest = mask & ~union([line for _, line in found], mask)
     printed = []
     for thickness, line in found:
@@ -162,7 +165,7 @@ def combs(mask: np.ndarray) -> np.ndarray:
 
 def boxes(ink: np.ndarray) -> np.ndarray:
     """The walls of printed boxes in which something is written, of ink 0 to 1."""
-    pieces, _ = ndimage.label(ink < 0.25)
+    pieces, _ = ndimage.label(ink == 0)
     walls = np.zeros(ink.shape, bool)
     for number, box in enumerate(ndimage.find_objects(pieces), 1):
         sides = np.array([side.stop - side.start for side in box])

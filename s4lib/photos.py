@@ -112,7 +112,7 @@ def read_digits(path: str | Path) -> Tensor:
         ink = 1 - ink
     ink = np.pad(ink, 2)  # nothing reaches in from outside any more
     ink = ink * ~boxes(ink)
-    ink = without_specks(ink * ~combs(ink > 0.25))
+    ink = without_specks(ink * ~combs(ink > 0))
     if not (ink > 0.5).any():
         raise UsageError(f"{path} shows no digit: what stands out is printed, or pale.")
     digits = np.stack([centre(fit_box(crop(digit))) for digit in separate(ink)])
