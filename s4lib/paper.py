@@ -15,11 +15,13 @@ STEEPEST = 4  # degrees that a printed line may be tilted by
 TILTS = 3  # times that lines are looked for: from an angle, they aren't parallel
 LINE = 0.8  # of the side is covered by a printed line, where a stroke doesn't hide it
 ENDS = 0.05  # at either end, where a printed line is seen, too
+CROSSED = 1.5  # times its thickness: where it is thicker, a stroke crosses a line
 THINNER = 0.7  # of the strokes' thickness, under which a line across is no stroke
 ALIKE = 1.5  # times, up to which lines of one kind differ in thickness
 ALONE, TOGETHER = 0.25, 0.1  # by which one line, or each of several, is longer than what's written
 WIDE = 1.4  # times its height, from which a piece may be a row of digits: none is as wide
 CELL = 0.08  # the smallest printed box
+TICKS = 1.25  # times, up to which the ticks of a comb differ in length
 FULL = 0.75  # of its bounding box is filled by a printed box, and hardly by the inside of a 0
 WRITTEN = 0.3  # of a box's height is reached by what is written in it
 WALL = 0.05  # of a box's width, up to which its wall is thick
@@ -84,7 +86,7 @@ def lines(mask: np.ndarray, margin: float = 0.02) -> list[np.ndarray]:
             band[rows, np.arange(mask.shape[1])] = True
             crossed = np.unique(runs[band & left])
             thickness = np.median(lengths[crossed]) if len(crossed) else 0
-            line = np.isin(runs, crossed[lengths[crossed] <= 1.5 * thickness + 1])
+            line = np.isin(runs, crossed[lengths[crossed] <= CROSSED * thickness + 1])
             found.append((thickness, line))
             left = left & ~line
     rest = mask & ~union([line for _, line in found], mask)
@@ -138,9 +140,9 @@ def ticks(rest: np.ndarray, line: np.ndarray, thickness: float) -> np.ndarray:
     bars = {}
     for number in touching[touching > 0]:
         bar = pieces == number
-        if np.median(lengths[np.unique(runs[bar])]) <= 1.5 * thickness + 1:
+        if np.median(lengths[np.unique(runs[bar])]) <= CROSSED * thickness + 1:
             bars[number] = np.ptp(np.flatnonzero(bar.any(1)))
-    if len(bars) < 2 or max(bars.values()) > 1.25 * min(bars.values()) + 2:
+    if len(bars) < 2 or max(bars.values()) > TICKS * min(bars.values()) + 2:
         return np.zeros_like(rest)
     return ndimage.binary_dilation(np.isin(pieces, [*bars]), iterations=2)
 

@@ -28,8 +28,12 @@ LOUDEST = 12  # times that noise, above which something stands out
 GRAIN = 15  # the same of the fine grain alone, where the paper is no smooth surface
 SHADOW = 0.25  # of the picture's shorter side: shadows are wider, strokes narrower
 FREE = 0.18  # of the longer side: what stands free of a shadow is longer, or a scrap
+USUAL = 0.4  # of the strongest contrast: what has more shows how dark the ink usually is
+FULL = 0.2, 0.8  # of that usual contrast, from which on ink is seen, and is full
 PALE = 0.6  # the darkest ink of a piece: paler ones are smears
 SPECK = 0.05  # of the largest piece's ink: pieces with less are specks
+OUTSIDE = 0.1  # of its ink counts, of a piece that reaches in from outside
+AROUND, MOSTLY = 0.75, 0.9  # of the border, and at most of all, is the paper round a marker's digit
 BLOB = 9  # of MNIST's 28 pixels: no stroke is as wide
 
 # Digits. Lengths are shares of the usual piece's height.
@@ -37,6 +41,15 @@ APART = 0.3  # a bar or a foot that has come off, above or below
 BROKEN = 0.15  # a slanted stroke that is broken
 LOOSE = 0.1  # a stem that has come off, beside
 LOW = 0.5  # what is lower is a piece of a digit
+OVER = 0.5  # of the narrower piece's width lies below the other: a bar, not a neighbour
+AFTER = 0.3  # of the lower piece's height, at most, lies beside the other: a stroke's next part
+SHORTER = 0.7  # of the higher piece's height: a stem, which no whole digit beside another is
+ROW = 0.5  # of the highest digit's height, by which a row lies below the one before
+
+# Digits that touch
+MIDDLE = 0.3, 0.7  # of the width, between which they are cut
+TOUCH = 1.5  # strokes are cut through, at most: two would be a 0
+HALF = 0.7  # of the height is reached by either half
 
 
 def answers(model: nn.Module, digits: Tensor) -> list[str]:
@@ -108,7 +121,7 @@ def read_digits(path: str | Path) -> Tensor:
     if not ink.any():
         raise UsageError(f"{path} shows no digit: nothing stands out from the background.")
     ink = crop(ink)
-    if (at_border(ink) > 0.5).mean() > 0.75 and ink.mean() < 0.9:  # it is the paper round a digit
+    if (at_border(ink) > 0.5).mean() > AROUND and ink.mean() < MOSTLY:
         ink = 1 - ink
     ink = np.pad(ink, 2)  # nothing reaches in from outside any more
     ink = ink * ~boxes(ink)
@@ -159,11 +172,11 @@ def without_shadow(grey: np.ndarray) -> np.ndarray:
 
 
 def stand_out(contrast: np.ndarray, floor: float) -> np.ndarray:
-    """The ink, 0 to 1: from a fifth of its usual contrast, 0, to four fifths, 1."""
+    """The ink, 0 to 1, by its contrast as a share of the usual."""
     if contrast.max() <= floor:
         return np.zeros_like(contrast)
-    level = np.median(contrast[contrast > max(floor, 0.4 * contrast.max())])
-    ink = ((contrast - 0.2 * level) / (0.6 * level)).clip(0, 1) * (contrast > floor / 2)
+    usual = np.median(contrast[contrast > max(floor, USUAL * contrast.max())])
+    ink = np.interp(contrast / usual, FULL, (0, 1)) * (contrast > floor / 2)
     return without_specks(ink)
 
 
@@ -172,7 +185,7 @@ def without_specks(ink: np.ndarray) -> np.ndarray:
     pieces, count = ndimage.label(ink, np.ones((3, 3)))
     weight = ndimage.sum_labels(ink, pieces, np.arange(count + 1))
     weight *= ndimage.maximum(ink, pieces, np.arange(count + 1)) > PALE
-    weight[np.unique(at_border(pieces))] *= 0.1
+    weight[np.unique(at_border(pieces))] *= OUTSIDE
     return ink * (weight >= SPECK * weight.max())[pieces]
 
 
@@ -228,10 +241,9 @@ def same_digit(sides: np.ndarray, height: float) -> np.ndarray:
     below, beside = gaps
     low, narrow = np.minimum(lengths[:, :, None], lengths[:, None])
     high = np.maximum(*np.meshgrid(lengths[0], lengths[0]))
-    overlapping = (-beside >= 0.5 * narrow) & (below <= APART * height)
-    broken = (-below < 0.3 * low) & (np.maximum(below, beside) < BROKEN * height)
-    stem = (low < 0.7 * high) & (below < 0) & (beside < LOOSE * height)
-    stem &= (low > 0.25 * height) | (beside < 0)
+    overlapping = (-beside >= OVER * narrow) & (below <= APART * height)
+    broken = (-below < AFTER * low) & (np.maximum(below, beside) < BROKEN * height)
+    stem = (low < SHORTER * high) & (below < 0) & (beside < LOOSE * height)
     return overlapping | broken | stem
 
 
@@ -241,14 +253,14 @@ def halves(ink: np.ndarray) -> list[np.ndarray]:
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
     if width < WIDE * height:
         return [ink]
-    middle = slice(columns[0] + round(0.3 * width), columns[0] + round(0.7 * width))
+    middle = slice(*(columns[0] + round(share * width) for share in MIDDLE))
     crossed = ink[:, middle].sum(0)
     stroke = 2 * ndimage.distance_transform_edt(ink > 0.5).max()
-    if not crossed.size or crossed.min() > 1.5 * stroke:
+    if not crossed.size or crossed.min() > TOUCH * stroke:
         return [ink]
     left = np.arange(ink.shape[1]) < middle.start + crossed.argmin()
     parts = [ink * left, ink * ~left]
-    tall = all(np.ptp(np.flatnonzero((part > 0.5).any(1))) > 0.7 * height for part in parts)
+    tall = all(np.ptp(np.flatnonzero((part > 0.5).any(1))) > HALF * height for part in parts)
     return parts if tall else [ink]
 
 
@@ -258,7 +270,7 @@ def in_reading_order(digits: list[np.ndarray]) -> list[np.ndarray]:
     middles, height = sides.mean(2), np.ptp(sides, 2)[:, 0].max()
     down = middles[:, 0].argsort()
     row = np.empty(len(digits), int)
-    row[down] = np.cumsum(np.diff(middles[down, 0], prepend=0) > 0.5 * height)
+    row[down] = np.cumsum(np.diff(middles[down, 0], prepend=0) > ROW * height)
     return [digits[i] for i in np.lexsort((middles[:, 1], row))]
 
 

@@ -479,8 +479,7 @@ def on_rules(ink, rng, contrast: float, tilt: float, fan=0.0) -> Image.Image:
     cover[100:205, 150 - one.shape[1] // 2 :][:, : one.shape[1]] = one
     y, x = np.indices(cover.shape)
     tilts = np.radians(tilt + fan * (y / 150 - 1))
-    step = 80 if fan else 110
-    away = (y - np.tan(tilts) * (x - 150) - rng.integers(step)) % step
+    away = (y - np.tan(tilts) * (x - 150) - rng.integers(110)) % 110
     return photographed(cover, contrast * (away < 4), rng)
 
 
@@ -527,11 +526,6 @@ def pages(draw, count: int, seed: int) -> dict[str, list[tuple[Image.Image, str]
     for kind in ("boxes with common walls", "boxes apart", "comb"):
         rows = [row(int(rng.integers(3, 7))) for _ in range(count)]
         made[kind] = [(in_boxes(inks, rng, kind), names) for inks, names in rows]
-    rows = [row(1) for _ in range(count)]
-    made["rules from an angle"] = [
-        (on_rules(*inks, rng, rng.uniform(0.15, 0.4), rng.uniform(-1, 1), 3), names)
-        for inks, names in rows
-    ]
     return made
 
 

@@ -28,6 +28,7 @@ from tests.scenes import (
     draw_shape,
     letters,
     nothings,
+    on_rules,
     other_shapes,
     pages,
     picture,
@@ -260,6 +261,15 @@ def test_pairs_rules_boxes_and_combs_are_read_in_order(model, tmp_path):
                 assert len(digits) > 1, kind
         assert counted >= (2 if kind == "comb" else 3), kind
         assert misread <= 2, kind  # a boxy 6 or a flagged 1: the strokes' own trouble
+
+
+def test_rules_seen_from_an_angle_are_no_strokes(model, tmp_path):
+    rng = np.random.default_rng(4)
+    made = [
+        (on_rules(ink, rng, 0.3, 0, fan=4), digit) for ink, digit in (drawn(rng) for _ in range(6))
+    ]
+    seen = torch.stack([read(image, tmp_path / "rules.png") for image, _ in made])
+    assert sum(map(eq, digits_in(model, seen), [digit for _, digit in made])) >= 5
 
 
 def test_a_digit_in_pieces_stays_one(model, tmp_path):
