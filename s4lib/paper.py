@@ -1,4 +1,4 @@
-"""What of a photo is paper: the surface under the ink, frames, and printed lines, boxes and combs.
+"""Find what is paper in a photo: the surface under the ink, frames, and printed lines and boxes.
 
 Masks are boolean (height, width). A length without a unit is a share of the picture's side.
 """
@@ -14,7 +14,7 @@ BAR = 0.95  # of the side is covered by a bar, which a digit may touch
 STEEPEST = 4  # degrees that a printed line may be tilted by
 TILTS = 3  # times that lines are looked for: from an angle, they aren't parallel
 LINE = 0.8  # of the side is covered by a printed line, where a stroke doesn't hide it
-ENDS = 0.05  # at either end, where a printed line is seen, too
+ENDS = 0.05  # at either end, where a printed line is seen as well
 CROSSED = 1.5  # times its thickness: where it is thicker, a stroke crosses a line
 THINNER = 0.7  # of the strokes' thickness, under which a line across is no stroke
 ALIKE = 1.5  # times, up to which lines of one kind differ in thickness
@@ -29,7 +29,7 @@ INSET = 0.03  # of the same, by which it may bulge inwards
 
 
 def surface(grey: np.ndarray) -> np.ndarray:
-    """The paper's brightness: a quadratic surface, fitted five times to what is near it."""
+    """Return the paper's brightness: a quadratic surface, fitted five times to what is near it."""
     paper = np.full_like(grey, np.median(grey))
     y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in grey.shape), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1)
@@ -41,12 +41,12 @@ def surface(grey: np.ndarray) -> np.ndarray:
 
 
 def at_border(image: np.ndarray) -> np.ndarray:
-    """The outermost pixels, in a row."""
+    """Return the outermost pixels, in a row."""
     return np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
 
 
 def frame(mask: np.ndarray) -> np.ndarray:
-    """What of a mask keeps to the edge: pieces, and bars right across, which a digit may touch."""
+    """Return what of a mask touches the edge: pieces, and bars right across."""
     bars = (mask.mean(1, keepdims=True) > BAR) | (mask.mean(0, keepdims=True) > BAR)
     edge = min(round(FRAME * min(mask.shape) + 1.5), (min(mask.shape) - 1) // 2)  # and some blur
     inside = (slice(edge, mask.shape[0] - edge), slice(edge, mask.shape[1] - edge))
@@ -58,9 +58,9 @@ def frame(mask: np.ndarray) -> np.ndarray:
 
 
 def rules(mask: np.ndarray) -> np.ndarray:
-    """Lines of ruled or squared paper, right across the picture; strokes over them left out.
+    """Return lines of ruled or squared paper, right across the picture; strokes over them left out.
 
-    A line along the edge is none: it is the paper beside a stroke that fills a tight crop.
+    A line along the edge does not count: it is the paper beside a stroke that fills a tight crop.
     """
     across, down = lines(mask), [line.T for line in lines(mask.T)]
     inner = [line for line in across if not (line[0] | line[-1]).any()]
@@ -73,9 +73,9 @@ def union(masks: list[np.ndarray], like: np.ndarray) -> np.ndarray:
 
 
 def lines(mask: np.ndarray, margin: float = 0.02) -> list[np.ndarray]:
-    """Printed lines from left to right, a mask each, with the ticks on them.
+    """Return printed lines from left to right, a mask each, with the ticks on them.
 
-    What is written leaves `margin` of the width free at one end, or the line is a stroke.
+    What is written leaves `margin` of the width free at one end; otherwise the line is a stroke.
     """
     runs = ndimage.label(mask, [[0, 1, 0]] * 3)[0]  # of pixels from top to bottom
     lengths = np.bincount(runs.ravel())
@@ -99,7 +99,7 @@ def lines(mask: np.ndarray, margin: float = 0.02) -> list[np.ndarray]:
 
 
 def straight(mask: np.ndarray) -> list[np.ndarray]:
-    """Bands right across at the tilt with most of them: the rows (thickness, width) of each."""
+    """Return bands right across, at the tilt with most of them: (thickness, width) rows of each."""
     height, width = mask.shape
     thick = ndimage.binary_dilation(mask, np.ones((3, 1)))
     best = np.empty((0, width), int)
@@ -118,7 +118,7 @@ def straight(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def is_printed(rest: np.ndarray, thickness: float, margin: float, several: bool) -> bool:
-    """Whether a line across is thinner than the strokes, or longer than what is written.
+    """Return whether a line across is thinner than the strokes, or longer than what is written.
 
     The bar of a 7 and the stem of a 4 in a tight crop are neither.
     """
@@ -132,7 +132,7 @@ def is_printed(rest: np.ndarray, thickness: float, margin: float, several: bool)
 
 
 def ticks(rest: np.ndarray, line: np.ndarray, thickness: float) -> np.ndarray:
-    """Short bars of one length that stand on a printed line, as thin as that: where digits go."""
+    """Return short bars of one length on a printed line, as thin as the line, between digits."""
     pieces, _ = ndimage.label(rest)
     runs = ndimage.label(rest, [[0, 0, 0], [1, 1, 1], [0, 0, 0]])[0]  # from left to right
     lengths = np.bincount(runs.ravel())
@@ -148,7 +148,7 @@ def ticks(rest: np.ndarray, line: np.ndarray, thickness: float) -> np.ndarray:
 
 
 def combs(mask: np.ndarray) -> np.ndarray:
-    """Lines under or over a whole row of digits, with the walls or ticks between them."""
+    """Return lines under or over a whole row of digits, with the walls or ticks between them."""
     found = np.zeros_like(mask)
     while (left := mask & ~found).any():
         box = ndimage.find_objects(left.astype(int))[0]
@@ -166,7 +166,7 @@ def combs(mask: np.ndarray) -> np.ndarray:
 
 
 def boxes(ink: np.ndarray) -> np.ndarray:
-    """The walls of printed boxes in which something is written, of ink 0 to 1."""
+    """Return the walls of printed boxes in which something is written, from ink 0 to 1."""
     pieces, _ = ndimage.label(ink == 0)
     walls = np.zeros(ink.shape, bool)
     for number, box in enumerate(ndimage.find_objects(pieces), 1):
@@ -187,7 +187,7 @@ def boxes(ink: np.ndarray) -> np.ndarray:
 
 
 def convex_hull(mask: np.ndarray) -> np.ndarray:
-    """The smallest convex polygon that holds all pixels of a mask, as a mask."""
+    """Return the smallest convex polygon that holds all pixels of a mask, as a mask."""
     points = np.argwhere(mask)
     corners = points[ConvexHull(points).vertices, ::-1]
     image = Image.new("1", mask.shape[::-1])

@@ -1,4 +1,4 @@
-"""From a photo or a scan of a digit to an image like MNIST's, and the answer in words."""
+"""Turn a photo or a scan of a digit into an image like MNIST's, and the answer into words."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from s4lib.runtime import UsageError
 from s4lib.runtime.pictures import SIDE, read_grey
 from s4lib.train import predict
 
-TEMPERATURE = 0.69  # of the shipped weights: what `python -m tests.benchmarks.photos` fits
-REJECT = Path(__file__).with_name("reject.npz")  # of the shipped weights: tests.benchmarks.nothing
+TEMPERATURE = 0.69  # of the shipped weights: `python -m tests.benchmarks.photos` fits it
+REJECT = Path(__file__).with_name("reject.npz")  # of the shipped weights: tests.benchmarks.nothing fits it
 NOTHING = "nothing here looks like a digit"
-SURE = 0.8  # a less probable answer also names the second
-TEXT = 3  # pieces, from which on a picture most of whose pieces are no digits is a text
+SURE = 0.8  # a less probable answer also names the second digit
+TEXT = 3  # pieces: from so many on, a picture is a text if most pieces are no digits
 
 # Ink. Contrast is a share of full brightness, ink from 0, the paper, to 1.
 FAINTEST = 0.06  # contrast: texture and noise of an even paper stay below it
@@ -95,7 +95,7 @@ def digit_score(features: np.ndarray, reject) -> np.ndarray:
 
 
 def answer(log_probs: Tensor) -> str:
-    """Log-probabilities (10,) in words: `7 (99.3%)` or `not sure: 4 (61%) or 9 (35%)`."""
+    """Return log-probabilities (10,) in words: `7 (99.3%)` or `not sure: 4 (61%) or 9 (35%)`."""
     (first, second), digits = (100 * (log_probs / TEMPERATURE).softmax(0)).topk(2)
     if first >= 100 * SURE:
         return f"{digits[0]} ({first:.1f}%)"
@@ -116,7 +116,7 @@ def read_digit(path: str | Path) -> Tensor:
 
 
 def read_digits(path: str | Path) -> Tensor:
-    """Every digit of a picture, row by row from the left, as `read_digit`: (N, 1, 28, 28)."""
+    """Read every digit of a picture, row by row from the left, as `read_digit`: (N, 1, 28, 28)."""
     ink = find_ink(read_grey(path))
     if not ink.any():
         raise UsageError(f"{path} shows no digit: nothing stands out from the background.")
@@ -138,7 +138,7 @@ def read_digits(path: str | Path) -> Tensor:
 
 
 def find_ink(grey: np.ndarray) -> np.ndarray:
-    """How much each pixel belongs to what is written, 0 to 1; all 0 if nothing stands out."""
+    """Return how much each pixel belongs to what is written, 0 to 1; all 0 if nothing is seen."""
     grey = ndimage.gaussian_filter(grey, max(grey.shape) / SIDE)
     paper = surface(grey)
     contrast, floor = grey - paper, 0.0
@@ -160,19 +160,19 @@ def find_ink(grey: np.ndarray) -> np.ndarray:
 
 
 def fine_grain(grey: np.ndarray) -> np.ndarray:
-    """What changes within a hundredth of the picture."""
+    """Return what changes within a hundredth of the picture."""
     return grey - ndimage.gaussian_filter(grey, max(1, max(grey.shape) / 100))
 
 
 def without_shadow(grey: np.ndarray) -> np.ndarray:
-    """The ink among what is narrower than any shadow."""
+    """Return the ink among what is narrower than any shadow."""
     span = round(SHADOW * min(grey.shape)) or 1
     narrow = grey - ndimage.grey_opening(grey, span, mode="nearest")
     return stand_out(narrow, max(FAINTEST, LOUDEST * np.quantile(narrow, NOISE)))
 
 
 def stand_out(contrast: np.ndarray, floor: float) -> np.ndarray:
-    """The ink, 0 to 1, by its contrast as a share of the usual."""
+    """Return the ink, 0 to 1, by its contrast as a share of the usual."""
     if contrast.max() <= floor:
         return np.zeros_like(contrast)
     usual = np.median(contrast[contrast > max(floor, USUAL * contrast.max())])
@@ -181,7 +181,7 @@ def stand_out(contrast: np.ndarray, floor: float) -> np.ndarray:
 
 
 def without_specks(ink: np.ndarray) -> np.ndarray:
-    """The ink without pieces that are pale or small, or, unless large, reach in from outside."""
+    """Return the ink without pieces that are pale or small, or, unless large, come from outside."""
     pieces, count = ndimage.label(ink, np.ones((3, 3)))
     weight = ndimage.sum_labels(ink, pieces, np.arange(count + 1))
     weight *= ndimage.maximum(ink, pieces, np.arange(count + 1)) > PALE
@@ -193,7 +193,7 @@ def without_specks(ink: np.ndarray) -> np.ndarray:
 
 
 def separate(ink: np.ndarray) -> list[np.ndarray]:
-    """The ink of each digit, row by row from the left."""
+    """Return the ink of each digit, row by row from the left."""
     pieces, _ = ndimage.label(ink > 0.5, np.ones((3, 3)))
     nearest = ndimage.distance_transform_edt(pieces == 0, return_indices=True)[1]
     pieces = np.where(ink > 0, pieces[tuple(nearest)], 0)
@@ -205,7 +205,7 @@ def separate(ink: np.ndarray) -> list[np.ndarray]:
         if count == len(sides):
             break
         pieces = np.append(0, groups + 1)[pieces]
-    # What is low belongs to the nearest.
+    # A low piece belongs to the nearest digit.
     middles, tall = sides.mean(2), np.ptp(sides, 2)[:, 0] >= LOW * height
     away = np.linalg.norm(middles[:, None] - middles[tall], axis=2)
     pieces = np.append(0, away.argmin(1) + 1)[pieces]
@@ -214,13 +214,13 @@ def separate(ink: np.ndarray) -> list[np.ndarray]:
 
 
 def sides_of(pieces: np.ndarray) -> np.ndarray:
-    """Top and bottom, left and right of each of the labelled pieces: (N, 2, 2)."""
+    """Return top and bottom, left and right of each of the labelled pieces: (N, 2, 2)."""
     found = ndimage.find_objects(pieces)
     return np.array([[(side.start, side.stop) for side in box] for box in found])
 
 
 def usual_height(sides: np.ndarray, weights: np.ndarray) -> float:
-    """The median height of the pieces, each counted by its ink."""
+    """Return the median height of the pieces, each counted by its ink."""
     heights = np.ptp(sides, 2)[:, 0]
     order = heights.argsort()
     sums = weights[order].cumsum()
@@ -228,7 +228,7 @@ def usual_height(sides: np.ndarray, weights: np.ndarray) -> float:
 
 
 def same_digit(sides: np.ndarray, height: float) -> np.ndarray:
-    """Which pieces (N, 2, 2) belong to one digit, of a page whose pieces have a usual `height`.
+    """Return which pieces (N, 2, 2) belong to one digit; the pieces' usual height is `height`.
 
     Digits stand side by side. A digit's pieces overlap from left to right, lie one below the other
     where a slanted stroke is broken, or are a stem beside a higher piece. Boolean (N, N).
@@ -248,7 +248,7 @@ def same_digit(sides: np.ndarray, height: float) -> np.ndarray:
 
 
 def halves(ink: np.ndarray) -> list[np.ndarray]:
-    """Digits that touch, cut where the fewest strokes are crossed; else the same ink."""
+    """Cut digits that touch where the fewest strokes are crossed; else return the same ink."""
     rows, columns = (np.flatnonzero((ink > 0.5).any(axis)) for axis in (1, 0))
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
     if width < WIDE * height:
@@ -265,7 +265,7 @@ def halves(ink: np.ndarray) -> list[np.ndarray]:
 
 
 def in_reading_order(digits: list[np.ndarray]) -> list[np.ndarray]:
-    """Row by row from the left."""
+    """Return the digits row by row, from the left."""
     sides = np.array([sides_of((digit > 0).astype(int))[0] for digit in digits])
     middles, height = sides.mean(2), np.ptp(sides, 2)[:, 0].max()
     down = middles[:, 0].argsort()
@@ -292,7 +292,7 @@ def fit_box(ink: np.ndarray) -> np.ndarray:
 
 
 def centre(digit: np.ndarray) -> np.ndarray:
-    """Into 28×28, the centre of mass at the centre, as far as the border allows."""
+    """Put into 28×28, the centre of mass at the centre, as far as the border allows."""
     canvas = np.zeros((28, 28), np.uint8)
     corner = np.round(14 - np.array(ndimage.center_of_mass(digit)))
     top, left = corner.clip(0, 28 - np.array(digit.shape)).astype(int)
