@@ -16,7 +16,7 @@ from s4lib.runtime.pictures import SIDE, read_grey
 from s4lib.train import predict
 
 TEMPERATURE = 0.69  # of the shipped weights: `python -m tests.benchmarks.photos` fits it
-REJECT = Path(__file__).with_name("reject.npz")  # of the shipped weights: tests.benchmarks.nothing fits it
+REJECT = Path(__file__).with_name("reject.npz")  # of the shipped weights: tests.benchmarks.nothing
 NOTHING = "nothing here looks like a digit"
 SURE = 0.8  # a less probable answer also names the second digit
 TEXT = 3  # pieces: from so many on, a picture is a text if most pieces are no digits
