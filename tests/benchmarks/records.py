@@ -142,14 +142,15 @@ def run(record: str, name: str, seed: int) -> tuple[History, float]:
 
 
 def row(name: str, runs: list[History], settled: int) -> list[str]:
+    """Return a network's cells; of runs shorter than `settled` epochs only the last epoch's."""
     curves = [[epoch.test_accuracy for epoch in run.epochs] for run in runs]
     last = [curve[-1] for curve in curves]
+    cells = [name, f"{runs[0].parameters:,}", str(len(runs)), spread(last, 3), f"{min(last):.2f}"]
+    if len(curves[0]) < settled:
+        return cells
     means = [mean(accuracies) for accuracies in zip(*curves, strict=True)]
-    return [
-        *(name, f"{runs[0].parameters:,}", str(len(runs)), spread(last, 3)),
-        *(f"{min(last):.2f}", f"{min(min(curve[settled - 1 :]) for curve in curves):.2f}"),
-        f"{min(means[4:]):.3f}",
-    ]
+    lowest = min(min(curve[settled - 1 :]) for curve in curves)
+    return [*cells, f"{lowest:.2f}", f"{min(means[4:]):.3f}"]
 
 
 def table(record: str) -> str:
@@ -158,6 +159,7 @@ def table(record: str) -> str:
     header = ["network", "parameters", "seeds", "last epoch", "lowest seed"]
     header += [f"lowest from epoch {settled} on", "lowest mean from epoch 5 on"]
     rows = [row(name, runs, settled) for name, runs in stored(record).items()]
+    header = header[: len(rows[0])]
     if views := read_views().get(record):
         header.append("five views")
         rows = [[*cells, f"{mean(views[cells[0]]):.3f}"] for cells in rows]
