@@ -1633,7 +1633,7 @@ def test_a_finger_scrolls_past_sliders_and_the_surface(touched):
         box = view.locator(name).bounding_box()
         top = view.evaluate("scrollY")
         swipe(box["x"] + across * box["width"], box["y"] + box["height"] / 2)
-        assert view.evaluate("scrollY") > top, name
+        view.wait_for_function("(top) => scrollY > top", arg=top)
         assert view.evaluate(values) == before, name
     session.detach()
 
