@@ -85,7 +85,9 @@ def lines(mask: np.ndarray, margin: float = 0.02) -> list[np.ndarray]:
             band = np.zeros_like(mask)
             band[rows, np.arange(mask.shape[1])] = True
             crossed = np.unique(runs[band & left])
-            thickness = np.median(lengths[crossed]) if len(crossed) else 0
+            if not len(crossed):  # the line has gone with the one beside it
+                continue
+            thickness = np.median(lengths[crossed])
             line = np.isin(runs, crossed[lengths[crossed] <= CROSSED * thickness + 1])
             found.append((thickness, line))
             left = left & ~line

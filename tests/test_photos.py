@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
-from s4lib import photos
+from s4lib import paper, photos
 from s4lib.data import normalise
 from s4lib.model import MNISTNet
 from s4lib.photos import NOTHING, answer, answers, read_digit, read_digits
@@ -433,3 +433,10 @@ def test_numbers_are_scaled_by_their_own_range(kind, full, model, tmp_path):
     grey = np.asarray(draw(7, (200, 260), 16).convert("L")) / 255 * full
     image = Image.fromarray(grey.astype(kind))
     assert digits_in(model, read(image, tmp_path / "deep.tiff")[None]) == [7]
+
+
+def test_a_printed_line_has_pixels_however_small_the_picture():
+    """A line without any would be looked for again and again."""
+    for number in range(64):
+        mask = np.array([*f"{number:06b}"]).reshape(2, 3) == "1"
+        assert all(line.any() for line in paper.lines(mask, 0)), mask
