@@ -439,4 +439,4 @@ def test_a_printed_line_has_pixels_however_small_the_picture():
     """A line without any would be looked for again and again."""
     for number in range(64):
         mask = np.array([*f"{number:06b}"]).reshape(2, 3) == "1"
-        assert all(line.any() for line in paper.lines(mask, 0)), mask
+        assert all(line.any() for line in paper.lines(mask, 0) + paper.lines(mask.T, 0)), mask
