@@ -187,8 +187,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("images"), help="folder for the picture")
     parser.add_argument("--draw", action="store_true", help="draw the runs that are kept")
     args = parser.parse_args()
+    kept = args.results / "race.json"
     if args.draw:
-        report = json.loads((args.results / "race.json").read_text())
+        report = json.loads(kept.read_text())
         save_figure(figure(report["runs"]), args.out / "race.png")
         print(f"\n{report['machine']}\n\n{table(report['runs'])}")
         return
@@ -205,12 +206,12 @@ def main() -> None:
         print(f"{way}, seed {seed}: {runs[-1]['accuracies'][-1]:.2f} %", flush=True)
     cuda = torch.cuda.is_available()
     where = torch.cuda.get_device_name() if cuda else f"{os.cpu_count()} CPU cores"
-    if (args.results / "race.json").exists():
-        earlier = json.loads((args.results / "race.json").read_text())["runs"]
+    if kept.exists():
+        earlier = json.loads(kept.read_text())["runs"]
         runs += [run for run in earlier if not counts[run["way"]]]
     runs.sort(key=lambda run: [*counts].index(run["way"]))
     report = {"machine": f"{where}, torch {torch.__version__}", "runs": runs}
-    atomic_write(args.results / "race.json", json.dumps(report, indent=1).encode())
+    atomic_write(kept, json.dumps(report, indent=1).encode())
     save_figure(figure(runs), args.out / "race.png")
     print(f"\n{report['machine']}\n\n{table(runs)}")
 
