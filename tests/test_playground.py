@@ -1611,6 +1611,14 @@ def check_size(view, size, width, height, larger):
 LARGE_TEXT = ":is(p, button, h1, h2, h3, dt, dd, label, legend, figcaption) { font-size: 26px; }"
 
 
+SCROLLED = """async (top) => {
+  for (let frame = 0; frame < 60 && scrollY <= top; frame++) {
+    await new Promise((done) => requestAnimationFrame(done));
+  }
+  return scrollY > top;
+}"""
+
+
 def test_a_finger_scrolls_past_sliders_and_the_surface(touched):
     view = touched
     view.set_viewport_size({"width": 390, "height": 844})
@@ -1628,12 +1636,16 @@ def test_a_finger_scrolls_past_sliders_and_the_surface(touched):
         settle(view)
 
     for name, across in (("#knobs [aria-label=w1]", 0.8), ("#surface", 0.9)):
-        view.locator(name).evaluate("(it) => it.scrollIntoView({ block: 'center' })")
-        settle(view)
-        box = view.locator(name).bounding_box()
-        top = view.evaluate("scrollY")
-        swipe(box["x"] + across * box["width"], box["y"] + box["height"] / 2)
-        view.wait_for_function("(top) => scrollY > top", arg=top)
+        for _ in range(8):  # a browser on a busy machine drops a swipe now and then
+            view.locator(name).evaluate("(it) => it.scrollIntoView({ block: 'center' })")
+            settle(view)
+            box = view.locator(name).bounding_box()
+            top = view.evaluate("scrollY")
+            swipe(box["x"] + across * box["width"], box["y"] + box["height"] / 2)
+            if view.evaluate(SCROLLED, top):
+                break
+        else:
+            pytest.fail(f"a finger on {name} does not scroll the page")
         assert view.evaluate(values) == before, name
     session.detach()
 
