@@ -1612,8 +1612,8 @@ LARGE_TEXT = ":is(p, button, h1, h2, h3, dt, dd, label, legend, figcaption) { fo
 
 
 SCROLLED = """async (top) => {
-  for (let frame = 0; frame < 60 && scrollY <= top; frame++) {
-    await new Promise((done) => requestAnimationFrame(done));
+  for (let tenth = 0; tenth < 30 && scrollY <= top; tenth++) {
+    await new Promise((done) => setTimeout(done, 100));
   }
   return scrollY > top;
 }"""
