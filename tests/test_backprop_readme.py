@@ -30,7 +30,7 @@ from tests.test_network import central_differences
 README = Path(__file__).resolve().parents[1] / "backprop/README.md"
 LAYERS = README.with_name("LAYERS.md")
 TEXT, SECOND = (page.read_text(encoding="utf-8") for page in (README, LAYERS))
-EQUATIONS = re.findall(r"^\$\$\n(.+?)\n\$\$$", TEXT, re.M)
+EQUATIONS = re.findall(r"^\$\$(.+?)\$\$$", TEXT, re.M)
 FOLDED = re.findall(r"^\| \$(.+?)\$ \| (−?\d\.\d{9}) \|$", TEXT, re.M)  # formula and value
 
 
@@ -106,7 +106,7 @@ def test_every_symbol_has_its_equation_once_but_for_two_chains():
 
 def test_maths_that_github_would_garble():
     """Markdown eats a backslash before punctuation, and `$` next to a digit or letter is text."""
-    displayed = re.findall(r"^\$\$\n(.+?)\n\$\$$", SECOND, re.M)
+    displayed = re.findall(r"^\$\$(.+?)\$\$$", SECOND, re.M)
     inline = re.findall(r"(?<!\$)\$([^$\n]+)\$", TEXT + SECOND)
     for formula in [*EQUATIONS, *displayed, *inline]:
         assert not re.search(r"\\[^a-zA-Z]", formula)
