@@ -742,7 +742,7 @@ MOUSE = """(strokes) => {
 
 def settle(view):
     """Wait until the page has drawn what was asked of it."""
-    view.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    view.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
 
 
 def press(control):

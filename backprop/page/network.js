@@ -108,24 +108,38 @@ function correlate(x, input, weight, output, size, padding, bias) {
   return y;
 }
 
-/** Add one 3×3 kernel's products to a map. All nine at once take a third of the time. */
+/** Add one 3×3 kernel's products to a map. A step to the right has but three numbers to read. */
 function addNineTaps(y, columns, x, start, stride, weight, k) {
-  const [w0, w1, w2, w3, w4, w5, w6, w7, w8] = weight.subarray(k, k + 9);
+  const w0 = weight[k];
+  const w1 = weight[k + 1];
+  const w2 = weight[k + 2];
+  const w3 = weight[k + 3];
+  const w4 = weight[k + 4];
+  const w5 = weight[k + 5];
+  const w6 = weight[k + 6];
+  const w7 = weight[k + 7];
+  const w8 = weight[k + 8];
   for (let to = 0; to < y.length; start += stride) {
-    let top = start;
+    let top = start + 2;
     let middle = top + stride;
     let bottom = middle + stride;
+    let a = x[top - 2];
+    let b = x[top - 1];
+    let d = x[middle - 2];
+    let e = x[middle - 1];
+    let g = x[bottom - 2];
+    let h = x[bottom - 1];
     for (const end = to + columns; to < end; to++, top++, middle++, bottom++) {
-      y[to] +=
-        w0 * x[top] +
-        w1 * x[top + 1] +
-        w2 * x[top + 2] +
-        w3 * x[middle] +
-        w4 * x[middle + 1] +
-        w5 * x[middle + 2] +
-        w6 * x[bottom] +
-        w7 * x[bottom + 1] +
-        w8 * x[bottom + 2];
+      const c = x[top];
+      const f = x[middle];
+      const i = x[bottom];
+      y[to] += w0 * a + w1 * b + w2 * c + w3 * d + w4 * e + w5 * f + w6 * g + w7 * h + w8 * i;
+      a = b;
+      b = c;
+      d = e;
+      e = f;
+      g = h;
+      h = i;
     }
   }
 }
