@@ -116,6 +116,8 @@ def test_what_is_no_digit_is_rejected_as_often_as_the_page_says():
     assert f"and {shapes['rejected']:.0f}% of these shapes" in PAGE
     assert f"Of the letters, {letters['sure']:.0f}% still get a confident answer" in PAGE
     assert f"{digits['rejected']:.2f}% of MNIST's test digits" in PAGE
+    right = kept["those of them that are read right"]["rejected"]
+    assert f"{right:.1f}% of the photographed digits that are read correctly" in PAGE
 
 
 def test_what_rare_forms_gain_and_cost():

@@ -318,6 +318,9 @@ def test_a_line_of_print_is_rejected_as_a_whole_and_a_row_of_digits_is_not(model
     text, digits = letters(OTHER_FONTS[:1], seed=11), mnist.test[0][:12]
     assert set(answers(model, text)) == {NOTHING}
     assert answers(model, torch.cat([digits, text[:6]])).count(NOTHING) < 7
+    no_digits = text[[answers(model, letter[None]) == [NOTHING] for letter in text]]
+    assert answers(model, torch.cat([digits[:2], no_digits[:1]])).count(NOTHING) == 1
+    assert set(answers(model, torch.cat([digits[:3], no_digits[:2]]))) == {NOTHING}
 
 
 def test_the_generator_of_rare_forms_draws_each_differently_and_by_its_seed():
