@@ -15,7 +15,7 @@ from s4lib import Dataset, MNISTNet, UsageError
 from s4lib.runtime.checkpoint import load_weights, save_weights
 from tests import answers
 from tests.mistakes import part2_network
-from tests.mistakes.part2_network import MISTAKES
+from tests.mistakes.part2_network import CORRECT, MISTAKES
 
 cells = partial(answers.cells, "part2_network")
 attempt = partial(answers.attempt, "part2_network")
@@ -299,7 +299,7 @@ class Small(nn.Sequential):
 
 @pytest.fixture(scope="module")
 def stand_in():
-    """A stand-in for MNIST; `Small` with seed 0 predicts 9,947 of its 10,000 test images."""
+    """A stand-in for MNIST; `Small` with seed 0 predicts CORRECT of its test images."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (10_000, 1, 28, 28), generator=generator, dtype=torch.uint8)
     torch.manual_seed(0)
@@ -307,7 +307,7 @@ def stand_in():
     digits = Dataset("MNIST", (images[:10], torch.zeros(10, dtype=torch.long)), (images, None))
     with torch.no_grad():
         labels = model(digits.normalise(images)).argmax(1)
-    labels[: 10_000 - part2_network.CORRECT] += 1
+    labels[: 10_000 - CORRECT] += 1
     return model, Dataset("MNIST", digits.train, (images, labels % 10))
 
 
@@ -333,7 +333,7 @@ def change(folder, *numbers, **facts):
 def test_each_of_the_last_epochs_has_a_point(handed_in, capsys):
     points = part2.check_run(Small, handed_in)
     assert (type(points), points) == (float, 5.0)
-    change(handed_in, 9947, 9940, 9939, 9941, 9000)
+    change(handed_in, CORRECT, 9940, 9939, 9941, 9000)
     assert part2.check_run(Small, str(handed_in)) == 3.0
     assert "✗ 90.00 % in epoch 15 of seed 0" in capsys.readouterr().out
 
@@ -361,7 +361,7 @@ def test_a_run_that_does_not_count(handed_in):
 
 def test_the_weights_are_tested(handed_in):
     change(handed_in, 9970)
-    with pytest.raises(AnswerError, match="predict 9,947 correctly, its history has 9,970"):
+    with pytest.raises(AnswerError, match=f"predict {CORRECT:,} correctly, its history has 9,970"):
         part2.check_run(Small, handed_in)
     for content, hint in ((b"no weights", "not a file of weights"), (None, "holds no weights.pt")):
         (handed_in / "weights.pt").unlink()
