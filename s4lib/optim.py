@@ -16,8 +16,9 @@ from s4lib.runtime.rehearsal import copied
 def orthogonalise(x: Tensor) -> Tensor:
     """Bring the singular values of each matrix (N, m, n) near 1, except those that are 0.
 
-    This takes five Newton-Schulz iterations with the coefficients of Keller Jordan's Muon (2024),
-    which leave the singular values between 0.7 and 1.2. Rows and columns of zeros stay zeros.
+    This takes five Newton-Schulz iterations with the coefficients of Keller Jordan's Muon (2024).
+    They bring singular values from 0.2 % of the matrix's norm on to between 0.7 and 1.2, and raise
+    smaller ones up to 485 times. Rows and columns of zeros stay zeros.
     """
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):

@@ -3,6 +3,7 @@
 import csv
 import json
 import statistics
+from collections import Counter
 
 import pytest
 from scipy import stats
@@ -143,7 +144,11 @@ def test_the_page_says_of_which_version_the_stored_runs_are():
         (of[name],) = {run.versions["s4lib"] for run in pictures.runs(name)}
     (ours,) = {of[name] for name in ("fast", "best", "sprint")}
     (others,) = {of[name] for name in ("open", "small", "smallest")}
+    lines = (RESULTS / "experiments.jsonl").read_text("utf-8").splitlines()
+    count = Counter(json.loads(line)["versions"]["s4lib"] for line in lines)
+    assert {*count} == {ours, others}
     assert (
         f"The stored runs of `CLASSIC` are of version {of['classic']}, those of `FAST`, `BEST` and "
-        f"`SPRINT` of {ours}, and all others of {others}" in PAGE
+        f"`SPRINT` and {count[ours]} of the experiments' of {ours}, and all others of {others}"
+        in PAGE
     )

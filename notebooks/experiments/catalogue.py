@@ -152,7 +152,7 @@ EXPERIMENTS = {
         "none": NO_TRANSITION,
         "none, same number of parameters": matched(NO_TRANSITION),
     }), SIZES),
-    "transitions_old": Experiment("And in MNISTNet, whose block 3 is not normed?", networks({
+    "transitions_old": Experiment("And in MNISTNet, whose block 3 is not normalised?", networks({
         "1×1 to 8 channels (MNISTNet)": MNISTNET,
         "none": MNISTNET.replace(TRANSITION, "maxpool "),
         "none, same number of parameters": matched(MNISTNET.replace(TRANSITION, "maxpool ")),
