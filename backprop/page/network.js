@@ -108,7 +108,7 @@ function correlate(x, input, weight, output, size, padding, bias) {
   return y;
 }
 
-/** Add one 3×3 kernel's products to a map. A step to the right has but three numbers to read. */
+/** Add one 3×3 kernel's products to a map. A step to the right reads only three new numbers. */
 function addNineTaps(y, columns, x, start, stride, weight, k) {
   const w0 = weight[k];
   const w1 = weight[k + 1];
