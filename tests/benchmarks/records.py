@@ -11,11 +11,12 @@ trains networks on all of MNIST, one run per core, and prints a Markdown table: 
 are `MNISTNet` with these recipes. `sprint` is the assignment's model answer with a shortened FAST,
 and `open` the same network with its own recipe. `small` and `smallest` are trained with that recipe
 also: networks of 2,000 to 20,000 parameters, and the one of them that needs the fewest for 99.4%.
-Nothing is chosen by what they print: seeds are counted from 0, and the last epoch is a run's
-result. "Five views" averages the log-probabilities of an image and of its copies moved by half a
-pixel to the four sides; p is that of a one-sided t-test that the mean is 99.4% or less. Runs are
-kept in runs/records/, and the same command continues them; their histories and five views go to
-notebooks/results/, and the table to the library's page. Needs MNIST in $S4_DATA or ./data.
+Only `smallest` was chosen by what they print, by five seeds of `small`; its other five did not
+choose it. Seeds are counted from 0, and the last epoch is a run's result. "Five views" averages the
+log-probabilities of an image and of its copies moved by half a pixel to the four sides; p is that
+of a one-sided t-test that the mean is 99.4% or less. Runs are kept in runs/records/, and the same
+command continues them; their histories and five views go to notebooks/results/, and the table to
+the library's page. Needs MNIST in $S4_DATA or ./data.
 """
 
 import argparse
