@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -1611,15 +1612,9 @@ def check_size(view, size, width, height, larger):
 LARGE_TEXT = ":is(p, button, h1, h2, h3, dt, dd, label, legend, figcaption) { font-size: 26px; }"
 
 
-SCROLLED = """async (top) => {
-  for (let tenth = 0; tenth < 30 && scrollY <= top; tenth++) {
-    await new Promise((done) => setTimeout(done, 100));
-  }
-  return scrollY > top;
-}"""
-
-
 def test_a_finger_scrolls_past_sliders_and_the_surface(touched):
+    from playwright.sync_api import TimeoutError as Late
+
     view = touched
     view.set_viewport_size({"width": 390, "height": 844})
     view.evaluate(AFRESH)
@@ -1642,7 +1637,8 @@ def test_a_finger_scrolls_past_sliders_and_the_surface(touched):
             box = view.locator(name).bounding_box()
             top = view.evaluate("scrollY")
             swipe(box["x"] + across * box["width"], box["y"] + box["height"] / 2)
-            if view.evaluate(SCROLLED, top):
+            with suppress(Late):
+                view.wait_for_function("(top) => scrollY > top", arg=top, timeout=3_000)
                 break
         else:
             pytest.fail(f"a finger on {name} does not scroll the page")
