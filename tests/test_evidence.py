@@ -1,6 +1,7 @@
 """Numbers in the library's page that no table of runs holds are what a stored file says."""
 
 import csv
+import itertools
 import json
 import statistics
 from collections import Counter
@@ -9,6 +10,7 @@ import pytest
 from scipy import stats
 
 from notebooks import pictures
+from notebooks.experiments import runner
 from s4lib.photos import TEMPERATURE
 from tests.benchmarks import nothing, peers, photos, race, rare_forms, records
 
@@ -56,7 +58,8 @@ def test_best_gains_so_much_on_fast_and_a_third_epoch_nothing_on_sprint():
 
 
 def test_seconds_of_the_race_and_luck_in_it():
-    runs = {run["way"]: run for run in stored("race")["runs"]}
+    every = stored("race")["runs"]
+    runs = {run["way"]: run for run in every}
     ours, theirs = runs["classic"]["seconds"], runs[race.ORIGINAL]["seconds"]
     assert f"an epoch of `CLASSIC` takes {ours[-1] / len(ours):.1f} s" in PAGE
     assert f"takes {theirs[-1] / len(theirs):.1f} s. Both include the test." in PAGE
@@ -64,9 +67,10 @@ def test_seconds_of_the_race_and_luck_in_it():
         curve = [float(row["test_accuracy"]) for row in csv.DictReader(log)]
     epochs = 1 + next(n for n, accuracy in enumerate(curve) if accuracy >= race.GOAL)
     assert f"the original's way needed {epochs} epochs" in PAGE
-    fast = [run["seconds"][-1] for run in stored("race")["runs"] if run["way"] == "fast"]
+    sprint, fast = (
+        [run["seconds"][-1] for run in every if run["way"] == way] for way in ("sprint", "fast")
+    )
     then, times = theirs[epochs - 1], theirs[epochs - 1] / statistics.mean(fast)
-    sprint = [run["seconds"][-1] for run in stored("race")["runs"] if run["way"] == "sprint"]
     shares = [
         round(race.to_goal(runs[race.ORIGINAL])[1] / statistics.mean(seconds))
         for seconds in (sprint, fast)
@@ -78,7 +82,7 @@ def test_seconds_of_the_race_and_luck_in_it():
     assert max(sprint + fast) < second
     assert "All twenty have finished before `CLASSIC` completes its second epoch" in PAGE
     assert max(max(runs[way]["accuracies"]) for way in peers.PEERS) < race.GOAL
-    points = sorted(accuracy for run in stored("race")["runs"] for accuracy in run["accuracies"])
+    points = sorted(accuracy for run in every for accuracy in run["accuracies"])
     assert "Four points between 96.7% and 97.7% lie below the picture" in PAGE
     assert 96.7 < points[0] < points[3] < 97.7 < 98 < points[4]
 
@@ -144,8 +148,8 @@ def test_the_page_says_of_which_version_the_stored_runs_are():
         (of[name],) = {run.versions["s4lib"] for run in pictures.runs(name)}
     (ours,) = {of[name] for name in ("fast", "best", "sprint")}
     (others,) = {of[name] for name in ("open", "small", "smallest")}
-    lines = (RESULTS / "experiments.jsonl").read_text("utf-8").splitlines()
-    count = Counter(json.loads(line)["versions"]["s4lib"] for line in lines)
+    experiments = itertools.chain(*runner.read(RESULTS).values())
+    count = Counter(run["versions"]["s4lib"] for run in experiments)
     assert {*count} == {ours, others}
     assert (
         f"The stored runs of `CLASSIC` are of version {of['classic']}, those of `FAST`, `BEST` and "
