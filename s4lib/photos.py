@@ -19,7 +19,7 @@ TEMPERATURE = 0.69  # of the shipped weights: `python -m tests.benchmarks.photos
 REJECT = Path(__file__).with_name("reject.npz")  # of the shipped weights: tests.benchmarks.nothing
 NOTHING = "nothing here looks like a digit"
 SURE = 0.8  # a less probable answer also names the second digit
-TEXT = 3, 0.6  # pieces: a picture of so many is a text unless more than this share are digits
+TEXT, MOST = 3, 0.6  # pieces: a picture of so many is a text unless more than this share are digits
 
 # Ink. Contrast is a share of full brightness, ink from 0, the paper, to 1.
 FAINTEST = 0.06  # contrast: texture and noise of an even paper stay below it
@@ -63,7 +63,7 @@ def answers(model: nn.Module, digits: Tensor) -> list[str]:
     is_digit = np.ones(len(digits), bool)
     if np.allclose(reject["fc_bias"], model.fc.bias.detach().cpu(), atol=1e-6):
         is_digit = digit_score(features, reject) > 0
-        is_digit &= len(digits) < TEXT[0] or is_digit.mean() > TEXT[1]
+        is_digit &= len(digits) < TEXT or is_digit.mean() > MOST
     return [answer(p) if is_one else NOTHING for p, is_one in zip(log_probs, is_digit, strict=True)]
 
 

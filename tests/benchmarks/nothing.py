@@ -77,9 +77,9 @@ def fit(digits: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
 def photographed(images: Tensor, labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Return what is read in `count` photographs of each kind, (N, 1, 28, 28), and its labels."""
     found = []
-    for pictures, drawn in photographs(images, labels, count, seed).values():
+    for pictures, names in photographs(images, labels, count, seed).values():
         digits, could = read_all(photos, pictures)
-        found.append((digits[could], torch.tensor(drawn)[could]))
+        found.append((digits[could], torch.tensor(names)[could]))
     return tuple(map(torch.cat, zip(*found, strict=True)))
 
 
@@ -131,8 +131,8 @@ def main() -> None:
     model, dataset = load_weights(MNISTNet(), args.weights), load("mnist")
     images, labels = dataset.hold_out(10_000).test
     made = deformed(images[:FITTED], labels[:FITTED], 50, seed=1)
-    digits = [images[:FITTED], *(drawn for drawn, _ in made.values())]
-    digits = torch.cat([*digits, photographed(images[:FITTED], labels[:FITTED], 20, 1)[0]])
+    seen, _ = photographed(images[:FITTED], labels[:FITTED], 20, seed=1)
+    digits = torch.cat([images[:FITTED], *(drawn for drawn, _ in made.values()), seen])
     others = torch.cat([*(letters(FONTS, seed) for seed in range(5)), shapes(1500, seed=0)])
     fitted = fit(*(look(model, part)[1] for part in (digits, others)))
     fresh = digit_score(look(model, images[-5000:])[1], fitted)
