@@ -106,20 +106,22 @@ def digits_in(model, images):
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.__name__)
-def ten(request, tmp_path_factory):
-    """Pictures of one kind, of every digit, as they are read."""
-    path = tmp_path_factory.mktemp("ten") / "digit.png"
-    return torch.stack([read(request.param(digit), path) for digit in range(10)])
+def pictured(request, tmp_path_factory):
+    """Digits, all ten by pen and five of each other kind, and their pictures as they are read."""
+    path = tmp_path_factory.mktemp("pictured") / "digit.png"
+    digits = [*range(0, 10, 1 if request.param in (thin_pen_on_a_page, phone_photo) else 2)]
+    return digits, torch.stack([read(request.param(digit), path) for digit in digits])
 
 
-def test_every_digit_is_read(ten, model):
-    assert ten.shape == (10, 1, 28, 28)
-    assert ten.dtype == torch.uint8
-    assert digits_in(model, ten) == list(range(10))
+def test_every_digit_is_read(pictured, model):
+    digits, images = pictured
+    assert images.shape == (len(digits), 1, 28, 28)
+    assert images.dtype == torch.uint8
+    assert digits_in(model, images) == digits
 
 
-def test_digits_are_made_as_mnist_was(ten):
-    for image in ten[:, 0].numpy():
+def test_digits_are_made_as_mnist_was(pictured):
+    for image in pictured[1][:, 0].numpy():
         rows, columns = np.nonzero(image)
         assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20)  # the 20×20 box
         assert image.max() == 255
@@ -146,7 +148,7 @@ def test_specks_and_the_edge_of_the_page_are_left_out(tmp_path):
 
 
 def test_mnist_images_come_back_nearly_as_they_were(mnist, model, tmp_path):
-    images, labels = mnist.test[0][:200], mnist.test[1][:200]
+    images, labels = mnist.test[0][:100], mnist.test[1][:100]
     again = torch.stack(
         [read(Image.fromarray(255 - image[0].numpy()), tmp_path / "a.png") for image in images]
     )
@@ -168,13 +170,13 @@ def test_bars_along_the_edge_change_nothing(bar, ink, tmp_path):
     paper = 270 - ink - (60 if bar == 270 - ink else 0)  # so that a bar is seen at all
     clean = draw(5, (200, 240), 15, ink=(ink,) * 3, paper=(paper,) * 3)
     expected = read(clean, tmp_path / "clean.png").float()
-    for sides in [(0,), (2,), (1, 3), (0, 1, 2), (0, 1, 2, 3)]:
-        for width in (2, 20):
-            framed = np.array(clean)
-            for side in sides:
-                np.rot90(framed, side)[:width] = bar
-            seen = read(Image.fromarray(framed), tmp_path / "framed.png").float()
-            assert (seen - expected).abs().mean() < 3, (sides, width)
+    bars = [((0,), 2), ((2,), 20), ((1, 3), 2), ((0, 1, 2), 20), (range(4), 2), (range(4), 20)]
+    for sides, width in bars:
+        framed = np.array(clean)
+        for side in sides:
+            np.rot90(framed, side)[:width] = bar
+        seen = read(Image.fromarray(framed), tmp_path / "framed.png").float()
+        assert (seen - expected).abs().mean() < 3, (sides, width)
 
 
 @pytest.mark.parametrize(
@@ -182,9 +184,9 @@ def test_bars_along_the_edge_change_nothing(bar, ink, tmp_path):
 )
 def test_scenes_with_bars_are_read(kind, model, tmp_path):
     rng = np.random.default_rng(1)
-    scenes = [picture(draw_shape(STROKES[d], rng), rng, **SCENES[kind]) for d in (2, 3, 4, 7)]
+    scenes = [picture(draw_shape(STROKES[d], rng), rng, **SCENES[kind]) for d in (4, 7)]
     images = torch.stack([read(scene, tmp_path / "scene.png") for scene in scenes])
-    assert digits_in(model, images) == [2, 3, 4, 7]
+    assert digits_in(model, images) == [4, 7]
 
 
 def test_a_hard_shadow_is_no_ink(model, tmp_path):
@@ -192,13 +194,6 @@ def test_a_hard_shadow_is_no_ink(model, tmp_path):
     image[:, :130] *= 0.55
     seen = read(Image.fromarray(image.astype(np.uint8)), tmp_path / "shadow.png")
     assert digits_in(model, seen[None]) == [3]
-
-
-def test_broken_strokes_stay_together(model, tmp_path):
-    broken = draw(7, (300, 400), 14)
-    for top in (110, 170, 230):
-        broken.paste((250, 250, 245), (0, top, 300, top + 12))
-    assert digits_in(model, read(broken, tmp_path / "broken.png")[None]) == [7]
 
 
 def test_a_marker_that_fills_a_dark_frame_is_the_digit(model, tmp_path):
@@ -222,14 +217,6 @@ def test_several_digits_are_counted_and_with_many_read_in_order(model, tmp_path)
     ):
         read_digit(tmp_path / "page.png")
     assert digits_in(model, read_digits(tmp_path / "page.png")) == [3, 1, 4, 5, 9, 2]
-
-
-def test_a_slanted_stroke_that_is_broken_stays_one_digit(model, tmp_path):
-    image = Image.new("L", (300, 300), 240)
-    pen = ImageDraw.Draw(image)
-    pen.line([(130, 235), (160, 150)], 20, 14)
-    pen.line([(166, 133), (195, 50)], 20, 14)
-    assert digits_in(model, read(image, tmp_path / "one.png")[None]) == [1]
 
 
 def test_a_very_thick_digit_beside_another_is_counted(tmp_path):
@@ -273,18 +260,23 @@ def test_rules_seen_from_an_angle_are_no_strokes(model, tmp_path):
 
 
 def test_a_digit_in_pieces_stays_one(model, tmp_path):
-    five = Image.new("L", (300, 300), 240)
+    seven = draw(7, (300, 400), 14)
+    for top in (110, 170, 230):
+        seven.paste((250, 250, 245), (0, top, 300, top + 12))
+    one, five, four = (Image.new("L", (300, 300), 240) for _ in range(3))
+    pen = ImageDraw.Draw(one)
+    pen.line([(130, 235), (160, 150)], 20, 14)
+    pen.line([(166, 133), (195, 50)], 20, 14)
     pen = ImageDraw.Draw(five)
     pen.line([(110, 60), (105, 140), (150, 125), (185, 160), (175, 215), (110, 230)], 20, 14)
     pen.line([(140, 60), (210, 55)], 20, 14)  # its bar, 15% of its height away
-    four = Image.new("L", (300, 300), 240)
     pen = ImageDraw.Draw(four)
     pen.line([(120, 70), (90, 170), (172, 168)], 20, 14)  # it does not reach the stem
     pen.line([(195, 60), (190, 250)], 20, 14)
     for speck in ((150, 262), (230, 240)):
         pen.ellipse((*speck, speck[0] + 7, speck[1] + 7), 20)
-    seen = torch.stack([read(image, tmp_path / "one.png") for image in (five, four)])
-    assert digits_in(model, seen) == [5, 4]
+    seen = torch.stack([read(image, tmp_path / "one.png") for image in (seven, one, five, four)])
+    assert digits_in(model, seen) == [7, 1, 5, 4]
 
 
 def test_the_straight_strokes_of_a_tight_crop_are_no_rules(model, tmp_path):
@@ -302,7 +294,7 @@ def test_what_is_no_digit_is_rejected_at_a_small_cost(model, mnist):
     said = [text for image in others for text in answers(model, image[None])]
     assert said.count(NOTHING) > 0.7 * len(said)
     assert sum(map(is_sure, said)) < 0.2 * len(said)
-    assert answers(model, mnist.test[0]).count(NOTHING) <= 50  # of 10,000
+    assert answers(model, mnist.test[0][::4]).count(NOTHING) <= 12  # of 2,500
 
 
 def test_pictures_of_text_faces_and_flowers_seldom_get_a_sure_answer(model, tmp_path):
