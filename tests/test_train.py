@@ -140,30 +140,6 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
-def test_an_absurd_lr_is_told_so(few):
-    with pytest.raises(UsageError, match="Try a smaller lr"):
-        fit(MNISTNet, few, replace(QUICK, lr=1e30), 0, "cpu")
-
-
-def test_ctrl_c_ends_with_the_last_whole_epoch(few, tmp_path, monkeypatch, capsys):
-    evaluate_once, saved = s4lib.train.evaluate, []
-
-    def interrupted(model, dataset):
-        if saved:
-            raise KeyboardInterrupt
-        saved.append({k: v.clone() for k, v in model.state_dict().items()})
-        return evaluate_once(model, dataset)
-
-    monkeypatch.setattr(s4lib.train, "evaluate", interrupted)
-    model, run = fit(MNISTNet, few, QUICK, 0, "cpu", tmp_path)
-    assert [epoch.epoch for epoch in run.epochs] == [1]
-    assert "Stopped in epoch 2" in capsys.readouterr().out
-    on_disk = load_weights(MNISTNet(), tmp_path / "weights.pt").state_dict()
-    for name, value in model.state_dict().items():
-        assert value.equal(saved[0][name]), name
-        assert value.equal(on_disk[name]), name
-
-
 def test_the_log_is_one_clean_line_an_epoch(few, capfd):
     fit(MNISTNet, few, QUICK, 0, "cpu")
     captured = capfd.readouterr()
