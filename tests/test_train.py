@@ -248,31 +248,19 @@ class Calls(TorchDispatchMode):
         self.steps.append(Counter())
 
 
-@pytest.fixture
-def count_calls(few, monkeypatch):
-    def count(recipe):
-        """Count the operations of a step in the middle of an epoch, in bfloat16."""
-        monkeypatch.setattr(s4lib.train, "choose_precision", lambda _: torch.bfloat16)
-        network, recipe = NETWORKS[recipe.name], recipe.adjusted(epochs=1, batch_size=60)
-        with silence(), Calls() as calls:
-            fit(network, few, recipe, 0, "cpu", on_batch=calls.next_step)
-        return calls.steps[2]
-
-    return count
-
-
 @pytest.mark.parametrize(
     ("recipe", "limit"), [(CLASSIC, 150), (FAST, 192)], ids=["classic", "fast"]
 )
-def test_a_step_makes_no_more_calls_than_it_did(recipe, limit, count_calls):
-    calls = count_calls(recipe)
+def test_a_step_makes_no_more_calls_than_it_did_and_never_waits(recipe, limit, few, monkeypatch):
+    """A step in the middle of an epoch, in bfloat16."""
+    monkeypatch.setattr(s4lib.train, "choose_precision", lambda _: torch.bfloat16)
+    short = recipe.adjusted(epochs=1, batch_size=60)
+    with silence(), Calls() as counted:
+        fit(NETWORKS[recipe.name], few, short, 0, "cpu", on_batch=counted.next_step)
+    calls = counted.steps[2]
     more = calls.total() - limit
     assert more <= 0, f"A step makes {more} more calls than {limit}: {calls.most_common()}"
-
-
-@pytest.mark.parametrize("recipe", [CLASSIC, FAST], ids=lambda recipe: recipe.name)
-def test_a_step_never_waits_for_the_device(recipe, count_calls):
-    assert not count_calls(recipe)["_local_scalar_dense"]
+    assert not calls["_local_scalar_dense"]  # which waits for the device
 
 
 def test_batch_norm_has_counted_all_batches_though_it_counts_none_in_a_step(few):
