@@ -47,15 +47,19 @@ def refused(capsys, *words):
 TRAIN = ("train", "--recipe", "classic", "--dataset", "digits", "--device", "cpu")
 
 
-def test_without_a_recipe_the_few_digits_get_more_epochs_than_mnist(here, capsys, monkeypatch):
-    def stop(_network, _dataset, recipe, *_):
-        raise UsageError(f"{recipe.name} for {recipe.epochs} epochs")
+def test_each_data_set_has_a_folder_and_few_digits_get_more_epochs(
+    tiny_mnist, here, capsys, monkeypatch
+):
+    def stop(_network, _dataset, recipe, _seed, _device, out):
+        raise UsageError(f"{out.as_posix()}: {recipe.epochs} epochs")
 
     monkeypatch.setattr(cli, "fit", stop)
     words = ("train", "--dataset", "digits")
-    assert refused(capsys, *words) == "fast for 20 epochs"
-    assert refused(capsys, *words, "--epochs", 3) == "fast for 3 epochs"
-    assert refused(capsys, *words, "--recipe", "fast") == "fast for 3 epochs"
+    assert refused(capsys, *words) == "runs/fast-digits-0: 20 epochs"
+    assert refused(capsys, *words, "--epochs", 3) == "runs/fast-digits-0: 3 epochs"
+    assert refused(capsys, *words, "--recipe", "fast") == "runs/fast-digits-0: 3 epochs"
+    words = ("train", "--dataset", "mnist", "--data", tiny_mnist)
+    assert refused(capsys, *words) == "runs/fast-mnist-0: 3 epochs"
 
 
 def test_train_leaves_weights_history_and_curves(few, here, capsys):
@@ -171,13 +175,6 @@ def test_seeds_trains_what_is_missing_and_compares(few, here, capsys):
     run(capsys, *words, "--seeds", 1, "--out", "elsewhere")
     assert Path("elsewhere", "classic-digits-0", "weights.pt").exists()
     assert Path("elsewhere", "classic-digits.json").exists()
-
-
-def test_a_run_on_the_digits_is_not_in_the_way_of_mnists(few, tiny_mnist, here, capsys):
-    assert run(capsys, *TRAIN, "--epochs", 1)[0] == 0
-    words = ("train", "--recipe", "classic", "--dataset", "mnist", "--data", tiny_mnist)
-    assert run(capsys, *words, "--epochs", 1, "--batch-size", 20)[0] == 0
-    assert {path.name for path in Path("runs").iterdir()} == {"classic-digits-0", "classic-mnist-0"}
 
 
 @pytest.mark.parametrize(
