@@ -505,15 +505,13 @@ def other_steps(curves):
 
 
 def three_points(curves):
-    figure = labelled("{}")({rate: [curve[0], curve[-1]] for rate, curve in curves.items()})
-    return figure
+    return labelled("{}")({rate: [curve[0], curve[-1]] for rate, curve in curves.items()})
 
 
 @pytest.mark.parametrize(
     ("graph", "hint"),
     [
         (labelled("1{}"), "no label names the curve of 0.1, 0.2"),
-        (lambda curves: None, "should return a Figure, but returned None: is its return missing"),
         (lambda curves: labelled("{}")(curves).axes, "should return a Figure, but returned list"),
         (lambda curves: Figure(), "lacks the curves of 0.1, 0.2"),
         (own_curves_alone, "it draws only your own curves"),
