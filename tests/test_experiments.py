@@ -449,7 +449,7 @@ def test_the_pages_tables_are_what_the_runs_gave(tables):
     named = re.findall(r"<!-- table: (.+) -->", page)
     assert {*named} == {*EXPERIMENTS, "no digits", "early", "channels"} - {"lr_range"}
     assert len({*named}) == len(named)
-    assert report.filled(page, RESULTS) == page
+    assert report.filled(page, tables) == page
     for name in named:
         assert f"<!-- table: {name} -->\n{tables[name]}\n\n" in page
 
@@ -460,7 +460,7 @@ def test_tables_are_put_below_the_comments_that_name_them(tables):
     old = f"A\n\n{line('baseline')}old\nrows\n\nB\n\n{line('nothing')}\nC\n\n{line('baseline')}"
     new = f"A\n\n{line('baseline')}{found}\n\nB\n\n{line('nothing')}*Not measured yet: "
     new += f"`python -m notebooks.experiments`*\n\nC\n\n{line('baseline')}{found}\n"
-    assert report.filled(old, RESULTS) == new
+    assert report.filled(old, tables) == new
 
 
 QUESTIONS = """how many layers · max pooling · 1×1 convolutions · 3×3 convolutions · receptive field
