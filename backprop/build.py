@@ -168,7 +168,8 @@ def digits(item) -> str:
 def stamp(path: Path) -> str | None:
     """Return the fingerprint of a picture or a workbook; a page is its own fingerprint.
 
-    A workbook's fingerprint covers all that is in it except the values of its formulas.
+    A workbook's fingerprint covers all that is in it except the values of its formulas, and the
+    widths of columns, which versions of XlsxWriter round differently.
     """
     try:
         if path.suffix == ".html":
@@ -184,7 +185,7 @@ def stamp(path: Path) -> str | None:
             parts[name] = Image.open(io.BytesIO(part)).info.get("Fingerprint")
         else:
             part = re.sub(rb'( t="str")?(><f>[^<]*</f>)(<v>[^<]*</v>)?', rb"\2", part)
-            parts[name] = re.sub(rb"<c:v>[^<]*", b"", part)
+            parts[name] = re.sub(rb'<c:v>[^<]*| width="[^"]*"', b"", part)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
