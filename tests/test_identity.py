@@ -21,6 +21,15 @@ import torch.nn.functional as F
 from torch import nn
 
 SLOPE = 0.1
+SHIFTS, SHAPE, SEEN = [0.5, 0.25], {"flat": 1, "kinds": {"a", "b"}}, []
+
+
+class Scale:
+    def __call__(self, x):
+        return x / 3
+
+
+scale = Scale()
 
 
 class Straight(torch.autograd.Function):
@@ -70,7 +79,9 @@ class Net(Pooled):
 
     @noted
     def forward(self, x):
-        x = self.pool(x).flatten(1)  # (N, 49)
+        x = scale(self.pool(x)).flatten(1)  # (N, 49)
+        x = x + SHIFTS[0] + SHAPE["flat"]
+        SEEN.append(float(x.sum()))
         if self.kind in {"relu", "gelu", "silu"}:
             x = torch.cat([self.activations[0](part) for part in [squashed(x)]])
         return F.log_softmax(Straight.apply(self.head(x)) + SLOPE * x[:, :10], 1)
@@ -89,6 +100,10 @@ CHANGES = [
     ("calls += 1", "calls += 2", "another noted(); another noting()"),
     ("SLOPE = 0.1", "SLOPE = 0.2", "constant SLOPE 0.1, not 0.2"),
     ("side = 4", "side = 5", "Net.side 4, not 5"),
+    ("[0.5, 0.25]", "[0.5, 0.2]", "another constant SHIFTS"),
+    ('{"a", "b"}', '{"a", "c"}', "another constant SHAPE"),
+    ('{"a", "b"}', '{"b", "a"}', ""),
+    ("x / 3", "x / 4", "another Scale.__call__()"),
     (
         "(49, 10)",
         "(49, 10, bias=False)",
@@ -123,7 +138,7 @@ def test_settings_belong_to_a_network_and_its_state_does_not(identity, few):
     known = identity(NETWORK)
     assert differences(known, identity(NETWORK, "gelu")) == "Net.kind relu, not gelu"
     assert known["Net.kind"] == "relu"
-    assert "Net.calls" not in known
+    assert not {"Net.calls", "constant SEEN"} & {*known}
 
 
 def test_a_function_that_makes_a_network_is_known_by_what_its_classes_take_from_it(few):

@@ -12,6 +12,11 @@ from typing import Any
 
 from torch import nn
 
+CHANGE = {  # methods that change a list, a dictionary or a set
+    *("append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse"),
+    *("add", "discard", "update", "setdefault", "popitem"),
+}
+
 
 def identify(model: nn.Module, dataset, history) -> dict[str, Any]:
     """Return, by name, all that must stay the same for a run to end with the same bits.
@@ -75,8 +80,8 @@ def own_classes(layer: nn.Module) -> list[type]:
 def written(model: nn.Module) -> dict[str, Any]:
     """Return the author's settings, and the fingerprint of every function's syntax tree.
 
-    A tree has no comments and no blank lines. A function without a source is left out, and so is an
-    attribute that a method other than `__init__` assigns: it is a state, not a setting.
+    A tree has no comments and no blank lines. A function without a source is left out, and so is
+    what a method other than `__init__` assigns or changes: it is a state, not a setting.
     """
     values = {
         f"{place or type(layer).__name__}.{name}": value
@@ -89,13 +94,15 @@ def written(model: nn.Module) -> dict[str, Any]:
         name = f"{function.__qualname__.split('<locals>.')[-1]}()"
         texts[name] = texts.get(name, "") + ast.unparse(tree)
         if function.__name__ != "__init__":
-            states |= {node.attr for node in ast.walk(tree) if is_assigned(node, ast.Attribute)}
+            states |= changed(tree)
         values |= {f"constant {name}": value for name, value in named.items()}
-    plain = {name: value for name, value in sorted(values.items()) if is_plain(value)}
-    return {
-        **{name: value for name, value in plain.items() if name.split(".")[-1] not in states},
-        **{name: fingerprint(text.encode()) for name, text in sorted(texts.items())},
+    settings = {
+        name: setting(value)
+        for name, value in sorted(values.items())
+        if is_plain(value) and re.split("[. ]", name)[-1] not in states
     }
+    trees = {name: fingerprint(text.encode()) for name, text in sorted(texts.items())}
+    return settings | trees
 
 
 def functions_behind(values: list) -> Iterator[tuple[FunctionType, ast.AST, dict[str, Any]]]:
@@ -120,7 +127,8 @@ def functions_behind(values: list) -> Iterator[tuple[FunctionType, ast.AST, dict
         yield function, tree, named
         for value in named.values():
             if getattr(value, "__module__", None) == function.__module__:
-                waiting += vars(value).values() if inspect.isclass(value) else [value]
+                kind = value if inspect.isclass(value) else type(value)
+                waiting += [value, *vars(kind).values()]
 
 
 def attributes(layer: nn.Module) -> dict[str, Any]:
@@ -133,10 +141,27 @@ def attributes(layer: nn.Module) -> dict[str, Any]:
 
 
 def is_plain(value) -> bool:
-    """Return whether a value is the same text in every process: a number, text, a tuple of them."""
-    if isinstance(value, tuple):
+    """Return whether a value is a number, text, or a container of them."""
+    if isinstance(value, dict):
+        return all(map(is_plain, chain.from_iterable(value.items())))
+    if isinstance(value, tuple | list | set | frozenset):
         return all(map(is_plain, value))
     return value is None or isinstance(value, int | float | str)
+
+
+def setting(value):
+    """Return a plain value, or the fingerprint of a list, dictionary or set, which may be long."""
+    if isinstance(value, set | frozenset):
+        value = sorted(map(repr, map(setting, value)))  # every process has an order of its own
+    elif isinstance(value, dict):
+        value = [(setting(key), setting(item)) for key, item in value.items()]
+    elif isinstance(value, tuple):
+        return tuple(map(setting, value))
+    elif isinstance(value, list):
+        value = [*map(setting, value)]
+    else:
+        return value
+    return fingerprint(repr(value).encode())
 
 
 def syntax_tree(function: FunctionType) -> ast.AST | None:
@@ -160,6 +185,24 @@ def outside(function: FunctionType, tree: ast.AST) -> dict[str, Any]:
     with contextlib.suppress(ValueError):  # a variable that was never assigned
         values |= inspect.getclosurevars(function).nonlocals
     return {name: values[name] for name in sorted(names & values.keys())}
+
+
+def changed(tree: ast.AST) -> set[str]:
+    """Return the names of attributes that a function assigns, and of containers that it changes."""
+    changes = set()
+    for node in ast.walk(tree):
+        if is_assigned(node, ast.Attribute):
+            changes.add(node.attr)
+        if is_assigned(node, ast.Subscript):  # x[0] = 1
+            changes.add(name_of(node.value))
+        if isinstance(node, ast.Attribute) and node.attr in CHANGE:  # x.append
+            changes.add(name_of(node.value))
+    return changes
+
+
+def name_of(node: ast.AST) -> str:
+    """Return the last part of a variable's or an attribute's name."""
+    return getattr(node, "attr", getattr(node, "id", ""))
 
 
 def is_assigned(node: ast.AST, kind: type) -> bool:
