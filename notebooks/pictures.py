@@ -5,6 +5,7 @@ tables, in README.md and s4lib/README.md, come from results alone.
 """
 
 import re
+import sys
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from notebooks.drawings import DRAWINGS
 from s4lib import BEST, history, load, plots
 from s4lib.plots import save_figure
 from s4lib.recipes import RECIPES
+from s4lib.runtime import Parser, run_command
 from s4lib.runtime.checkpoint import atomic_write
 
 ROOT = Path(__file__).parents[1]
@@ -50,19 +52,22 @@ def fill(found: dict[str, str]) -> None:
         atomic_write(page, filled(page.read_text("utf-8"), found).encode())
 
 
-def main(out: Path = ROOT / "images") -> None:
+def make(_) -> int:
     digits = load("mnist")
     augment = BEST.augmentation(torch.Generator().manual_seed(0))
-    for name, figure in {
+    figures = {
         "samples": plots.samples(digits),
         "augmented": plots.augmented(digits, augment),
         "modelloss": plots.model_loss(runs("classic")),
-    }.items():
-        save_figure(figure, out / f"{name}.png")
-    for name, draw in DRAWINGS.items():
-        save_figure(draw(), out / f"drawing_{name}.png")
+        **{f"drawing_{name}": draw() for name, draw in DRAWINGS.items()},
+    }
+    for name, figure in figures.items():
+        save_figure(figure, ROOT / "images" / f"{name}.png")
     fill(tables())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    parser = Parser(prog="python -m notebooks.pictures", description=__doc__.split(": ")[1])
+    parser.set_defaults(run=make)
+    sys.exit(run_command(parser))

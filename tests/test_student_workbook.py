@@ -3,8 +3,11 @@
 import http.server
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import zipfile
+from pathlib import Path
 
 import openpyxl
 import pytest
@@ -23,6 +26,7 @@ from notebooks.assignment.workbook_cells import Cells
 from tests.workbooks import LAYOUTS, few_steps, write
 
 STEPS = 3  # of these workbooks, so that they are small
+DRAWN = workbook.DRAWN
 ALL = 6.0
 MINE = personal_numbers("4711")
 TABLES, SHEETS = LAYOUTS["six tables"], LAYOUTS["sheets"]
@@ -157,10 +161,12 @@ def test_a_formula_may_be_off_by_rounding_alone(error, lost, kept, tmp_path, cap
     assert (points < ALL) == lost, said
 
 
-def test_a_few_cells_are_no_curve(kept, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(workbook, "DRAWN", STEPS + 2)  # a curve has one cell more than steps
-    points, said = checked(write(tmp_path / "w.xlsx", TABLES, **SAMPLE), capsys)
-    assert points == ALL - 1, said
+@pytest.mark.parametrize(("steps", "lost"), [(18, 1), (19, 0)])
+def test_a_curve_has_twenty_cells_at_least(steps, lost, kept, tmp_path, capsys, monkeypatch):
+    few_steps(monkeypatch, steps)
+    monkeypatch.setattr(workbook, "DRAWN", DRAWN)
+    points, said = checked(write(tmp_path / "w.xlsx", TABLES, MINE, steps=steps), capsys)
+    assert points == ALL - lost, said
 
 
 def test_trainings_count_by_their_right_steps_and_absent_ones_not(
@@ -457,7 +463,7 @@ def test_files_that_can_t_be_read_are_refused_by_their_right_names(kept, tmp_pat
         "folder": "this is no workbook: Is a directory.",
         "half": "this is no workbook",
         "other": "this is no workbook",
-        "nowhere": "there is no such file. Save your workbook under this name.",
+        "nowhere": f"there is no such file in {tmp_path}. Save your workbook there under",
     }.items():
         points, said = checked(tmp_path / f"{name}.xlsx", capsys)
         assert (points, said.splitlines()[1:]) == (0, ["0 points"])
@@ -592,8 +598,22 @@ def test_the_command_s_exit_status(kept, tmp_path, capsys):
     assert cli.main(["check", str(path), *options]) == 0
     assert cli.main(["check", str(tmp_path / "none.xlsx")]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "none.xlsx: there is no such file. Save your workbook under this name."
+        f"none.xlsx: there is no such file in {tmp_path}. Save your workbook there under this name."
     ]
     with pytest.raises(SystemExit):
         cli.main(["check", str(path), "--inputs", "1,2,3"])
     assert "2 numbers with commas between them, not 1,2,3" in capsys.readouterr().err
+
+
+def test_a_check_ends_after_some_minutes_with_a_line():
+    slow = (
+        "import time\nfrom notebooks.assignment import __main__ as cli\n"
+        "cli.SECONDS, cli.grade = 0.1, lambda *_: time.sleep(60)\ncli.main(['check', 'w.xlsx'])"
+    )
+    command, root = [sys.executable, "-c", slow], Path(__file__).parents[1]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "w.xlsx: checking it takes more than 0.1 seconds. Delete the cells that are not part of "
+        "the assignment.\n"
+    )

@@ -19,7 +19,7 @@ import s4lib.train
 from s4lib import UsageError
 from s4lib.data import Batches
 from s4lib.model import MNISTNet
-from s4lib.recipes import CLASSIC, FAST, NETWORKS
+from s4lib.recipes import BEST, CLASSIC, FAST, NETWORKS
 from s4lib.runtime.checkpoint import load_weights
 from s4lib.runtime.device import MixedPrecision, choose_device, choose_precision
 from s4lib.runtime.progress import silence
@@ -249,7 +249,9 @@ class Calls(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "limit"), [(CLASSIC, 150), (FAST, 192)], ids=["classic", "fast"]
+    ("recipe", "limit"),
+    [(CLASSIC, 150), (FAST, 192), (BEST, 196)],
+    ids=["classic", "fast", "best"],
 )
 def test_a_step_makes_no_more_calls_than_it_did_and_never_waits(recipe, limit, few, monkeypatch):
     """A step in the middle of an epoch, in bfloat16."""

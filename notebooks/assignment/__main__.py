@@ -8,8 +8,10 @@ if __name__ == "__main__" and sys.argv[1:2] in (["grade"], ["report"]):
     sys.exit(report.main())
 
 import math
+import os
 from argparse import ArgumentTypeError
 from pathlib import Path
+from threading import Timer
 
 from notebooks.assignment import checklist
 from notebooks.assignment.checklist import check_assignment
@@ -23,6 +25,7 @@ from s4lib.runs import finished_run, seeds_and_folders
 from s4lib.runtime import INTERRUPTED, Parser, UsageError, run_command
 
 ABOUT = "Check an assignment's files. Teachers also have the commands `grade` and `report`."
+SECONDS = 300  # for a workbook; the course's takes two
 
 
 def check(args) -> int:
@@ -32,12 +35,27 @@ def check(args) -> int:
         return check_network(args)
     numbers = personal_numbers(args.student)
     given = {name: getattr(args, name) for name in numbers._fields if getattr(args, name)}
+    limit = Timer(SECONDS, give_up, [path])
+    limit.start()
     try:
         lines, points = grade(path, numbers._replace(**given))
     except WorkbookError as problem:
         raise UsageError(str(problem)) from problem
+    finally:
+        limit.cancel()
     print(*lines, sep="\n")
     return 0 if points == sum(POINTS.values()) else 1
+
+
+def give_up(path: Path) -> None:
+    """End the process, whatever it is at work on."""
+    print(
+        f"{path.name}: checking it takes more than {SECONDS} seconds. Delete the cells that are "
+        "not part of the assignment.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)
 
 
 def check_network(args) -> int:

@@ -302,7 +302,8 @@ def read(path: Path) -> Book:
         start = path.open("rb").read(8)
     except FileNotFoundError:
         raise WorkbookError(
-            f"{path.name}: there is no such file. Save your workbook under this name."
+            f"{path.name}: there is no such file in {path.absolute().parent}. Save your workbook "
+            "there under this name."
         ) from None
     except OSError as error:
         raise WorkbookError(f"{path.name}: this is no workbook: {error.strerror}.") from None
