@@ -265,7 +265,8 @@ def show():
 
     content = (HERE / "playground.html").read_text("utf-8")
     content = content.replace("<html ", '<html data-walkthrough="../backprop" ', 1)
-    picture = base64.b64encode((HERE.parent / PICTURE).read_bytes()).decode()
+    path = HERE.parent / PICTURE  # which an installed package doesn't have
+    picture = base64.b64encode(path.read_bytes() if path.exists() else b"").decode()
     return HTML(f"""
 <img id="playground-picture" src="data:image/png;base64,{picture}" alt="The playground: \
 a digit, the network's layers, and the gradient" style="max-width: 100%">
