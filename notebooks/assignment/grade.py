@@ -299,7 +299,7 @@ def as_moodle(results: list[dict]) -> str:
 
 
 def as_csv(results: list[dict]) -> str:
-    columns = ["student", *submission.parts(), "total", "not graded"]
+    columns = ["student", *submission.stems(), "total", "not graded"]
     rows = []
     for result in results:
         parts = result["parts"]

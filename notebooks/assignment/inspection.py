@@ -189,8 +189,8 @@ def is_average(value: Value) -> bool:
     """
     ahead, tried = [value], set()
     for _ in range(FAR):
-        makers = [one for one in ahead if one.function and PARAMETER not in parts(one)]
-        ahead = [one for maker in makers for one in parts(maker) if one not in tried]
+        makers = [one for one in ahead if one.function and PARAMETER not in arguments(one)]
+        ahead = [one for maker in makers for one in arguments(maker) if one not in tried]
         tried.update(ahead)
         for one in ahead:
             maps = one.shape[:2].numel()
@@ -200,7 +200,7 @@ def is_average(value: Value) -> bool:
     return False
 
 
-def parts(value: Value) -> list[Value]:
+def arguments(value: Value) -> list[Value]:
     """Return the arguments that a value was computed from."""
     return [one for one in flattened((value.args, value.kwargs)) if isinstance(one, Value)]
 

@@ -35,9 +35,9 @@ from notebooks.assignment.slips import (
     CODE_SLIPS,
     FORWARD_SLIPS,
     GRADIENT_SLIPS,
-    each,
     pass_back,
     pass_forward,
+    results_of,
     slipped,
 )
 
@@ -111,7 +111,7 @@ def before(exercise: str) -> dict:
 def check_forward(forward, student=None) -> None:
     """Check `forward(inputs, weights, biases=(0, 0))`, which returns the values of `UNITS`."""
     asked = [(n.inputs, n.weights, b) for n, b in product(trials(student), ((0, 0), *BIASES))]
-    want = each(network.forward, asked)
+    want = results_of(network.forward, asked)
     got = ask(forward, UNITS, asked, want)
 
     own = [(*one, row) for one, row in zip(asked, got, strict=True)]
@@ -119,7 +119,7 @@ def check_forward(forward, student=None) -> None:
     def passed(inputs, weights, biases, row, **slip):
         return pass_forward(inputs, weights, biases, own=row, **slip)
 
-    follows = each(passed, own)
+    follows = results_of(passed, own)
 
     def slips():
         yield from slipped(passed, own, FORWARD_SLIPS)
@@ -151,7 +151,7 @@ def bias_times(names, inputs, row) -> list[float]:
 def check_errors(errors, student=None) -> None:
     """Check `errors(inputs, targets, weights)`, which returns E1, E2 and E_total."""
     asked = trials(student)
-    want = each(network.errors, asked)
+    want = results_of(network.errors, asked)
     got = ask(errors, ERRORS, asked, want, before("errors"))
 
     def with_sum(both):
@@ -159,7 +159,7 @@ def check_errors(errors, student=None) -> None:
 
     def slips():
         t = np.array([one.targets for one in asked])
-        units = each(lambda inputs, _, weights: network.forward(inputs, weights), asked)
+        units = results_of(lambda inputs, _, weights: network.forward(inputs, weights), asked)
         a, o = units[:, 6:], units[:, 4:6]
         yield "the ½ is missing", 2 * want
         for difference in t - a, a - t, abs(t - a):
@@ -197,14 +197,14 @@ def check_hidden_gradients(hidden_gradients, student=None) -> None:
 
 def _check_gradients(function, student, asked, part, known, slips=GRADIENT_SLIPS, typed=()):
     names = [label(symbol) for symbol in (*GRADIENTS, "dE_db1", "dE_db2")[part]]
-    want = each(pass_back, asked)[:, part]
+    want = results_of(pass_back, asked)[:, part]
 
     def every():
         yield from slipped(pass_back, asked, slips | CODE_SLIPS, part)
         for rate in RATES:
             early = [pass_back(*one, old=update(*one[:3], rate))[part] for one in asked]
             yield "the error comes back through the old w5 … w8, not the new ones", early
-        unbiased = each(lambda *one: pass_back(*one[:3]), asked)[:, part]
+        unbiased = results_of(lambda *one: pass_back(*one[:3]), asked)[:, part]
         yield "the biases are missing in the forward pass", unbiased
 
     got = ask(function, names, asked, want, known)
@@ -218,7 +218,7 @@ def check_update(update, student=None) -> None:
     names = [label(f"new_w{k}") for k in range(1, 9)]
     weights = np.array([one[2] for one in asked])
     steps = np.array([[rate] for *_, rate in asked])
-    gradients = each(lambda *one: network.gradients(*one[:3]), asked)
+    gradients = results_of(lambda *one: network.gradients(*one[:3]), asked)
     want = weights - steps * gradients
 
     def slips():
@@ -238,7 +238,7 @@ def check_update(update, student=None) -> None:
         yield f"{early} the new w5 … w8 carry the error back", weights - steps * back
         yield f"{early} these are of the new w1 … w4", weights - steps * first
         for order in range(8), (*range(4, 8), *range(4)), reversed(range(8)):
-            one_by_one = each(partial(weight_by_weight, order=[*order]), asked)
+            one_by_one = results_of(partial(weight_by_weight, order=[*order]), asked)
             yield f"{early} each of these uses the new values of those before it", one_by_one
 
     typed = [(f"a learning rate of {rate}", rate) for rate in rates]
@@ -292,16 +292,16 @@ def check_train(train, student=None) -> None:
     """Check `train(inputs, targets, weights, rate, steps)`: E_total after 0, 1, … `steps` steps."""
     asked = [(*one, *how) for one, how in product(trials(student), TRAININGS)]
     names = [f"E_total at step {step}" for step in range(TRAININGS[0][1] + 1)]
-    want = each(curve, asked)
+    want = results_of(curve, asked)
 
     def slips():
         for hint, move in MOVES.items():
-            yield hint, each(partial(curve, move=move), asked)
+            yield hint, results_of(partial(curve, move=move), asked)
         late = [padded(curve(*one, steps + 1)[1 : steps + 2]) for *one, steps in asked]
         yield "each error is recorded one step too late: the first belongs to the start", late
         for which in (0, 1):
             hint = f"this is E{which + 1} alone: return E_total"
-            yield hint, each(partial(curve, which=which), asked)
+            yield hint, results_of(partial(curve, which=which), asked)
         right = np.isclose(got, want) | np.isnan(want)
         same = right.all(axis=0).cumprod().sum()
         if same > 1:
@@ -359,7 +359,7 @@ def check_batch_gradients(batch_gradients, student=None) -> None:
         yield "only the first example is counted", [gradients[:, 0] for gradients in of_all]
         yield "only the last example is counted", [gradients[:, -1] for gradients in of_all]
         hint = "these are the gradients of the mean example, not the mean of the gradients"
-        mean = each(lambda i, t, w: network.gradients(i.mean(0), t.mean(0), w), asked)
+        mean = results_of(lambda i, t, w: network.gradients(i.mean(0), t.mean(0), w), asked)
         yield hint, mean
         for divisor in (2, 8):
             yield "divide by the number of examples, len(inputs)", counts / divisor * want

@@ -231,7 +231,7 @@ def check_by_hand(sees, network) -> None:
     compare(names, [got], want, field_slips([layers], [got]))
 
 
-class Half(nn.Module):
+class FixedDropout(nn.Module):
     """Instead of dropout, drop the same half every time, so that no random numbers are drawn.
 
     It counts the passes in which gradients are recorded.
@@ -267,7 +267,14 @@ def small_network(case: Case) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(case.seed)
         first, last = nn.Linear(16, width, bias=False), nn.Linear(width, 10)
-        layers = nn.Flatten(), first, nn.BatchNorm1d(width), Half(), last, nn.LogSoftmax(dim=1)
+        layers = (
+            nn.Flatten(),
+            first,
+            nn.BatchNorm1d(width),
+            FixedDropout(),
+            last,
+            nn.LogSoftmax(dim=1),
+        )
         return nn.Sequential(*layers).train(case.training)
 
 

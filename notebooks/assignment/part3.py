@@ -346,28 +346,28 @@ def check_spread(spread) -> None:
     samples = [sample for pair in SAMPLES for sample in pair]
     names = ("mean", "standard deviation")
 
-    def each(mean, deviation):
+    def spreads(mean, deviation):
         return np.array([(mean(sample), deviation(sample)) for sample in samples])
 
     deviation = partial(np.std, ddof=1)
-    want = each(np.mean, deviation)
+    want = spreads(np.mean, deviation)
     got = ask(spread, names, [([*sample],) for sample in samples], want)
     slips = (
         (
             "of a few runs the sum of squares is divided by n − 1, not n (ddof=1)",
-            each(np.mean, np.std),
+            spreads(np.mean, np.std),
         ),
-        ("this is the variance: take its square root", each(np.mean, partial(np.var, ddof=1))),
-        ("this is the variance: take its square root", each(np.mean, np.var)),
+        ("this is the variance: take its square root", spreads(np.mean, partial(np.var, ddof=1))),
+        ("this is the variance: take its square root", spreads(np.mean, np.var)),
         (
             "this is the standard error of the mean; return the standard deviation of the runs",
-            each(np.mean, stats.sem),
+            spreads(np.mean, stats.sem),
         ),
-        ("this is the best run, not the mean", each(max, deviation)),
-        ("this is the median, not the mean", each(np.median, deviation)),
-        ("this is the sum, not the mean", each(sum, deviation)),
-        ("this is the range", each(np.mean, np.ptp)),
-        ("this is the range", each(np.mean, lambda sample: np.ptp(sample) / 2)),
+        ("this is the best run, not the mean", spreads(max, deviation)),
+        ("this is the median, not the mean", spreads(np.median, deviation)),
+        ("this is the sum, not the mean", spreads(sum, deviation)),
+        ("this is the range", spreads(np.mean, np.ptp)),
+        ("this is the range", spreads(np.mean, lambda sample: np.ptp(sample) / 2)),
     )
     three = np.array([len(sample) == 3 for sample in samples])
     compare(names, got, want, slips, [("three runs", three)], **PER_CENT)
@@ -470,11 +470,11 @@ def check_intervals(difference, pairs, quietly=False) -> None:
     """Compare the intervals of `pairs`; with `quietly`, print nothing for right ones."""
     names = ("low end", "high end")
 
-    def each(function=interval, **options):
+    def intervals(function=interval, **options):
         return np.array([function(*pair, **options) for pair in pairs])
 
-    got = ask(difference, names, [([*a], [*b]) for a, b in pairs], each())
-    accepted = [each(function) for function in RIGHT_INTERVALS]
+    got = ask(difference, names, [([*a], [*b]) for a, b in pairs], intervals())
+    accepted = [intervals(function) for function in RIGHT_INTERVALS]
     fitting = [want for want in accepted if close(got, want, **PER_CENT).all()]
     if fitting and quietly:
         return
@@ -484,13 +484,13 @@ def check_intervals(difference, pairs, quietly=False) -> None:
     def slips():
         for hint, forms in INTERVAL_SLIPS.items():
             for options in forms:
-                yield hint, each(**options)
-        yield "this is theirs minus ours", -each()[:, ::-1]
-        middle, half = each().mean(1), np.ptp(each(), axis=1) / 2
+                yield hint, intervals(**options)
+        yield "this is theirs minus ours", -intervals()[:, ::-1]
+        middle, half = intervals().mean(1), np.ptp(intervals(), axis=1) / 2
         ends = "return both ends, mean − half and mean + half"
         for other in ((middle, half), (half, middle), (-half, half)):
             yield ends, np.column_stack(other)
-        yield "the low end comes first", each()[:, ::-1]
+        yield "the low end comes first", intervals()[:, ::-1]
 
     three = np.array([len(a) == len(b) == 3 for a, b in pairs])
     want = (fitting or accepted)[0]

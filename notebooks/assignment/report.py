@@ -91,7 +91,7 @@ def student_of(path: Path) -> str:
 def row(name: str, facts: dict, result: dict | None, book: dict | None, due) -> dict:
     """Return the remarks on one student."""
     made = {"student": name, "number": facts["number"], "parts": {}, "remarks": []}
-    for stem in submission.parts():
+    for stem in submission.stems():
         part = result["parts"][stem] if result else {}
         points = {"automatic": part.get("points"), "people": None}
         points |= (book or {}).get(stem, {})
@@ -363,7 +363,7 @@ def gradebook(path: Path) -> dict[str, dict[str, dict]]:
 
 def as_text(rows: list[dict]) -> str:
     """Return the overview as aligned text, with remarks below each student."""
-    stems = submission.parts()
+    stems = submission.stems()
     heads = ["student", "number", *(stem.partition("_")[0] for stem in stems), "remarks"]
     lines = [heads]
     for one in rows:
@@ -395,7 +395,7 @@ def as_csv(rows: list[dict]) -> str:
     """Return the overview as a table of comma-separated values."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    stems = submission.parts()
+    stems = submission.stems()
     heads = [f"{stem} {kind}" for stem in stems for kind in ("automatic", "people", "not graded")]
     writer.writerow(["student", "number", *heads, "remarks"])
     for one in rows:

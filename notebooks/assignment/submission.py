@@ -32,7 +32,7 @@ class Notebook(NamedTuple):
     problem: str = ""  # the reason why it can't be graded
 
 
-def parts() -> list[str]:
+def stems() -> list[str]:
     """Return the names of the release's notebooks, without ending."""
     return sorted(path.stem for path in RELEASE.glob("*.ipynb"))
 
@@ -53,7 +53,7 @@ def collect(source: Path, into: Path) -> dict[str, Notebook]:
                 read[path] = cells_of(path)
             except ValueError as error:
                 broken[path] = str(error)
-    for stem in parts():
+    for stem in stems():
         release = cells_of(RELEASE / f"{stem}.ipynb")
         found = {p: restore(c, release) for p, c in read.items() if belongs(p, c, stem)}
         damaged = [p for p in broken if named(p, stem)]
@@ -62,13 +62,13 @@ def collect(source: Path, into: Path) -> dict[str, Notebook]:
         elif not found:
             notebooks[stem] = Notebook([], [], NOTHING)
         else:
-            notebooks[stem] = take(found, stem, release, everything, into)
+            notebooks[stem] = write_best(found, stem, release, everything, into)
     arrange(files, everything, into)
     shutil.rmtree(everything)
     return notebooks
 
 
-def take(found: dict[Path, Notebook], stem: str, release, root: Path, into: Path) -> Notebook:
+def write_best(found: dict[Path, Notebook], stem: str, release, root: Path, into: Path) -> Notebook:
     """Write the notebook with the most answers, and note it if the choice was not obvious."""
 
     def rank(path):
@@ -280,7 +280,7 @@ def belongs(path: Path, cells: list[dict], stem: str) -> bool:
     if any(SOLUTION in cell["source"] for cell in cells):
         return False  # the course's own source
     shared = {}
-    for part in parts():
+    for part in stems():
         release = cells_of(RELEASE / f"{part}.ipynb")
         names = {name_of(one) for one in release if name_of(one)} - {"setup", "data"}
         texts = {squeezed(one) for one in release if name_of(one) not in ("setup", "data")}

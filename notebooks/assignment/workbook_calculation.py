@@ -206,7 +206,7 @@ def number(value):
     return 0.0 if value is None else value
 
 
-def each(function):
+def cellwise(function):
     """Extend a function of numbers to ranges, cell by cell; what overflows is an error."""
 
     def apply(*args):
@@ -240,7 +240,7 @@ def pairs(function):
 
     def apply(*args):
         args = [[0.0 if isinstance(c, str) else c for c in one] for one in args]
-        return sum(each(function)(*args))
+        return sum(cellwise(function)(*args))
 
     return apply
 
@@ -254,7 +254,7 @@ def compare(function):
                 raise UnknownError("a comparison of texts")
             same = str(one or "").casefold() == str(other or "").casefold()
             return float(same == (function is np.equal))
-        return each(lambda a, b: np.where(np.isnan(a + b), np.nan, function(a, b)))(one, other)
+        return cellwise(lambda a, b: np.where(np.isnan(a + b), np.nan, function(a, b)))(one, other)
 
     return apply
 
@@ -269,14 +269,14 @@ def choose(test, yes=1.0, no=0.0):
     return np.where(np.isnan(test), np.nan, np.where(test != 0, number(yes), number(no)))
 
 
-def rounded(how):
+def rounded(rounding):
     """Return a function that rounds to so many digits."""
 
     def function(value, digits=0.0):
         size = 10.0 ** np.trunc(digits)
-        return np.sign(value) * how(np.abs(value) * size) / size
+        return np.sign(value) * rounding(np.abs(value) * size) / size
 
-    return each(function)
+    return cellwise(function)
 
 
 def joined(*args) -> str:
@@ -285,11 +285,11 @@ def joined(*args) -> str:
 
 
 FUNCTIONS = {
-    "+": each(np.add),
-    "-": each(np.subtract),
-    "*": each(np.multiply),
-    "/": each(np.divide),
-    "^": each(np.float_power),
+    "+": cellwise(np.add),
+    "-": cellwise(np.subtract),
+    "*": cellwise(np.multiply),
+    "/": cellwise(np.divide),
+    "^": cellwise(np.float_power),
     "&": joined,
     "=": compare(np.equal),
     "<>": compare(np.not_equal),
@@ -297,14 +297,17 @@ FUNCTIONS = {
     ">": compare(np.greater),
     "<=": compare(np.less_equal),
     ">=": compare(np.greater_equal),
-    **{name: each(getattr(np, name.lower())) for name in ("EXP", "SQRT", "ABS", "SIGN", "LOG10")},
-    **{name: each(getattr(np, name.lower())) for name in ("SINH", "COSH", "TANH")},
-    "LN": each(np.log),
-    "LOG": each(lambda x, base=10.0: np.log(x) / np.log(base)),
-    "POWER": each(np.float_power),
-    "POW": each(np.float_power),
-    "INT": each(np.floor),
-    "MOD": each(np.mod),
+    **{
+        name: cellwise(getattr(np, name.lower()))
+        for name in ("EXP", "SQRT", "ABS", "SIGN", "LOG10")
+    },
+    **{name: cellwise(getattr(np, name.lower())) for name in ("SINH", "COSH", "TANH")},
+    "LN": cellwise(np.log),
+    "LOG": cellwise(lambda x, base=10.0: np.log(x) / np.log(base)),
+    "POWER": cellwise(np.float_power),
+    "POW": cellwise(np.float_power),
+    "INT": cellwise(np.floor),
+    "MOD": cellwise(np.mod),
     "PI": lambda: np.pi,
     "ROUND": rounded(lambda x: np.floor(x + 0.5)),
     "ROUNDUP": rounded(np.ceil),
@@ -322,7 +325,7 @@ FUNCTIONS = {
     "IFERROR": lambda x, other: np.where(np.isnan(number(x)), number(other), number(x)),
     "AND": many(lambda x, axis: np.all(x, axis) * 1.0),
     "OR": many(lambda x, axis: np.any(x, axis) * 1.0),
-    "NOT": each(lambda x: np.equal(x, 0) * 1.0),
+    "NOT": cellwise(lambda x: np.equal(x, 0) * 1.0),
     "CONCATENATE": joined,
     "CONCAT": joined,
 }

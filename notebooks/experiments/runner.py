@@ -42,7 +42,7 @@ def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> 
     UsageError if the network can't be built or there are too few training images.
     """
     device = choose_device(device)
-    data, aside = parts(variant, dataset.to(device))
+    data, aside = split_data(variant, dataset.to(device))
     updates = variant.updates or variant.epochs * steps_per_epoch(variant)
     model, losses, early = nn.Identity(), [], {}
 
@@ -142,7 +142,7 @@ def train_without_fit(make, variant, data, updates, seed, device, on_batch) -> N
     train_epoch(model, batches, optimizer, schedule, amp, on_batch=on_batch)
 
 
-def parts(variant: Variant, dataset: Dataset) -> tuple[Dataset, Pairs]:
+def split_data(variant: Variant, dataset: Dataset) -> tuple[Dataset, Pairs]:
     """Return what `variant` trains and is tested on, normalised as it asks, and images that it uses
     for neither. All are training images.
     """
