@@ -52,10 +52,10 @@ def check_variants(variants) -> None:
             check_log_probs(model)
             print(f"{name}: {identity(model)[1]:,} parameters")
             behaviour[name] = call(behave, model, name=name)
-    for one, other in combinations(behaviour, 2):
-        pairs = zip(behaviour[one], behaviour[other], strict=True)
+    for first, second in combinations(behaviour, 2):
+        pairs = zip(behaviour[first], behaviour[second], strict=True)
         if all(torch.equal(*pair) for pair in pairs):
-            raise AnswerError(f"✗ {one} and {other} compute the same: nothing is compared")
+            raise AnswerError(f"✗ {first} and {second} compute the same: nothing is compared")
     print("✓ they differ, and each seed makes its own")
 
 
@@ -112,10 +112,10 @@ def held_out_faults(hold_out, train_count: int, test_count: int, count: int) -> 
     total = train_count + test_count
     numbered = torch.arange(total, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
     labels = torch.arange(total) % 10
-    parts = [
-        (numbered[part], labels[part]) for part in (slice(train_count), slice(train_count, None))
+    pairs = [
+        (numbered[rows], labels[rows]) for rows in (slice(train_count), slice(train_count, None))
     ]
-    given = call(hold_out, Dataset("numbered", *parts), count)
+    given = call(hold_out, Dataset("numbered", *pairs), count)
     if not isinstance(given, Dataset):
         return [f"hold_out should return a Dataset, not {type(given).__name__}"]
     for name in ("train", "test"):
@@ -184,7 +184,7 @@ class Recorder:
 
     def fit(self, network, dataset, recipe, seed=0, device="auto", out=None, on_batch=None):
         self.calls.append((network, dataset, recipe, seed))
-        name = next((name for name, one in self.names.items() if one is network), None)
+        name = next((name for name, variant in self.names.items() if variant is network), None)
         epochs = []
         for k, correct in enumerate(self.correct(name, seed)):
             facts = {"train_accuracy": 99.0 + k / 10, "test_accuracy": 100 * correct / IMAGES}
@@ -236,7 +236,7 @@ def record(experiment, names, recipe, seeds):
     if not isinstance(results, dict) or [*results] != [*variants]:
         raise AnswerError(f"✗ experiment should return a dictionary with the keys {[*variants]}")
     for network, data, by, _ in recorder.calls:
-        if not any(network is one for one in variants.values()):
+        if not any(network is variant for variant in variants.values()):
             raise AnswerError("✗ give fit the class, so that every seed makes its own network")
         if data is not dataset or by is not recipe:
             raise AnswerError("✗ give fit the data set and the recipe that experiment is given")
