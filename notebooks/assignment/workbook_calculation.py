@@ -38,7 +38,7 @@ def calculate(book: Book, typed: list[dict[Place, float]]) -> tuple[dict, dict[P
     values = {p: text for p, text in book.words.items() if p not in book.formulas}
     values |= {p: np.full(len(typed), v) for p, v in book.numbers.items() if book.is_typed(p)}
     for place in set().union(*typed):
-        values[place] = np.array([one.get(place, book.numbers[place]) for one in typed])
+        values[place] = np.array([inputs.get(place, book.numbers[place]) for inputs in typed])
     unknown, begun, left = {}, set(), MOST
     for start in book.formulas:
         path = [start]
@@ -180,12 +180,12 @@ def lexemes(text: str) -> list[tuple[str, str]]:
         if text[at].isspace():
             at += 1
             continue
-        one = TOKEN.match(text, at) or LEXEME.match(text, at)
-        if not one or len(text) > 8192:
+        token = TOKEN.match(text, at) or LEXEME.match(text, at)
+        if not token or len(text) > 8192:
             raise UnknownError(f"a formula with {text[at]}")
-        kind, at = one.lastgroup, one.end()
+        kind, at = token.lastgroup, token.end()
         kind = {"lines": "cells", "sheet": "cells"}.get(kind, kind)
-        found.append((kind, one[kind] if kind == "function" else one[0]))
+        found.append((kind, token[kind] if kind == "function" else token[0]))
     return [("end", ""), *reversed(found)]
 
 
@@ -239,7 +239,7 @@ def pairs(function):
     """Turn a function of numbers into the sum of its results over ranges, cell by cell."""
 
     def apply(*args):
-        args = [[0.0 if isinstance(c, str) else c for c in one] for one in args]
+        args = [[0.0 if isinstance(c, str) else c for c in arg] for arg in args]
         return sum(cellwise(function)(*args))
 
     return apply
@@ -248,13 +248,15 @@ def pairs(function):
 def compare(function):
     """Return a comparison, 1 or 0; for texts whether they are the same."""
 
-    def apply(one, other):
-        if isinstance(one, str) or isinstance(other, str):
+    def apply(value, other):
+        if isinstance(value, str) or isinstance(other, str):
             if function not in (np.equal, np.not_equal):
                 raise UnknownError("a comparison of texts")
-            same = str(one or "").casefold() == str(other or "").casefold()
+            same = str(value or "").casefold() == str(other or "").casefold()
             return float(same == (function is np.equal))
-        return cellwise(lambda a, b: np.where(np.isnan(a + b), np.nan, function(a, b)))(one, other)
+        return cellwise(lambda a, b: np.where(np.isnan(a + b), np.nan, function(a, b)))(
+            value, other
+        )
 
     return apply
 
