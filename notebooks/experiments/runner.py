@@ -172,7 +172,7 @@ def read(folder: Path) -> dict[Variant, list[dict]]:
         for line in path.read_text("utf-8").splitlines() if path.exists() else ():
             run = json.loads(line)
             runs.setdefault(Variant(**run["settings"]), []).append(run)
-        return {one: sorted(kept, key=itemgetter("seed")) for one, kept in runs.items()}
+        return {variant: sorted(kept, key=itemgetter("seed")) for variant, kept in runs.items()}
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{path} holds no results of experiments. Delete it.") from error
 
@@ -218,6 +218,6 @@ def rerun(
         size = min(variant.batch_size, images)
         small = replace(variant, images=images, epochs=epochs, batch_size=size)
         results[label] = [run(small, dataset, seed, device) for seed in range(seeds)]
-        accuracies = ", ".join(f"{one['held_out_accuracy']:.2f} %" for one in results[label])
+        accuracies = ", ".join(f"{result['held_out_accuracy']:.2f} %" for result in results[label])
         print(f"{label}: {accuracies}", flush=True)
     return results
