@@ -177,16 +177,16 @@ def stamp(path: Path) -> str | None:
         if path.suffix == ".png":
             return Image.open(path).info.get("Fingerprint")
         with zipfile.ZipFile(path) as book:
-            parts = {name: book.read(name) for name in sorted(book.namelist())}
+            files = {name: book.read(name) for name in sorted(book.namelist())}
     except (OSError, zipfile.BadZipFile):
         return None
-    for name, part in parts.items():
+    for name, content in files.items():
         if name.endswith(".png"):
-            parts[name] = Image.open(io.BytesIO(part)).info.get("Fingerprint")
+            files[name] = Image.open(io.BytesIO(content)).info.get("Fingerprint")
         else:
-            part = re.sub(rb'( t="str")?(><f>[^<]*</f>)(<v>[^<]*</v>)?', rb"\2", part)
-            parts[name] = re.sub(rb'<c:v>[^<]*| width="[^"]*"', b"", part)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+            content = re.sub(rb'( t="str")?(><f>[^<]*</f>)(<v>[^<]*</v>)?', rb"\2", content)
+            files[name] = re.sub(rb'<c:v>[^<]*| width="[^"]*"', b"", content)
+    return hashlib.sha256(repr(files).encode()).hexdigest()
 
 
 def take_screenshots(root: Path) -> None:

@@ -116,15 +116,15 @@ def batch_norm() -> Figure:
     x4, dy4 = x[:, None, None, None], dy[:, None, None, None]
     std = np.sqrt(x.var() + layers.EPS)
     x_hat = (x - x.mean()) / std
-    parts = {
+    terms = {
         "itself: dy": (dy, BLUE, None),
         "through μ: −mean(dy)": (np.full(4, -dy.mean()), ORANGE, "//"),
         "through σ: −x̂ · mean(dy · x̂)": (-x_hat * (dy * x_hat).mean(), GREEN, ".."),
     }
     place = np.arange(4)
-    for shift, (label, (part, colour, hatch)) in zip((-0.22, 0, 0.22), parts.items(), strict=True):
+    for shift, (label, (term, colour, hatch)) in zip((-0.22, 0, 0.22), terms.items(), strict=True):
         style = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": label}
-        bars.bar(place + shift, part, width=0.22, **style)
+        bars.bar(place + shift, term, width=0.22, **style)
     dx = layers.batch_norm_backward(dy4, x4, np.ones(1), np.zeros(1))[0].ravel()
     bars.plot(place, dx * std, "kD", markersize=7, label="their sum")
     bars.axhline(0, color="black", linewidth=0.8)

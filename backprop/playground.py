@@ -87,7 +87,7 @@ def joined(first: str) -> str:
     A page that is opened from disk may not import files. So the function returns what the module
     exports, and `import` reads it from there. Raises ValueError for any other form of the two.
     """
-    parts, begun = {}, []
+    modules, begun = {}, []
 
     def add(name: str) -> None:
         if name in begun:
@@ -95,7 +95,7 @@ def joined(first: str) -> str:
         begun.append(name)
         text = read(name)
         for _, other in IMPORT.findall(text):
-            if other not in parts:
+            if other not in modules:
                 add(other)
         exported = re.findall(EXPORT, text, re.M)
         text = IMPORT.sub(r'const \1 = modules["\2"];\n', text)
@@ -103,11 +103,11 @@ def joined(first: str) -> str:
         if strange := re.search(r"^\s*(?:import|export)\b.*|\bimport\(.*", text, re.M):
             raise ValueError(f"{name}: the page cannot be joined with this: {strange[0].strip()}")
         result = f"return {{ {', '.join(exported)} }};"
-        parts[name] = f'modules["{name}"] = (() => {{\n{text}\n{result}\n}})();\n'
+        modules[name] = f'modules["{name}"] = (() => {{\n{text}\n{result}\n}})();\n'
         begun.pop()
 
     add(first)
-    return "const modules = {};\n\n" + "\n".join(parts.values())
+    return "const modules = {};\n\n" + "\n".join(modules.values())
 
 
 # ---- the lesson's lines --------------------------------------------------------------------------
@@ -121,8 +121,8 @@ def lines() -> dict:
     """
     sections = {}  # heading: the file, and its paragraphs
     for file in filter(lambda file: (HERE / file).exists(), LESSONS):
-        _, *parts = re.split(r"^#+ (.+)$", (HERE / file).read_text("utf-8"), flags=re.M)
-        for heading, body in zip(parts[::2], parts[1::2], strict=True):
+        _, *heads_and_bodies = re.split(r"^#+ (.+)$", (HERE / file).read_text("utf-8"), flags=re.M)
+        for heading, body in zip(heads_and_bodies[::2], heads_and_bodies[1::2], strict=True):
             sections.setdefault(heading, (file, re.split(r"\n{2,}", body.strip())))
 
     found = {}

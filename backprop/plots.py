@@ -22,8 +22,8 @@ def family(symbol: str) -> str:
 
 def tint(colour: str, share: float = 0.2) -> str:
     """Mix `colour` with white, as #RRGGBB; `share` is the colour's part."""
-    parts = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
-    return "#" + "".join(f"{round(255 - share * (255 - part)):02X}" for part in parts)
+    channels = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    return "#" + "".join(f"{round(255 - share * (255 - channel)):02X}" for channel in channels)
 
 
 # The class network's drawing: the places of its units, and of the labels along the arrows.
@@ -129,7 +129,7 @@ def values_and_slopes() -> tuple[dict[str, float], dict[str, float]]:
 def gradients_diagram() -> Figure:
     """Draw the class network with values in black, gradients by sign, and the two paths of h1."""
     values, slopes = values_and_slopes()
-    parts = {"w5": slopes["o1"] * values["w5"], "w7": slopes["o2"] * values["w7"]}
+    contributions = {"w5": slopes["o1"] * values["w5"], "w7": slopes["o2"] * values["w7"]}
     figure, axes = drawing_area(6.4, 5.2, bottom=-0.45)
 
     def two_lines(where, upper: str, lower: float, **style) -> None:
@@ -139,7 +139,7 @@ def gradients_diagram() -> Figure:
         style |= {"color": sign_colour(lower), "fontsize": SMALL}
         write(axes, across, up - gap, short(lower), **style)
 
-    followed = parts | {"w1": slopes["h1"], "w2": slopes["h1"]}
+    followed = contributions | {"w1": slopes["h1"], "w2": slopes["h1"]}
     for name, (start, end, _) in ARROWS.items():
         if name in followed:
             colour = tint(sign_colour(followed[name]), 0.5)
@@ -159,12 +159,12 @@ def gradients_diagram() -> Figure:
     for name, column in (("inputs", "i"), ("hidden", "h"), ("output", "o"), ("errors", "E")):
         write(axes, COLUMNS[column], 3.85, name, color=GREY, fontsize=13)
 
-    for up, (name, part) in zip((0.05, -0.22), parts.items(), strict=True):
+    for up, (name, contribution) in zip((0.05, -0.22), contributions.items(), strict=True):
         output = ARROWS[name][1]
         text = f"path through ${output[0]}_{output[1]}$:  {short(slopes[output])} × "
-        text += f"{values[name]:.2f} = {short(part)}"
-        write(axes, 0.1, up, text, ha="left", fontsize=11, color=sign_colour(part))
-    total, hidden = sum(parts.values()), slopes["h1"]
+        text += f"{values[name]:.2f} = {short(contribution)}"
+        write(axes, 0.1, up, text, ha="left", fontsize=11, color=sign_colour(contribution))
+    total, hidden = sum(contributions.values()), slopes["h1"]
     text = f"sum: {short(total)},\ntimes slope {hidden / total:.2f}: {short(hidden)}"
     write(axes, 3.6, -0.085, text, ha="left", fontsize=11, color=sign_colour(total))
     return figure

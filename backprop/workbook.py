@@ -44,13 +44,13 @@ def build(
     `rate` drives the sheet with one training and `rates` are the six that are compared. The same
     arguments give the same file, byte for byte, with the same version of XlsxWriter.
     """
-    one, *six = (train(eta, STEPS, inputs, targets, weights) for eta in (rate, *rates))
+    table, *tables = (train(eta, STEPS, inputs, targets, weights) for eta in (rate, *rates))
     book = xlsxwriter.Workbook(str(path))
     book.set_properties({"title": "Backpropagation by hand", "created": CREATED})
     pages = [Page(book, title) for title in (HAND, TRAINING, COMPARISON)]
-    _teach(pages[0], one, rate, diagram)
-    _train_once(pages[1], one, rate)
-    _compare(pages[2], six, rates)
+    _teach(pages[0], table, rate, diagram)
+    _train_once(pages[1], table, rate)
+    _compare(pages[2], tables, rates)
     book.close()
 
 

@@ -77,14 +77,16 @@ def look(model: nn.Module, images: Tensor) -> tuple[Tensor, np.ndarray]:
 
     def pool(layer: nn.Module, _, maps: Tensor) -> None:
         whole = layer is not model.transition2
-        parts = (maps.mean((2, 3)), maps.amax((2, 3))) if whole else (maps.mean(2), maps.mean(3))
-        pooled[layer].append(torch.cat([part.flatten(1) for part in parts], 1))
+        stats = (maps.mean((2, 3)), maps.amax((2, 3))) if whole else (maps.mean(2), maps.mean(3))
+        pooled[layer].append(torch.cat([stat.flatten(1) for stat in stats], 1))
 
     hooks = [layer.register_forward_hook(pool) for layer in pooled]
     log_probs = predict(model, normalise(images))
     for hook in hooks:
         hook.remove()
-    return log_probs, torch.cat([torch.cat(parts) for parts in pooled.values()], 1).cpu().numpy()
+    return log_probs, torch.cat(
+        [torch.cat(batches) for batches in pooled.values()], 1
+    ).cpu().numpy()
 
 
 def digit_score(features: np.ndarray, reject) -> np.ndarray:
@@ -259,9 +261,9 @@ def halves(ink: np.ndarray) -> list[np.ndarray]:
     if not crossed.size or crossed.min() > TOUCH * stroke:
         return [ink]
     left = np.arange(ink.shape[1]) < middle.start + crossed.argmin()
-    parts = [ink * left, ink * ~left]
-    tall = all(np.ptp(np.flatnonzero((part > 0.5).any(1))) > HALF * height for part in parts)
-    return parts if tall else [ink]
+    halves = [ink * left, ink * ~left]
+    tall = all(np.ptp(np.flatnonzero((half > 0.5).any(1))) > HALF * height for half in halves)
+    return halves if tall else [ink]
 
 
 def in_reading_order(digits: list[np.ndarray]) -> list[np.ndarray]:

@@ -773,7 +773,7 @@ def test_the_overview_says_when_a_history_does_not_fit_its_weights(tmp_path):
     said = "✓ log\n✗ weights: predict 78 of 10,000 test images, history has 9,960"
     checks = [{"name": "check-run", "points": 5.0, "max": 5.0, "output": said}]
     part = {"points": 5.0, "not_graded": "", "notes": [], "checks": checks, "number": None}
-    kept = {"4711": {"student": "4711", "parts": {stem: part for stem in submission.parts()}}}
+    kept = {"4711": {"student": "4711", "parts": {stem: part for stem in submission.stems()}}}
     (tmp_path / "grades.json").write_text(json.dumps(kept))
     (row,) = report.overview(tmp_path / "submitted")
     assert f"{PART}: weights: predict 78 of 10,000 test images, history has 9,960" in row["remarks"]

@@ -364,7 +364,7 @@ def test_every_hint_is_planted():
 def test_the_readme_shows_what_a_check_prints(capsys):
     readme = README.read_text()
     with pytest.raises(AnswerError) as caught:
-        part1.check_hidden_gradients(lambda *numbers: pass_back(*numbers, back="5678")[:4])
+        part1.check_hidden_gradients(lambda *numbers: pass_back(*numbers, order_back="5678")[:4])
     assert f"```\n{capsys.readouterr().out}{caught.value}\n```" in readme
 
 

@@ -150,7 +150,7 @@ def check_accuracy(runs: Sequence[History]) -> Requirement:
         text = f"too few epochs to show whether {GOAL} % lasts for {LAST}"
         return Requirement(False, text, "Train with the recipe BEST, 19 epochs")
     below = sum(100 * epoch.test_correct < GOAL * epoch.test_images for epoch, _ in last)
-    lowest, seed = min(last, key=lambda one: one[0].test_correct / one[0].test_images)
+    lowest, seed = min(last, key=lambda pair: pair[0].test_correct / pair[0].test_images)
     accuracy = 100 * lowest.test_correct / lowest.test_images
     text = f"{accuracy:.2f} % in epoch {lowest.epoch} of seed {seed}, the lowest of the last {LAST}"
     left = PARAMETERS - 1 - max(run.parameters for run in runs)

@@ -149,12 +149,16 @@ def stand_in(function, right: dict):
     own = {name: space[name] for name in right if name in space}
     aliases = {
         alias: right[name]
-        for name, one in own.items()
+        for name, answer in own.items()
         for alias, value in [*space.items()]
-        if value is one and callable(one)
+        if value is answer and callable(answer)
     }
     never = {id(function), id(asked)}
-    replaced = {n: one for n, one in (right | aliases).items() if id(space.get(n)) not in never}
+    replaced = {
+        n: replacement
+        for n, replacement in (right | aliases).items()
+        if id(space.get(n)) not in never
+    }
     return patch.dict(space, replaced)
 
 
@@ -219,8 +223,8 @@ def numbers(function, answer, names) -> list[float]:
     listed = f"{names[0]} … {names[-1]}" if same else ", ".join(names)
     asked = f"{len(names)} numbers, {listed}"
     if several := several_in_one(answer):
-        each = f"each entry should be one number{same and f', {same}'}"
-        what = f"✗ {name_of(function)} should return {asked}: {each}; you gave {several}"
+        entries = f"each entry should be one number{same and f', {same}'}"
+        what = f"✗ {name_of(function)} should return {asked}: {entries}; you gave {several}"
         raise ReturnError(what, found)
     raise ReturnError(f"✗ {name_of(function)} should return {asked}, but returned {what}", found)
 
@@ -320,7 +324,7 @@ def hints(names, wrong, explains) -> list[str]:
         counts = {hint: (hint not in WEAK, count) for hint, count in counts.items() if count}
         hint = max(counts, key=counts.get, default=UNKNOWN)
         found = explains.get(hint, wrong) & wrong
-        which = ", ".join(name for name, one in zip(names, found, strict=True) if one)
+        which = ", ".join(name for name, explained in zip(names, found, strict=True) if explained)
         lines.append(f"✗ {which}: {hint}")
         wrong = wrong & ~found
     return lines

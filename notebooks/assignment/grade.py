@@ -159,8 +159,8 @@ def grade_cells(cells: list[dict], folder: Path, seconds: float = SECONDS) -> di
                     session.number = number_of(session)
                 points, made = check(cell, session)
                 most = float(submission.mark(cell)["points"])
-                one = {"name": submission.name_of(cell), "points": points, "max": most}
-                checks.append({**one, "output": text_of(made)})
+                result = {"name": submission.name_of(cell), "points": points, "max": most}
+                checks.append({**result, "output": text_of(made)})
             elif cell["cell_type"] == "code":
                 try:
                     made = session.run(cell["source"])
@@ -192,11 +192,13 @@ def is_check(cell: dict) -> bool:
 
 def text_of(outputs: list[dict]) -> str:
     """Return what a reader sees of a cell's outputs."""
-    parts = []
-    for one in outputs:
-        data = one.get("data", {}).get("text/plain", "")
-        parts.append("\n".join(one.get("traceback", [])) or one.get("text", "") or f"{data} points")
-    return "\n".join(part.rstrip() for part in parts)
+    texts = []
+    for output in outputs:
+        data = output.get("data", {}).get("text/plain", "")
+        texts.append(
+            "\n".join(output.get("traceback", [])) or output.get("text", "") or f"{data} points"
+        )
+    return "\n".join(text.rstrip() for text in texts)
 
 
 def grade(source: Path, seconds: float = SECONDS) -> dict:
@@ -220,12 +222,12 @@ def grade(source: Path, seconds: float = SECONDS) -> dict:
 
 def summary(made: dict, notebook: submission.Notebook, release: list[dict]) -> dict:
     """Return the points of a part, and remarks on it."""
-    undecided = [one["name"] for one in made["checks"] if one["points"] is None]
-    graded = [submission.mark(one) for one in release if submission.mark(one).get("grade")]
+    undecided = [check["name"] for check in made["checks"] if check["points"] is None]
+    graded = [submission.mark(cell) for cell in release if submission.mark(cell).get("grade")]
     return {
-        "points": round(sum(one["points"] or 0 for one in made["checks"]), 4),
-        "max": sum(float(one["points"]) for one in graded if not one["solution"]),
-        "by_people": sum(float(one["points"]) for one in graded if one["solution"]),
+        "points": round(sum(check["points"] or 0 for check in made["checks"]), 4),
+        "max": sum(float(mark["points"]) for mark in graded if not mark["solution"]),
+        "by_people": sum(float(mark["points"]) for mark in graded if mark["solution"]),
         "not_graded": notebook.problem or ", ".join(undecided),
         "number": made["number"],
         "notes": [*notebook.notes, *made["notes"]],
@@ -251,7 +253,7 @@ def total(result: dict) -> float:
 
 
 def as_json(results: list[dict]) -> str:
-    made = [{**one, "points": total(one)} for one in results]
+    made = [{**result, "points": total(result)} for result in results]
     return json.dumps(made[0] if len(made) == 1 else made, ensure_ascii=False, indent=1)
 
 
@@ -265,11 +267,11 @@ def as_gradescope(results: list[dict]) -> str:
     tests, lines = [], []
     for stem, part in result["parts"].items():
         lines += [f"{stem}: {text}" for text in said_of(part)]
-        for one in part["checks"]:
-            test = {"name": f"{stem}: {one['name']}", "output": one["output"]}
-            if one["points"] is not None:
-                test["status"] = "passed" if one["points"] == one["max"] else "failed"
-            tests.append({**test, "score": one["points"] or 0.0, "max_score": one["max"]})
+        for check in part["checks"]:
+            test = {"name": f"{stem}: {check['name']}", "output": check["output"]}
+            if check["points"] is not None:
+                test["status"] = "passed" if check["points"] == check["max"] else "failed"
+            tests.append({**test, "score": check["points"] or 0.0, "max_score": check["max"]})
     made = {"score": total(result), "output": "\n".join(lines), "tests": tests}
     return json.dumps(made, ensure_ascii=False, indent=1)
 
@@ -299,7 +301,7 @@ def as_moodle(results: list[dict]) -> str:
 
 
 def as_csv(results: list[dict]) -> str:
-    columns = ["student", *submission.parts(), "total", "not graded"]
+    columns = ["student", *submission.stems(), "total", "not graded"]
     rows = []
     for result in results:
         parts = result["parts"]

@@ -120,8 +120,8 @@ class Inspection(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        tensors = [one for one in flattened((args, kwargs)) if isinstance(one, Tensor)]
-        nodes = {one.grad_fn for one in tensors}
+        tensors = [tensor for tensor in flattened((args, kwargs)) if isinstance(tensor, Tensor)]
+        nodes = {tensor.grad_fn for tensor in tensors}
         before = described(args), described(kwargs)  # the function may overwrite them
         output = func(*args, **kwargs)
         several = isinstance(output, tuple | list)
@@ -148,22 +148,22 @@ def mapped(function: Callable, item):
     if isinstance(item, dict):
         return {name: mapped(function, part) for name, part in item.items()}
     if isinstance(item, tuple | list):
-        parts = [mapped(function, part) for part in item]
-        return parts if isinstance(item, list) else tuple(parts)
+        items = [mapped(function, part) for part in item]
+        return items if isinstance(item, list) else tuple(items)
     return function(item)
 
 
 def described(item):
     """Return a function's arguments with a Value for each tensor that has a history."""
 
-    def describe(one):
-        if not isinstance(one, Tensor) or not one.requires_grad:
-            return one
-        if one.grad_fn is None:
+    def describe(argument):
+        if not isinstance(argument, Tensor) or not argument.requires_grad:
+            return argument
+        if argument.grad_fn is None:
             return PARAMETER
-        if not hasattr(one, "value"):
-            one.value = Value(one.shape, one.dtype)
-        return one.value
+        if not hasattr(argument, "value"):
+            argument.value = Value(argument.shape, argument.dtype)
+        return argument.value
 
     return mapped(describe, item)
 
@@ -189,20 +189,28 @@ def is_average(value: Value) -> bool:
     """
     ahead, tried = [value], set()
     for _ in range(FAR):
-        makers = [one for one in ahead if one.function and PARAMETER not in parts(one)]
-        ahead = [one for maker in makers for one in parts(maker) if one not in tried]
+        makers = [
+            source for source in ahead if source.function and PARAMETER not in arguments(source)
+        ]
+        ahead = [source for maker in makers for source in arguments(maker) if source not in tried]
         tried.update(ahead)
-        for one in ahead:
-            maps = one.shape[:2].numel()
-            larger = len(one.shape) == 4 and one.shape.numel() > maps == value.shape.numel()
-            if larger and (averages(value, one, torch.float64) or averages(value, one, one.dtype)):
+        for source in ahead:
+            maps = source.shape[:2].numel()
+            larger = len(source.shape) == 4 and source.shape.numel() > maps == value.shape.numel()
+            if larger and (
+                averages(value, source, torch.float64) or averages(value, source, source.dtype)
+            ):
                 return True
     return False
 
 
-def parts(value: Value) -> list[Value]:
+def arguments(value: Value) -> list[Value]:
     """Return the arguments that a value was computed from."""
-    return [one for one in flattened((value.args, value.kwargs)) if isinstance(one, Value)]
+    return [
+        argument
+        for argument in flattened((value.args, value.kwargs))
+        if isinstance(argument, Value)
+    ]
 
 
 @torch.no_grad()
@@ -228,8 +236,8 @@ def again(value: Value, known: dict[Value, Tensor]) -> Tensor:
         if value.function is None:
             raise ValueError("it also depends on what is not known")
 
-        def fill(one):
-            return again(one, known).clone() if isinstance(one, Value) else one
+        def fill(argument):
+            return again(argument, known).clone() if isinstance(argument, Value) else argument
 
         result = value.function(*mapped(fill, value.args), **mapped(fill, value.kwargs))
         known[value] = result if value.number is None else result[value.number]
@@ -241,7 +249,7 @@ def never_used(model: nn.Module, *found: Found) -> dict[str, int]:
 
     Within a module that is never used, only the outermost is named.
     """
-    used = set().union(*(one.parameters for one in found))
+    used = set().union(*(shown.parameters for shown in found))
     idle = {}
     owners = [(name, [*module.parameters()]) for name, module in model.named_modules() if name]
     owners += [(name, [parameter]) for name, parameter in model.named_parameters()]

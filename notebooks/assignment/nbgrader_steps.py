@@ -80,7 +80,7 @@ class Grade(NbGraderPreprocessor):
             made = grade.grade_cells(cells, path.parent, self.seconds)
         for cell, outputs in zip(nb.cells, made["outputs"], strict=True):
             if cell.cell_type == "code":
-                cell.outputs = [from_dict(one) for one in outputs]
+                cell.outputs = [from_dict(output) for output in outputs]
         for check in made["checks"]:
             if check["points"] is None:
                 where = f"{resources['nbgrader']['student']}, {path.stem}, {check['name']}"
@@ -93,14 +93,18 @@ class Grade(NbGraderPreprocessor):
         if cls.pool is None:
             cls.pool = ProcessPoolExecutor(self.jobs, mp_context=get_context("spawn"))
             atexit.register(cls.pool.shutdown, wait=True, cancel_futures=True)
-            everything = [one for place in prepared for one in Path(place).glob("*/*/*.ipynb")]
+            everything = [
+                notebook for place in prepared for notebook in Path(place).glob("*/*/*.ipynb")
+            ]
             done = {p.name for p in path.parents[2].iterdir() if p.name != student and not again}
-            cls.queue = [one for one in sorted(everything) if one.parts[-3] not in done]
+            cls.queue = [
+                notebook for notebook in sorted(everything) if notebook.parts[-3] not in done
+            ]
         places = [Path(place, student, *path.parts[-2:]) for place in prepared]
         own = next((place for place in places if place.exists()), path)
-        for one in [own, *cls.queue[cls.queue.index(own) + 1 if own in cls.queue else 0 :]]:
-            if one not in cls.ahead and len(cls.ahead) < max(self.jobs, 1):
-                cls.ahead[one] = cls.pool.submit(grade_file, one, self.seconds)
+        for notebook in [own, *cls.queue[cls.queue.index(own) + 1 if own in cls.queue else 0 :]]:
+            if notebook not in cls.ahead and len(cls.ahead) < max(self.jobs, 1):
+                cls.ahead[notebook] = cls.pool.submit(grade_file, notebook, self.seconds)
         return cls.ahead.pop(own).result()
 
 
@@ -110,7 +114,7 @@ class SaveGrades(SaveAutoGrades):
     def _add_score(self, cell, resources) -> None:
         super()._add_score(cell, resources)
         outputs = cell.get("outputs", [])
-        if any(one.get("ename") == NOT_GRADED for one in outputs):
+        if any(output.get("ename") == NOT_GRADED for output in outputs):
             name = cell.metadata["nbgrader"]["grade_id"]
             where = self.notebook_id, self.assignment_id, self.student_id
             found = self.gradebook.find_grade(name, *where)

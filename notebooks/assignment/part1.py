@@ -35,9 +35,9 @@ from notebooks.assignment.slips import (
     CODE_SLIPS,
     FORWARD_SLIPS,
     GRADIENT_SLIPS,
-    each,
     pass_back,
     pass_forward,
+    results_of,
     slipped,
 )
 
@@ -49,8 +49,10 @@ BATCHES = (6, 3)  # examples
 def trials(student) -> list[Numbers]:
     """Return a student's numbers, the class's, and three others, with weights of either sign."""
     others = [personal_numbers(f"trial {k}") for k in range(3)]
-    weights = [np.multiply((1, -1, -1, 1, 1, -1, 1, -1), one.weights).tolist() for one in others]
-    mixed = [one._replace(weights=tuple(w)) for one, w in zip(others, weights, strict=True)]
+    weights = [
+        np.multiply((1, -1, -1, 1, 1, -1, 1, -1), numbers.weights).tolist() for numbers in others
+    ]
+    mixed = [numbers._replace(weights=tuple(w)) for numbers, w in zip(others, weights, strict=True)]
     return [personal_numbers(student), personal_numbers(), *mixed]
 
 
@@ -60,8 +62,8 @@ def only(student, asked, *values) -> list[tuple[str, np.ndarray]]:
     They are the student's own numbers, and each of `values`, (description, value), in a trial.
     """
     own = personal_numbers(student)
-    rows = [("your numbers", np.array([own.weights in one for one in asked]))]
-    return rows + [(what, np.array([value in one for one in asked])) for what, value in values]
+    rows = [("your numbers", np.array([own.weights in trial for trial in asked]))]
+    return rows + [(what, np.array([value in trial for trial in asked])) for what, value in values]
 
 
 # The right functions that a student's functions may call, in the order of the exercises
@@ -80,7 +82,7 @@ def of_one_example(name: str, function):
         try:
             return function(*args, **named)
         except ValueError:
-            if any(np.ndim(one) == 2 for one in (*args, *named.values())):
+            if any(np.ndim(value) == 2 for value in (*args, *named.values())):
                 told = "takes one example; you gave it a table of several: loop over the rows"
                 raise TypeError(f"`{name}` {told}") from None
             raise
@@ -111,15 +113,15 @@ def before(exercise: str) -> dict:
 def check_forward(forward, student=None) -> None:
     """Check `forward(inputs, weights, biases=(0, 0))`, which returns the values of `UNITS`."""
     asked = [(n.inputs, n.weights, b) for n, b in product(trials(student), ((0, 0), *BIASES))]
-    want = each(network.forward, asked)
+    want = results_of(network.forward, asked)
     got = ask(forward, UNITS, asked, want)
 
-    own = [(*one, row) for one, row in zip(asked, got, strict=True)]
+    own = [(*trial, row) for trial, row in zip(asked, got, strict=True)]
 
     def passed(inputs, weights, biases, row, **slip):
         return pass_forward(inputs, weights, biases, own=row, **slip)
 
-    follows = each(passed, own)
+    follows = results_of(passed, own)
 
     def slips():
         yield from slipped(passed, own, FORWARD_SLIPS)
@@ -151,15 +153,15 @@ def bias_times(names, inputs, row) -> list[float]:
 def check_errors(errors, student=None) -> None:
     """Check `errors(inputs, targets, weights)`, which returns E1, E2 and E_total."""
     asked = trials(student)
-    want = each(network.errors, asked)
+    want = results_of(network.errors, asked)
     got = ask(errors, ERRORS, asked, want, before("errors"))
 
     def with_sum(both):
         return np.column_stack([both, both.sum(axis=1)])
 
     def slips():
-        t = np.array([one.targets for one in asked])
-        units = each(lambda inputs, _, weights: network.forward(inputs, weights), asked)
+        t = np.array([trial.targets for trial in asked])
+        units = results_of(lambda inputs, _, weights: network.forward(inputs, weights), asked)
         a, o = units[:, 6:], units[:, 4:6]
         yield "the ½ is missing", 2 * want
         for difference in t - a, a - t, abs(t - a):
@@ -197,14 +199,14 @@ def check_hidden_gradients(hidden_gradients, student=None) -> None:
 
 def _check_gradients(function, student, asked, part, known, slips=GRADIENT_SLIPS, typed=()):
     names = [label(symbol) for symbol in (*GRADIENTS, "dE_db1", "dE_db2")[part]]
-    want = each(pass_back, asked)[:, part]
+    want = results_of(pass_back, asked)[:, part]
 
     def every():
         yield from slipped(pass_back, asked, slips | CODE_SLIPS, part)
         for rate in RATES:
-            early = [pass_back(*one, old=update(*one[:3], rate))[part] for one in asked]
+            early = [pass_back(*trial, old=update(*trial[:3], rate))[part] for trial in asked]
             yield "the error comes back through the old w5 … w8, not the new ones", early
-        unbiased = each(lambda *one: pass_back(*one[:3]), asked)[:, part]
+        unbiased = results_of(lambda *trial: pass_back(*trial[:3]), asked)[:, part]
         yield "the biases are missing in the forward pass", unbiased
 
     got = ask(function, names, asked, want, known)
@@ -214,11 +216,11 @@ def _check_gradients(function, student, asked, part, known, slips=GRADIENT_SLIPS
 def check_update(update, student=None) -> None:
     """Check `update(inputs, targets, weights, rate)`, which returns w1 … w8 after one step."""
     rates = [rate for rate, _ in TRAININGS]
-    asked = [(*one, rate) for one, rate in product(trials(student), rates)]
+    asked = [(*numbers, rate) for numbers, rate in product(trials(student), rates)]
     names = [label(f"new_w{k}") for k in range(1, 9)]
-    weights = np.array([one[2] for one in asked])
+    weights = np.array([trial[2] for trial in asked])
     steps = np.array([[rate] for *_, rate in asked])
-    gradients = each(lambda *one: network.gradients(*one[:3]), asked)
+    gradients = results_of(lambda *trial: network.gradients(*trial[:3]), asked)
     want = weights - steps * gradients
 
     def slips():
@@ -230,15 +232,15 @@ def check_update(update, student=None) -> None:
         early = "updated weights are used too early: all gradients are of the old weights, but"
         halves = np.hstack([weights[:, :4], want[:, 4:]]), np.hstack([want[:, :4], weights[:, 4:]])
         late, first = (
-            [network.gradients(*one[:2], w) for one, w in zip(asked, half, strict=True)]
+            [network.gradients(*trial[:2], w) for trial, w in zip(asked, half, strict=True)]
             for half in halves
         )
-        back = [pass_back(*one[:3], old=new)[:8] for one, new in zip(asked, want, strict=True)]
+        back = [pass_back(*trial[:3], old=new)[:8] for trial, new in zip(asked, want, strict=True)]
         yield f"{early} these are of the new w5 … w8", weights - steps * late
         yield f"{early} the new w5 … w8 carry the error back", weights - steps * back
         yield f"{early} these are of the new w1 … w4", weights - steps * first
         for order in range(8), (*range(4, 8), *range(4)), reversed(range(8)):
-            one_by_one = each(partial(weight_by_weight, order=[*order]), asked)
+            one_by_one = results_of(partial(weight_by_weight, order=[*order]), asked)
             yield f"{early} each of these uses the new values of those before it", one_by_one
 
     typed = [(f"a learning rate of {rate}", rate) for rate in rates]
@@ -290,18 +292,18 @@ MOVES = {
 
 def check_train(train, student=None) -> None:
     """Check `train(inputs, targets, weights, rate, steps)`: E_total after 0, 1, … `steps` steps."""
-    asked = [(*one, *how) for one, how in product(trials(student), TRAININGS)]
+    asked = [(*numbers, *training) for numbers, training in product(trials(student), TRAININGS)]
     names = [f"E_total at step {step}" for step in range(TRAININGS[0][1] + 1)]
-    want = each(curve, asked)
+    want = results_of(curve, asked)
 
     def slips():
         for hint, move in MOVES.items():
-            yield hint, each(partial(curve, move=move), asked)
-        late = [padded(curve(*one, steps + 1)[1 : steps + 2]) for *one, steps in asked]
+            yield hint, results_of(partial(curve, move=move), asked)
+        late = [padded(curve(*trial, steps + 1)[1 : steps + 2]) for *trial, steps in asked]
         yield "each error is recorded one step too late: the first belongs to the start", late
         for which in (0, 1):
             hint = f"this is E{which + 1} alone: return E_total"
-            yield hint, each(partial(curve, which=which), asked)
+            yield hint, results_of(partial(curve, which=which), asked)
         right = np.isclose(got, want) | np.isnan(want)
         same = right.all(axis=0).cumprod().sum()
         if same > 1:
@@ -333,7 +335,7 @@ def which_end(found, want) -> str:
 
 def check_bias_gradients(bias_gradients, student=None) -> None:
     """Check `bias_gradients(inputs, targets, weights, biases)`: ∂E/∂b1 and ∂E/∂b2."""
-    asked = [(*one, biases) for one, biases in product(trials(student), BIASES)]
+    asked = [(*numbers, biases) for numbers, biases in product(trials(student), BIASES)]
     typed = [(f"biases of {b1:.2f} and {b2:.2f}", (b1, b2)) for b1, b2 in BIASES]
     slips = BIAS_SLIPS | GRADIENT_SLIPS
     _check_gradients(bias_gradients, student, asked, slice(8, 10), RIGHT, slips, typed)
@@ -347,9 +349,9 @@ def check_batch_gradients(batch_gradients, student=None) -> None:
     names = [label(symbol) for symbol in GRADIENTS]
     start, *_, other = trials(student)
     asked = []
-    for count, one in product(BATCHES, (start, other)):
+    for count, numbers in product(BATCHES, (start, other)):
         examples = [personal_numbers(f"example {k} of {count}") for k in range(count)]
-        asked.append((*(np.array([e[k] for e in examples]) for k in (0, 1)), one.weights))
+        asked.append((*(np.array([e[k] for e in examples]) for k in (0, 1)), numbers.weights))
     of_all = [np.stack(network.gradients(i.T, t.T, w)) for i, t, w in asked]  # (8, examples)
     want = np.array([gradients.mean(axis=1) for gradients in of_all])
     counts = np.array([[len(inputs)] for inputs, *_ in asked])
@@ -359,7 +361,7 @@ def check_batch_gradients(batch_gradients, student=None) -> None:
         yield "only the first example is counted", [gradients[:, 0] for gradients in of_all]
         yield "only the last example is counted", [gradients[:, -1] for gradients in of_all]
         hint = "these are the gradients of the mean example, not the mean of the gradients"
-        mean = each(lambda i, t, w: network.gradients(i.mean(0), t.mean(0), w), asked)
+        mean = results_of(lambda i, t, w: network.gradients(i.mean(0), t.mean(0), w), asked)
         yield hint, mean
         for divisor in (2, 8):
             yield "divide by the number of examples, len(inputs)", counts / divisor * want
@@ -447,7 +449,7 @@ def listed(curves, known) -> str:
 
 def read_numbers(text: str) -> set[float]:
     """Return the numbers in a text, written with a decimal point or a decimal comma."""
-    return {float(one.replace(",", ".")) for one in re.findall(r"\d*[.,]?\d+", text)}
+    return {float(number.replace(",", ".")) for number in re.findall(r"\d*[.,]?\d+", text)}
 
 
 def lines_of(axes, curves) -> dict:
@@ -455,9 +457,9 @@ def lines_of(axes, curves) -> dict:
     shown = [(line, np.column_stack(line.get_data(orig=True))) for line in axes.get_lines()]
     shown += [(points, points.get_offsets()) for points in axes.collections]
     return {
-        rate: one
+        rate: artist
         for rate, curve in curves.items()
-        for one, points in shown
+        for artist, points in shown
         if shows(np.ma.filled(np.ma.asarray(points, float), np.nan), np.array(curve))
     }
 

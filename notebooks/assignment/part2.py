@@ -62,7 +62,7 @@ def made(network) -> nn.Module:
 @torch.no_grad()
 def with_shapes(model: nn.Module) -> nn.Module:
     """Return the network, after lazy layers, if there are any, have got their shapes."""
-    if any(isinstance(one, UninitializedParameter) for one in model.parameters()):
+    if any(isinstance(parameter, UninitializedParameter) for parameter in model.parameters()):
         call(model.eval(), torch.zeros(2, 1, 28, 28), name=type(model).__name__)
     return model
 
@@ -205,7 +205,7 @@ def check_fields(fields) -> None:
     names = [f"after layer {k}" for k in range(1, 1 + max(map(len, LAYERS)))]
     networks = [[*layers] for layers in LAYERS]
     rest = [np.full(len(names) - len(layers), np.nan) for layers in networks]
-    want = np.array([[*grow(one), *more] for one, more in zip(networks, rest, strict=True)])
+    want = np.array([[*grow(layers), *more] for layers, more in zip(networks, rest, strict=True)])
     got = ask(fields, names, [(layers,) for layers in networks], want)
     compare(names, got, want, field_slips(networks, got, len(names)))
 
@@ -231,7 +231,7 @@ def check_by_hand(sees, network) -> None:
     compare(names, [got], want, field_slips([layers], [got]))
 
 
-class Half(nn.Module):
+class FixedDropout(nn.Module):
     """Instead of dropout, drop the same half every time, so that no random numbers are drawn.
 
     It counts the passes in which gradients are recorded.
@@ -267,7 +267,14 @@ def small_network(case: Case) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(case.seed)
         first, last = nn.Linear(16, width, bias=False), nn.Linear(width, 10)
-        layers = nn.Flatten(), first, nn.BatchNorm1d(width), Half(), last, nn.LogSoftmax(dim=1)
+        layers = (
+            nn.Flatten(),
+            first,
+            nn.BatchNorm1d(width),
+            FixedDropout(),
+            last,
+            nn.LogSoftmax(dim=1),
+        )
         return nn.Sequential(*layers).train(case.training)
 
 
@@ -561,4 +568,4 @@ def check_run(network, folder: str | Path) -> float:
     if digits.name != history.dataset:
         raise NotGradedError(f"{history.dataset} is not available, so the weights can't be tested")
     last = history.epochs[-checklist.LAST :]
-    return float(sum(100 * one.test_correct >= GOAL * one.test_images for one in last))
+    return float(sum(100 * epoch.test_correct >= GOAL * epoch.test_images for epoch in last))

@@ -52,10 +52,10 @@ def check_variants(variants) -> None:
             check_log_probs(model)
             print(f"{name}: {identity(model)[1]:,} parameters")
             behaviour[name] = call(behave, model, name=name)
-    for one, other in combinations(behaviour, 2):
-        pairs = zip(behaviour[one], behaviour[other], strict=True)
+    for first, second in combinations(behaviour, 2):
+        pairs = zip(behaviour[first], behaviour[second], strict=True)
         if all(torch.equal(*pair) for pair in pairs):
-            raise AnswerError(f"✗ {one} and {other} compute the same: nothing is compared")
+            raise AnswerError(f"✗ {first} and {second} compute the same: nothing is compared")
     print("✓ they differ, and each seed makes its own")
 
 
@@ -112,10 +112,10 @@ def held_out_faults(hold_out, train_count: int, test_count: int, count: int) -> 
     total = train_count + test_count
     numbered = torch.arange(total, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 28, 28)
     labels = torch.arange(total) % 10
-    parts = [
-        (numbered[part], labels[part]) for part in (slice(train_count), slice(train_count, None))
+    pairs = [
+        (numbered[rows], labels[rows]) for rows in (slice(train_count), slice(train_count, None))
     ]
-    given = call(hold_out, Dataset("numbered", *parts), count)
+    given = call(hold_out, Dataset("numbered", *pairs), count)
     if not isinstance(given, Dataset):
         return [f"hold_out should return a Dataset, not {type(given).__name__}"]
     for name in ("train", "test"):
@@ -184,7 +184,7 @@ class Recorder:
 
     def fit(self, network, dataset, recipe, seed=0, device="auto", out=None, on_batch=None):
         self.calls.append((network, dataset, recipe, seed))
-        name = next((name for name, one in self.names.items() if one is network), None)
+        name = next((name for name, variant in self.names.items() if variant is network), None)
         epochs = []
         for k, correct in enumerate(self.correct(name, seed)):
             facts = {"train_accuracy": 99.0 + k / 10, "test_accuracy": 100 * correct / IMAGES}
@@ -236,7 +236,7 @@ def record(experiment, names, recipe, seeds):
     if not isinstance(results, dict) or [*results] != [*variants]:
         raise AnswerError(f"✗ experiment should return a dictionary with the keys {[*variants]}")
     for network, data, by, _ in recorder.calls:
-        if not any(network is one for one in variants.values()):
+        if not any(network is variant for variant in variants.values()):
             raise AnswerError("✗ give fit the class, so that every seed makes its own network")
         if data is not dataset or by is not recipe:
             raise AnswerError("✗ give fit the data set and the recipe that experiment is given")
@@ -346,28 +346,28 @@ def check_spread(spread) -> None:
     samples = [sample for pair in SAMPLES for sample in pair]
     names = ("mean", "standard deviation")
 
-    def each(mean, deviation):
+    def spreads(mean, deviation):
         return np.array([(mean(sample), deviation(sample)) for sample in samples])
 
     deviation = partial(np.std, ddof=1)
-    want = each(np.mean, deviation)
+    want = spreads(np.mean, deviation)
     got = ask(spread, names, [([*sample],) for sample in samples], want)
     slips = (
         (
             "of a few runs the sum of squares is divided by n − 1, not n (ddof=1)",
-            each(np.mean, np.std),
+            spreads(np.mean, np.std),
         ),
-        ("this is the variance: take its square root", each(np.mean, partial(np.var, ddof=1))),
-        ("this is the variance: take its square root", each(np.mean, np.var)),
+        ("this is the variance: take its square root", spreads(np.mean, partial(np.var, ddof=1))),
+        ("this is the variance: take its square root", spreads(np.mean, np.var)),
         (
             "this is the standard error of the mean; return the standard deviation of the runs",
-            each(np.mean, stats.sem),
+            spreads(np.mean, stats.sem),
         ),
-        ("this is the best run, not the mean", each(max, deviation)),
-        ("this is the median, not the mean", each(np.median, deviation)),
-        ("this is the sum, not the mean", each(sum, deviation)),
-        ("this is the range", each(np.mean, np.ptp)),
-        ("this is the range", each(np.mean, lambda sample: np.ptp(sample) / 2)),
+        ("this is the best run, not the mean", spreads(max, deviation)),
+        ("this is the median, not the mean", spreads(np.median, deviation)),
+        ("this is the sum, not the mean", spreads(sum, deviation)),
+        ("this is the range", spreads(np.mean, np.ptp)),
+        ("this is the range", spreads(np.mean, lambda sample: np.ptp(sample) / 2)),
     )
     three = np.array([len(sample) == 3 for sample in samples])
     compare(names, got, want, slips, [("three runs", three)], **PER_CENT)
@@ -470,11 +470,11 @@ def check_intervals(difference, pairs, quietly=False) -> None:
     """Compare the intervals of `pairs`; with `quietly`, print nothing for right ones."""
     names = ("low end", "high end")
 
-    def each(function=interval, **options):
+    def intervals(function=interval, **options):
         return np.array([function(*pair, **options) for pair in pairs])
 
-    got = ask(difference, names, [([*a], [*b]) for a, b in pairs], each())
-    accepted = [each(function) for function in RIGHT_INTERVALS]
+    got = ask(difference, names, [([*a], [*b]) for a, b in pairs], intervals())
+    accepted = [intervals(function) for function in RIGHT_INTERVALS]
     fitting = [want for want in accepted if close(got, want, **PER_CENT).all()]
     if fitting and quietly:
         return
@@ -484,13 +484,13 @@ def check_intervals(difference, pairs, quietly=False) -> None:
     def slips():
         for hint, forms in INTERVAL_SLIPS.items():
             for options in forms:
-                yield hint, each(**options)
-        yield "this is theirs minus ours", -each()[:, ::-1]
-        middle, half = each().mean(1), np.ptp(each(), axis=1) / 2
+                yield hint, intervals(**options)
+        yield "this is theirs minus ours", -intervals()[:, ::-1]
+        middle, half = intervals().mean(1), np.ptp(intervals(), axis=1) / 2
         ends = "return both ends, mean − half and mean + half"
         for other in ((middle, half), (half, middle), (-half, half)):
             yield ends, np.column_stack(other)
-        yield "the low end comes first", each()[:, ::-1]
+        yield "the low end comes first", intervals()[:, ::-1]
 
     three = np.array([len(a) == len(b) == 3 for a, b in pairs])
     want = (fitting or accepted)[0]

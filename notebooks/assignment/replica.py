@@ -29,10 +29,10 @@ def functions() -> dict:
     """The functions that may be called, by name; they compute tensors and do nothing else."""
     found = {}
     for listed in get_overridable_functions().values():
-        for one in listed:
-            name = full_name(one)
+        for function in listed:
+            name = full_name(function)
             if name:
-                found[name] = one
+                found[name] = function
     return found | {f"torch.{name}": getattr(torch, name) for name in MAKERS + RANDOM}
 
 
@@ -142,7 +142,7 @@ def plain(value):
 
 
 def layers_of(model: nn.Module) -> dict[str, nn.Module]:
-    return {name: one for name, one in model.named_modules() if settings(one) is not None}
+    return {name: module for name, module in model.named_modules() if settings(module) is not None}
 
 
 @torch.enable_grad()
@@ -183,8 +183,8 @@ def describe(model: nn.Module, shapes: list, keep, failure) -> dict:
     ]
     persistent = [*model.state_dict()]
     modules = [
-        [name, type(one).__name__, settings(one), bool(one.training)]
-        for name, one in model.named_modules()
+        [name, type(module).__name__, settings(module), bool(module.training)]
+        for name, module in model.named_modules()
     ]
     shared = {
         f"{kind}s": aliases(getattr(model, f"named_{kind}s")) for kind in ("module", "parameter")
@@ -196,9 +196,9 @@ def describe(model: nn.Module, shapes: list, keep, failure) -> dict:
 def aliases(named) -> list:
     """Return further names of an object with several names, each with the first one."""
     first, found = {}, []
-    for name, one in named(remove_duplicate=False):
-        if first.setdefault(id(one), name) != name:
-            found.append([name, first[id(one)]])
+    for name, member in named(remove_duplicate=False):
+        if first.setdefault(id(member), name) != name:
+            found.append([name, first[id(member)]])
     return found
 
 
@@ -209,7 +209,7 @@ def outputs(model: nn.Module, images: Tensor, training: bool, direction: Tensor,
         torch.set_rng_state(random_state)
     output = model(images)
     output = output if isinstance(output, Tensor) else torch.zeros(0)
-    parameters = [one for one in model.parameters() if one.requires_grad]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not output.requires_grad:
         return [output.detach(), []]
     loss = (output * direction).sum() if output.shape == direction.shape else output.sum()
@@ -294,8 +294,8 @@ class Replica(nn.Module):
 def keep(result, numbers, values: dict) -> None:
     """Store a result under the numbers that it has in the record."""
     if isinstance(numbers, list):
-        for one, number in zip(result, numbers, strict=False):
-            keep(one, number, values)
+        for item, number in zip(result, numbers, strict=False):
+            keep(item, number, values)
     elif numbers is not None:
         values[numbers] = result
 
@@ -317,7 +317,7 @@ def made(data, values: dict, state: dict, size: int):
         return getattr(torch, name) if hasattr(torch, name) else torch.device(name)
     if "ellipsis" in data:
         return ...
-    items = [made(one, values, state, size) for one in next(iter(data.values()))]
+    items = [made(item, values, state, size) for item in next(iter(data.values()))]
     return {"list": list, "tuple": tuple, "slice": lambda x: slice(*x)}[next(iter(data))](items)
 
 
@@ -331,16 +331,16 @@ def steps_of(found):
     return both(steps, more), output, None
 
 
-def both(one, two):
+def both(first, second):
     """Return what two records share; numbers that grow with the batch become {"batch": [a, b]}."""
-    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
-        return {k: both(one[k], two[k]) for k in one}
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        return [both(a, b) for a, b in zip(one, two, strict=True)]
-    if one == two:
-        return one
-    if type(one) is type(two) is int:
-        rate, rest = divmod(two - one, SIZES[1] - SIZES[0])
+    if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
+        return {k: both(first[k], second[k]) for k in first}
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        return [both(a, b) for a, b in zip(first, second, strict=True)]
+    if first == second:
+        return first
+    if type(first) is type(second) is int:
+        rate, rest = divmod(second - first, SIZES[1] - SIZES[0])
         if not rest:
-            return {"batch": [rate, one - rate * SIZES[0]]}
+            return {"batch": [rate, first - rate * SIZES[0]]}
     raise DifferenceError("what it computes depends on the size of the batch")

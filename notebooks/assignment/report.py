@@ -80,7 +80,7 @@ def overview(folder: Path, jobs: int = 0, students: Iterable[str] = ()) -> list[
     due = due_date(folder.parent / "nbgrader_config.py")
     rows = [row(name, facts[name], results.get(name), books.get(name), due) for name in facts]
     for name, remark in [*doubles(facts), *numbers(facts)]:
-        next(one for one in rows if one["student"] == name)["remarks"].append(remark)
+        next(entry for entry in rows if entry["student"] == name)["remarks"].append(remark)
     return rows
 
 
@@ -91,7 +91,7 @@ def student_of(path: Path) -> str:
 def row(name: str, facts: dict, result: dict | None, book: dict | None, due) -> dict:
     """Return the remarks on one student."""
     made = {"student": name, "number": facts["number"], "parts": {}, "remarks": []}
-    for stem in submission.parts():
+    for stem in submission.stems():
         part = result["parts"][stem] if result else {}
         points = {"automatic": part.get("points"), "people": None}
         points |= (book or {}).get(stem, {})
@@ -203,7 +203,7 @@ def due_date(config: Path) -> datetime.datetime | None:
 
 def own_code(cells: list[dict], stem: str) -> dict[str, str]:
     """Return the student's own code, by cell."""
-    given = {submission.squeezed(one) for one in released(stem)}
+    given = {submission.squeezed(cell) for cell in released(stem)}
     return {
         submission.name_of(cell) or f"cell {k}": cell["source"]
         for k, cell in enumerate(cells)
@@ -235,15 +235,15 @@ def imports(tree: ast.AST) -> list[str]:
     found, names = [], {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
-            for one in node.names:
-                inner = f"{node.module}.{one.name}"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
                 wanted = SOLVED.get(node.module, set())
-                if one.name == "*":
+                if alias.name == "*":
                     found += [f"{node.module}.{name}" for name in sorted(names & (wanted or names))]
-                if inner in SOLVED or wanted is None or one.name in wanted:
+                if inner in SOLVED or wanted is None or alias.name in wanted:
                     found.append(inner)
         elif isinstance(node, ast.Import):
-            found += [one.name for one in node.names if SOLVED.get(one.name, ()) != ()]
+            found += [alias.name for alias in node.names if SOLVED.get(alias.name, ()) != ()]
         elif isinstance(node, ast.Attribute) and node.attr in METHODS:
             found.append(f".{node.attr}")
         elif isinstance(node, ast.Attribute) and ast.unparse(node.value) in SOLVED:
@@ -271,8 +271,10 @@ def liars(tree: ast.AST) -> list[str]:
                 names = [ast.unparse(target) for target in node.targets]
                 made = node.value
             lies = {f"__{name}__" for name in LIES} & {*names}
-            used = {one.id for one in ast.walk(made) if isinstance(one, ast.Name)}
-            if lies and not used & {one.arg for one in ast.walk(made) if isinstance(one, ast.arg)}:
+            used = {child.id for child in ast.walk(made) if isinstance(child, ast.Name)}
+            if lies and not used & {
+                child.arg for child in ast.walk(made) if isinstance(child, ast.arg)
+            }:
                 found += [f"{kind.name}.{name}" for name in sorted(lies)]
     return found
 
@@ -288,16 +290,18 @@ def devices(tree: ast.AST) -> list[str]:
         elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.write", "sys.exit"):
             found.append(ast.unparse(node))
         elif isinstance(node, ast.Assign):
-            targets = [one for one in node.targets if isinstance(one, ast.Attribute)]
-            found += [ast.unparse(one) for one in targets if ast.unparse(one.value) in PATCHED]
+            targets = [target for target in node.targets if isinstance(target, ast.Attribute)]
+            found += [
+                ast.unparse(target) for target in targets if ast.unparse(target.value) in PATCHED
+            ]
     return found
 
 
 def doubles(facts: dict[str, dict]) -> list[tuple[str, str]]:
     """Return the students who have handed in the same as another."""
     owners = {}
-    for name, one in facts.items():
-        for file, mark in one["files"].items():
+    for name, submitted in facts.items():
+        for file, mark in submitted["files"].items():
             if mark:
                 owners.setdefault((file, mark), []).append(name)
     found = []
@@ -310,20 +314,20 @@ def doubles(facts: dict[str, dict]) -> list[tuple[str, str]]:
 
 def numbers(facts: dict[str, dict]) -> list[tuple[str, str]]:
     """Return student numbers that are empty, another's, or not the folder's."""
-    keys = {name: key(one["number"]) for name, one in facts.items()}
+    keys = {name: key(submitted["number"]) for name, submitted in facts.items()}
     counts = Counter(filter(None, keys.values()))
     folders = {name: key(name) for name in facts}
     strange = [n for n, k in keys.items() if k and k not in folders[n]]
     by_name = len(strange) <= len(facts) / 2  # otherwise folders are not named by numbers
     found = []
-    for name, one in facts.items():
-        if one["number"] == "":
+    for name, submitted in facts.items():
+        if submitted["number"] == "":
             found.append((name, "no student number: these are the class's numbers"))
         elif keys[name] and counts[keys[name]] > 1:
             others = ", ".join(n for n in keys if keys[n] == keys[name] and n != name)
-            found.append((name, f"the number {one['number']} is also the number of {others}"))
+            found.append((name, f"the number {submitted['number']} is also the number of {others}"))
         if name in strange and by_name:
-            found.append((name, f"the number in the notebook is {one['number']}"))
+            found.append((name, f"the number in the notebook is {submitted['number']}"))
     return found
 
 
@@ -363,12 +367,12 @@ def gradebook(path: Path) -> dict[str, dict[str, dict]]:
 
 def as_text(rows: list[dict]) -> str:
     """Return the overview as aligned text, with remarks below each student."""
-    stems = submission.parts()
+    stems = submission.stems()
     heads = ["student", "number", *(stem.partition("_")[0] for stem in stems), "remarks"]
     lines = [heads]
-    for one in rows:
-        cells = [points_of(one["parts"][stem]) for stem in stems]
-        lines.append([one["student"], one["number"] or "", *cells, str(len(one["remarks"]) or "")])
+    for row in rows:
+        cells = [points_of(row["parts"][stem]) for stem in stems]
+        lines.append([row["student"], row["number"] or "", *cells, str(len(row["remarks"]) or "")])
     widths = [max(len(line[k]) for line in lines) for k in range(len(heads))]
     made = []
     for index, line in enumerate(lines):
@@ -376,10 +380,10 @@ def as_text(rows: list[dict]) -> str:
             "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
         )
         if index:
-            one = rows[index - 1]
+            row = rows[index - 1]
             made += [f"    {stem} not graded: {part['not_graded']}"
-                     for stem, part in one["parts"].items() if part["not_graded"]]  # fmt: skip
-            made += [f"    {text}" for text in one["remarks"]]
+                     for stem, part in row["parts"].items() if part["not_graded"]]  # fmt: skip
+            made += [f"    {text}" for text in row["remarks"]]
     return "\n".join(made)
 
 
@@ -395,16 +399,16 @@ def as_csv(rows: list[dict]) -> str:
     """Return the overview as a table of comma-separated values."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    stems = submission.parts()
+    stems = submission.stems()
     heads = [f"{stem} {kind}" for stem in stems for kind in ("automatic", "people", "not graded")]
     writer.writerow(["student", "number", *heads, "remarks"])
-    for one in rows:
+    for row in rows:
         cells = []
         for stem in stems:
-            part = one["parts"][stem]
+            part = row["parts"][stem]
             blank = part["not_graded"] and not part["automatic"]
             cells += ["" if blank else part["automatic"], part["people"], part["not_graded"]]
-        writer.writerow([one["student"], one["number"], *cells, "; ".join(one["remarks"])])
+        writer.writerow([row["student"], row["number"], *cells, "; ".join(row["remarks"])])
     return buffer.getvalue().rstrip("\n")
 
 
@@ -430,7 +434,7 @@ def grade_command(args) -> int:
         args.out.write_text(text + "\n", "utf-8")
     else:
         print(text)
-    return int(any(part["not_graded"] for one in results for part in one["parts"].values()))
+    return int(any(part["not_graded"] for result in results for part in result["parts"].values()))
 
 
 def report_command(args) -> int:

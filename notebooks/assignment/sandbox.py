@@ -209,11 +209,11 @@ class Process:
         if isinstance(value, Answer):
             return Reference("answer", value.number, value.__name__)
         if isinstance(value, dict) and type(value) is dict:
-            return {key: self.prepared(one, objects) for key, one in value.items()}
+            return {key: self.prepared(item, objects) for key, item in value.items()}
         if type(value) in (list, tuple):
-            return type(value)(self.prepared(one, objects) for one in value)
+            return type(value)(self.prepared(item, objects) for item in value)
         if isinstance(value, Iterator):
-            return iter([self.prepared(one, objects) for one in value])
+            return iter([self.prepared(item, objects) for item in value])
         torch = sys.modules.get("torch")
         module = torch and isinstance(value, torch.nn.Module)
         if callable(value) and not module:
@@ -383,29 +383,31 @@ def pickles(value) -> bool:
     return True
 
 
-def alike(one, other) -> bool:
+def alike(tensor, other) -> bool:
     """Return whether two tensors are equal up to rounding, or both are missing."""
     import torch
 
-    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor):
-        return one is None and other is None
-    return one.shape == other.shape and torch.allclose(
-        one.float(), other.float(), rtol=1e-3, atol=1e-4, equal_nan=True
+    if not isinstance(tensor, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return tensor is None and other is None
+    return tensor.shape == other.shape and torch.allclose(
+        tensor.float(), other.float(), rtol=1e-3, atol=1e-4, equal_nan=True
     )
 
 
-def same_fields(one, other) -> bool:
+def same_fields(record, other) -> bool:
     """Return whether two dataclasses hold the same values."""
-    if type(one) is not type(other) or not is_dataclass(one):
+    if type(record) is not type(other) or not is_dataclass(record):
         return False
-    return pickle.dumps(vars(one)) == pickle.dumps(vars(other)) or equal(vars(one), vars(other))
+    return pickle.dumps(vars(record)) == pickle.dumps(vars(other)) or equal(
+        vars(record), vars(other)
+    )
 
 
-def equal(one, other) -> bool:
-    if isinstance(one, dict | list | tuple):
-        keys = one.keys() if isinstance(one, dict) else range(len(one))
-        return len(one) == len(other) and all(equal(one[k], other[k]) for k in keys)
-    return bool(np.all(np.asarray(one == other)))
+def equal(value, other) -> bool:
+    if isinstance(value, dict | list | tuple):
+        keys = value.keys() if isinstance(value, dict) else range(len(value))
+        return len(value) == len(other) and all(equal(value[k], other[k]) for k in keys)
+    return bool(np.all(np.asarray(value == other)))
 
 
 def put_back(model, left: dict, known) -> None:

@@ -33,8 +33,8 @@ def fingerprint(tensor: Tensor) -> list[float]:
 def fingerprints(model: nn.Module) -> list[list]:
     """Return pairs of a large tensor's number of values and its fingerprint."""
     tensors = model.state_dict().values()
-    large = [one for one in tensors if one.is_floating_point() and one.numel() >= LARGE]
-    return [[one.numel(), fingerprint(one)] for one in large]
+    large = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel() >= LARGE]
+    return [[tensor.numel(), fingerprint(tensor)] for tensor in large]
 
 
 def is_shipped(model: nn.Module) -> bool:
@@ -48,7 +48,7 @@ def is_shipped(model: nn.Module) -> bool:
         )
 
     known = json.loads(KNOWN.read_text())
-    return any(2 * sum(there(*one) for one in tensors) > len(tensors) for tensors in known)
+    return any(2 * sum(there(*tensor) for tensor in tensors) > len(tensors) for tensors in known)
 
 
 def distance(a: float, b: float) -> float:

@@ -50,9 +50,9 @@ def pass_back(
     factor=1,
     out=slope,
     hidden=slope,
-    roads=(1, 1),
-    units=(1, 1),
-    back="5768",
+    path_shares=(1, 1),
+    unit_shares=(1, 1),
+    order_back="5768",
     old=None,
     second=("a_o2", "t2", "o2", "h2"),
     swap=False,
@@ -65,25 +65,25 @@ def pass_back(
     """Compute ∂E/∂w1 … ∂E/∂w8, ∂E/∂b1 and ∂E/∂b2, or, with an option, what a slip makes of them.
 
     `factor` multiplies the error's slope; `out` and `hidden` are the slopes of the sigmoids.
-    `roads` holds the share of each output's error that comes back to the hidden units, and `units`
-    the share of each unit's error that a bias gets. `back` are the weights on the way back, and
-    `old` the weights that these are taken from. Options with names choose other values: `second`
-    those of the second output and the second hidden unit, `carried` the factors of the errors that
-    come back to h1 and h2, `into_…` the last factor of a unit's error. `swap` exchanges the
-    outputs' targets, and `unbiased` leaves the biases out of the forward pass.
+    `path_shares` holds the share of each output's error that comes back to the hidden units, and
+    `unit_shares` the share of each unit's error that a bias gets. `order_back` names the weights on
+    the way back, and `old` the weights that these are taken from. Options with names choose other
+    values: `second` those of the second output and the second hidden unit, `carried` the factors of
+    the errors that come back to h1 and h2, `into_…` the last factor of a unit's error. `swap`
+    exchanges the outputs' targets, and `unbiased` leaves the biases out of the forward pass.
     """
     targets = targets[::-1] if swap else targets
     names = (*network.UNITS, "i1", "i2", "t1", "t2", *(f"w{k}" for k in range(1, 9)), "b1", "b2")
     units_there = network.forward(inputs, weights, (0, 0) if unbiased else biases)
     value = dict(zip(names, (*units_there, *inputs, *targets, *weights, *biases), strict=True))
     value |= {"1": 1, "i1+i2": sum(inputs), "a_h1+a_h2": value["a_h1"] + value["a_h2"]}
-    w5, w7, w6, w8 = ((weights if old is None else old)[int(k) - 1] for k in back)
+    w5, w7, w6, w8 = ((weights if old is None else old)[int(k) - 1] for k in order_back)
     a_o2, t2, o2, h2 = (value[name] for name in second)
 
     dE_do1 = factor * (value["a_o1"] - value["t1"]) * out(value["o1"])
     dE_do2 = factor * (a_o2 - t2) * out(o2)
-    dE_dh1 = (roads[0] * dE_do1 * w5 + roads[1] * dE_do2 * w7) * hidden(value["h1"])
-    dE_dh2 = (roads[0] * dE_do1 * w6 + roads[1] * dE_do2 * w8) * hidden(h2)
+    dE_dh1 = (path_shares[0] * dE_do1 * w5 + path_shares[1] * dE_do2 * w7) * hidden(value["h1"])
+    dE_dh2 = (path_shares[0] * dE_do1 * w6 + path_shares[1] * dE_do2 * w8) * hidden(h2)
     dE_dh1, dE_dh2 = dE_dh1 * value[carried[0]], dE_dh2 * value[carried[1]]
 
     lines = (dE_dh1, dE_dh1, dE_dh2, dE_dh2), (dE_do1, dE_do1, dE_do2, dE_do2)
@@ -92,8 +92,8 @@ def pass_back(
         [dE * value[name] for dE, name in zip(line, into, strict=True)]
         for line, into in zip(lines, (into_hidden, into_out, into_biases), strict=True)
     )
-    dE_db1 = units[0] * to_biases[0] + units[1] * to_biases[1]
-    dE_db2 = units[0] * to_biases[2] + units[1] * to_biases[3]
+    dE_db1 = unit_shares[0] * to_biases[0] + unit_shares[1] * to_biases[1]
+    dE_db2 = unit_shares[0] * to_biases[2] + unit_shares[1] * to_biases[3]
     return *to_hidden, *to_out, dE_db1, dE_db2
 
 
@@ -179,10 +179,18 @@ GRADIENT_SLIPS = {
         "out": of_the_sum,
         "hidden": of_the_sum,
     },
-    "the sum over both outputs is missing: only the path through o1 counts": {"roads": (1, 0)},
-    "the sum over both outputs is missing: only the path through o2 counts": {"roads": (0, 1)},
-    "w6 and w7 are swapped on the way back: a_h1 goes out through w5 and w7": {"back": "5678"},
-    "w5 and w6 are swapped on the way back: w5 goes out of a_h1, w6 of a_h2": {"back": "6758"},
+    "the sum over both outputs is missing: only the path through o1 counts": {
+        "path_shares": (1, 0)
+    },
+    "the sum over both outputs is missing: only the path through o2 counts": {
+        "path_shares": (0, 1)
+    },
+    "w6 and w7 are swapped on the way back: a_h1 goes out through w5 and w7": {
+        "order_back": "5678"
+    },
+    "w5 and w6 are swapped on the way back: w5 goes out of a_h1, w6 of a_h2": {
+        "order_back": "6758"
+    },
 }
 # Slips in code: copied lines, and σ′ of the wrong argument.
 CODE_SLIPS = {
@@ -240,17 +248,17 @@ CODE_SLIPS = {
     ],
     "the weights on the way back are missing: back to a_h1 goes ∂E/∂o1 times w5": {"old": (1,) * 8},
     "the sign is wrong in one of the two paths from the outputs": [
-        {"roads": (1, -1)},
-        {"roads": (-1, 1)},
+        {"path_shares": (1, -1)},
+        {"path_shares": (-1, 1)},
     ],
 }
 BIAS_SLIPS = {
-    "a bias enters two units, and only the first one's error is counted": {"units": (1, 0)},
-    "a bias enters two units, and only the second one's error is counted": {"units": (0, 1)},
-    "the two units' errors add up; this is their mean": {"units": (0.5, 0.5)},
+    "a bias enters two units, and only the first one's error is counted": {"unit_shares": (1, 0)},
+    "a bias enters two units, and only the second one's error is counted": {"unit_shares": (0, 1)},
+    "the two units' errors add up; this is their mean": {"unit_shares": (0.5, 0.5)},
     "the two units' errors add up; this is their difference": [
-        {"units": (1, -1)},
-        {"units": (-1, 1)},
+        {"unit_shares": (1, -1)},
+        {"unit_shares": (-1, 1)},
     ],
     "a bias has no input: its last factor is 1, not i or a_h": [
         {"into_biases": (*first, *last)}
@@ -265,7 +273,7 @@ BIAS_SLIPS = {
 }
 
 
-def each(function, trials) -> np.ndarray:
+def results_of(function, trials) -> np.ndarray:
     """Return `function` of every trial, as (trials, names)."""
     return np.array([function(*trial) for trial in trials])
 
@@ -274,4 +282,4 @@ def slipped(function, trials, slips, part=slice(None)) -> Iterator[tuple[str, np
     """Return each hint of `slips`, with what its options make of `part` of `function`'s values."""
     for hint, forms in slips.items():
         for options in [forms] if isinstance(forms, dict) else forms:
-            yield hint, each(partial(function, **options), trials)[:, part]
+            yield hint, results_of(partial(function, **options), trials)[:, part]

@@ -85,7 +85,7 @@ def import_network(target: str) -> tuple[Path, Callable[[], nn.Module]]:
     statements = [statement for part in read_parts(path) for statement in split(part)]
     name = name or only_network(path, statements)
     if not any(name in statement.binds for statement in statements):
-        stars = [one for one in statements if "*" in one.binds]
+        stars = [statement for statement in statements if "*" in statement.binds]
         if not stars:
             found = ", ".join(networks(statements)) or "no network"
             raise UsageError(f"{path}: there is no {name} at module level; it defines {found}.")
@@ -111,13 +111,14 @@ def check_maker(path: Path, name: str, make, statements: list[Statement]) -> Non
     except (TypeError, ValueError):
         return
     wanted = [
-        one.name
-        for one in parameters
-        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
     if wanted:
         calls = [ast.unparse(call) for call in calls_of(name, statements)]
-        call = calls[0] if calls else f"{name}({', '.join(f'{one}=…' for one in wanted)})"
+        call = calls[0] if calls else f"{name}({', '.join(f'{arg}=…' for arg in wanted)})"
         raise UsageError(
             f"{path}: {name} needs {' and '.join(wanted)}. Add a function that makes the network "
             f"with your values, such as\ndef make(): return {call}\nand check {path}:make"
@@ -145,7 +146,7 @@ def read_parts(path: Path) -> list[Part]:
         return [part]
     try:
         cells = json.loads(text)["cells"]
-        sources = ["".join(one["source"]) for one in cells if one["cell_type"] == "code"]
+        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"{path} is not a notebook that can be read: {first_line(error)}."
@@ -210,11 +211,15 @@ def names_of(node: ast.stmt) -> tuple[set[str], set[str]]:
     at once or in a later call.
     """
     if isinstance(node, ast.Import | ast.ImportFrom):
-        names = {(one.asname or one.name).split(".")[0] for one in node.names}
+        names = {(alias.asname or alias.name).split(".")[0] for alias in node.names}
         return ({"*"} if "*" in names else names), set()
     top = symtable.symtable(ast.unparse(node), "statement", "exec")
-    binds = {one.get_name() for one in top.get_symbols() if one.is_assigned() or one.is_imported()}
-    reads = {one.get_name() for one in top.get_symbols() if one.is_referenced()}
+    binds = {
+        symbol.get_name()
+        for symbol in top.get_symbols()
+        if symbol.is_assigned() or symbol.is_imported()
+    }
+    reads = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced()}
     inner = [*top.get_children()]
     while inner:
         table = inner.pop()
@@ -231,7 +236,9 @@ def names_of(node: ast.stmt) -> tuple[set[str], set[str]]:
 def networks(statements: list[Statement]) -> dict[str, ast.ClassDef]:
     """Return the classes that look like networks or layers, by name."""
     found = {}
-    for node in (one.node for one in statements if isinstance(one.node, ast.ClassDef)):
+    for node in (
+        statement.node for statement in statements if isinstance(statement.node, ast.ClassDef)
+    ):
         bases = {ast.unparse(base).split(".")[-1].split("[")[0] for base in node.bases}
         if bases & (LAYERS | found.keys()) or (bases and "forward" in methods(node)):
             found[node.name] = node
@@ -239,7 +246,7 @@ def networks(statements: list[Statement]) -> dict[str, ast.ClassDef]:
 
 
 def methods(node: ast.ClassDef) -> dict[str, ast.arguments]:
-    return {one.name: one.args for one in node.body if isinstance(one, ast.FunctionDef)}
+    return {method.name: method.args for method in node.body if isinstance(method, ast.FunctionDef)}
 
 
 def wants(arguments: ast.arguments | None) -> int:
@@ -263,7 +270,7 @@ def only_network(path: Path, statements: list[Statement]) -> str:
     found = networks(statements)
     made = made_or_imported(path, statements)
     bodies = [part for node in found.values() for part in node.body]
-    bodies += [one.node for one in statements if one.binds & {*made}]
+    bodies += [statement.node for statement in statements if statement.binds & {*made}]
     used = {name for part in bodies for name in loaded(part)}
     bases = {name: {*map(ast.unparse, found[name].bases)} & found.keys() for name in found}
     learns = {name for name in found if bases[name] or any(map(has_weights, found[name].body))}
@@ -288,15 +295,15 @@ def only_network(path: Path, statements: list[Statement]) -> str:
 def makers(names: set[str], statements: list[Statement]) -> list[str]:
     """Return the functions without arguments that return a call of one of these classes."""
     return [
-        one.node.name
-        for one in statements
-        if isinstance(one.node, ast.FunctionDef)
-        and not required(one.node.args)
+        statement.node.name
+        for statement in statements
+        if isinstance(statement.node, ast.FunctionDef)
+        and not required(statement.node.args)
         and any(
             isinstance(part, ast.Return)
             and isinstance(part.value, ast.Call)
             and root(part.value) in names
-            for part in ast.walk(one.node)
+            for part in ast.walk(statement.node)
         )
     ]
 
@@ -304,28 +311,32 @@ def makers(names: set[str], statements: list[Statement]) -> list[str]:
 def made_or_imported(path: Path, statements: list[Statement]) -> list[str]:
     """Return the networks of a file without classes: an `nn.Sequential`, or an imported one."""
     names = []
-    for node in (one.node for one in statements):
+    for node in (statement.node for statement in statements):
         made = isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
         if made and ast.unparse(node.value.func).split(".")[-1] == "Sequential":
-            names += [one.id for one in node.targets if isinstance(one, ast.Name)]
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             file = path.parent / f"{node.module.replace('.', '/')}.py"
             if file.is_file():
-                theirs = networks([one for part in read_parts(file) for one in split(part)])
-                names += [one.asname or one.name for one in node.names if one.name in theirs]
+                theirs = networks(
+                    [statement for part in read_parts(file) for statement in split(part)]
+                )
+                names += [
+                    alias.asname or alias.name for alias in node.names if alias.name in theirs
+                ]
     return [*dict.fromkeys(names)]
 
 
 def loaded(node: ast.AST) -> set[str]:
     """Return the names that a node reads, except for those in super(Net, self)."""
-    names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-    own = [one for one in ast.walk(node) if isinstance(one, ast.Call) and root(one) == "super"]
-    return names - {ast.unparse(one) for call in own for one in call.args}
+    names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    own = [call for call in ast.walk(node) if isinstance(call, ast.Call) and root(call) == "super"]
+    return names - {ast.unparse(argument) for call in own for argument in call.args}
 
 
 def has_weights(node: ast.AST) -> bool:
     """Return whether a node calls a layer with weights, or names a parameter."""
-    names = {getattr(one, "attr", getattr(one, "id", "")) for one in ast.walk(node)}
+    names = {getattr(part, "attr", getattr(part, "id", "")) for part in ast.walk(node)}
     return any(re.match(r"(Lazy)?(Conv|Linear)|Parameter$", str(name)) for name in names)
 
 
@@ -347,45 +358,58 @@ def needed(names: set[str], statements: list[Statement]) -> list[Statement]:
     Raises UsageError for a value that only training or files can make.
     """
     names, chosen, refused = {*names}, set(), {}
-    last = {name: i for i, one in enumerate(statements) if one.defines for name in one.binds}
+    last = {
+        name: i
+        for i, statement in enumerate(statements)
+        if statement.defines
+        for name in statement.binds
+    }
     assigned = {
-        name for one in statements if not (one.defines or one.imports) for name in one.binds
+        name
+        for statement in statements
+        if not (statement.defines or statement.imports)
+        for name in statement.binds
     }
     grown = True
     while grown:
         grown = False
-        for i, one in enumerate(statements):
-            bound = one.binds & names
+        for i, statement in enumerate(statements):
+            bound = statement.binds & names
             old = (
-                one.defines and bound and last[min(bound)] != i and not replaced(one, statements, i)
+                statement.defines
+                and bound
+                and last[min(bound)] != i
+                and not replaced(statement, statements, i)
             )
-            wanted = bound or changes(one.node, names, assigned) or is_future(one.node)
+            wanted = bound or changes(statement.node, names, assigned) or is_future(statement.node)
             if i in chosen or i in refused or old or not wanted:
                 continue
-            if call := reader(one.node, statements):
+            if call := reader(statement.node, statements):
                 refused[i] = call
                 continue
             chosen.add(i)
-            grown = grown or not one.reads <= names
-            names |= one.reads
+            grown = grown or not statement.reads <= names
+            names |= statement.reads
     bound = {name for i in chosen for name in statements[i].binds}
     for i, call in refused.items():
-        one = statements[i]
-        if lost := sorted(one.binds & names - bound):
+        statement = statements[i]
+        if lost := sorted(statement.binds & names - bound):
             raise UsageError(
-                f"{one.place}: {lost[0]} is made by {call}(), which is not executed here, and the "
-                f"network reads it. Write its value down instead: {lost[0]} = …"
+                f"{statement.place}: {lost[0]} is made by {call}(), which is not executed here, "
+                f"and the network reads it. Write its value down instead: {lost[0]} = …"
             )
     if names - bound - {*dir(builtins)} - {"__file__", "__name__"}:
-        chosen |= {i for i, one in enumerate(statements) if "*" in one.binds}
+        chosen |= {i for i, statement in enumerate(statements) if "*" in statement.binds}
     return [only_names(statements[i], names) for i in sorted(chosen)]
 
 
-def replaced(one: Statement, statements: list[Statement], i: int) -> bool:
+def replaced(statement: Statement, statements: list[Statement], i: int) -> bool:
     """Return whether a later class of the same name is made of this one."""
-    later = [other for other in statements[i + 1 :] if other.defines and other.binds & one.binds]
+    later = [
+        other for other in statements[i + 1 :] if other.defines and other.binds & statement.binds
+    ]
     return any(
-        one.binds & {ast.unparse(base) for base in getattr(other.node, "bases", ())}
+        statement.binds & {ast.unparse(base) for base in getattr(other.node, "bases", ())}
         for other in later
     )
 
@@ -400,7 +424,8 @@ def changes(node: ast.stmt, names: set[str], assigned: set[str]) -> bool:
     """
     targets = getattr(node, "targets", [getattr(node, "target", None)])
     if any(
-        isinstance(one, ast.Attribute | ast.Subscript) and root(one) in names for one in targets
+        isinstance(target, ast.Attribute | ast.Subscript) and root(target) in names
+        for target in targets
     ):
         return True
     if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
@@ -435,22 +460,26 @@ def reader(
             return name
         if name in seen:
             continue
-        for one in statements:
-            if isinstance(one.node, ast.FunctionDef) and one.node.name == name:
-                for inner in one.node.body:
+        for statement in statements:
+            if isinstance(statement.node, ast.FunctionDef) and statement.node.name == name:
+                for inner in statement.node.body:
                     if found := reader(inner, statements, seen | {name}):
                         return found
     return None
 
 
-def only_names(one: Statement, names: set[str]) -> Statement:
+def only_names(statement: Statement, names: set[str]) -> Statement:
     """Return an import without the names that nothing needs; they may not be installed here."""
-    if not one.imports or "*" in one.binds or is_future(one.node):
-        return one
-    kept = [part for part in one.node.names if (part.asname or part.name).split(".")[0] in names]
-    fields = {**dict(ast.iter_fields(one.node)), "names": kept}
-    node = ast.copy_location(type(one.node)(**fields), one.node)
-    return Statement(node, one.part, one.binds, one.reads)
+    if not statement.imports or "*" in statement.binds or is_future(statement.node):
+        return statement
+    kept = [
+        alias
+        for alias in statement.node.names
+        if (alias.asname or alias.name).split(".")[0] in names
+    ]
+    fields = {**dict(ast.iter_fields(statement.node)), "names": kept}
+    node = ast.copy_location(type(statement.node)(**fields), statement.node)
+    return Statement(node, statement.part, statement.binds, statement.reads)
 
 
 # ---- executing ---------------------------------------------------------------------------------
@@ -463,12 +492,16 @@ def execute(path: Path, chosen: list[Statement]) -> types.ModuleType:
     sys.modules[module.__name__] = module
     before, sys.argv = sys.argv, [str(path)]
     try:
-        for part in dict.fromkeys(id(one.part) for one in chosen):
-            ours = [one for one in chosen if id(one.part) == part]
+        for part_id in dict.fromkeys(id(statement.part) for statement in chosen):
+            ours = [statement for statement in chosen if id(statement.part) == part_id]
             name = str(Path(ours[0].part.name).absolute())
             lines = [f"{line}\n" for line in ours[0].part.lines]
             linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
-            nodes = [one.node for i, one in enumerate(ours) if i == 0 or not is_future(one.node)]
+            nodes = [
+                statement.node
+                for i, statement in enumerate(ours)
+                if i == 0 or not is_future(statement.node)
+            ]
             tree = ast.Module(nodes, [])
             exec(compile(tree, name, "exec", dont_inherit=True), vars(module))
     finally:
@@ -517,7 +550,8 @@ def errors_of(path: Path) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         folder = path.absolute().parent
         frames = [
-            (Path(one.filename), one.lineno) for one in traceback.extract_tb(error.__traceback__)
+            (Path(frame.filename), frame.lineno)
+            for frame in traceback.extract_tb(error.__traceback__)
         ]
         if isinstance(error, SyntaxError) and error.filename:
             frames.append((Path(error.filename), error.lineno))

@@ -32,7 +32,7 @@ class Notebook(NamedTuple):
     problem: str = ""  # the reason why it can't be graded
 
 
-def parts() -> list[str]:
+def stems() -> list[str]:
     """Return the names of the release's notebooks, without ending."""
     return sorted(path.stem for path in RELEASE.glob("*.ipynb"))
 
@@ -53,7 +53,7 @@ def collect(source: Path, into: Path) -> dict[str, Notebook]:
                 read[path] = cells_of(path)
             except ValueError as error:
                 broken[path] = str(error)
-    for stem in parts():
+    for stem in stems():
         release = cells_of(RELEASE / f"{stem}.ipynb")
         found = {p: restore(c, release) for p, c in read.items() if belongs(p, c, stem)}
         damaged = [p for p in broken if named(p, stem)]
@@ -62,13 +62,13 @@ def collect(source: Path, into: Path) -> dict[str, Notebook]:
         elif not found:
             notebooks[stem] = Notebook([], [], NOTHING)
         else:
-            notebooks[stem] = take(found, stem, release, everything, into)
+            notebooks[stem] = write_best(found, stem, release, everything, into)
     arrange(files, everything, into)
     shutil.rmtree(everything)
     return notebooks
 
 
-def take(found: dict[Path, Notebook], stem: str, release, root: Path, into: Path) -> Notebook:
+def write_best(found: dict[Path, Notebook], stem: str, release, root: Path, into: Path) -> Notebook:
     """Write the notebook with the most answers, and note it if the choice was not obvious."""
 
     def rank(path):
@@ -219,20 +219,20 @@ def tidy(cell: dict) -> dict:
 def harmless(outputs) -> list[dict]:
     """Return outputs as a notebook stores them, as text and pixels, without scripts."""
     kept, room = [], MOST_SHOWN
-    for one in outputs if isinstance(outputs, list) else []:
-        room -= len(str(one))
-        kind = one.get("output_type") if isinstance(one, dict) else None
+    for output in outputs if isinstance(outputs, list) else []:
+        room -= len(str(output))
+        kind = output.get("output_type") if isinstance(output, dict) else None
         if room < 0 or kind not in ("stream", "error", "display_data", "execute_result"):
             continue
         if kind == "stream":
-            made = {"name": "stdout", "text": joined(one.get("text"))}
+            made = {"name": "stdout", "text": joined(output.get("text"))}
         elif kind == "error":
-            lines = one.get("traceback")
+            lines = output.get("traceback")
             lines = [*map(str, lines)] if isinstance(lines, list) else []
-            made = {"ename": str(one.get("ename")), "evalue": str(one.get("evalue"))}
+            made = {"ename": str(output.get("ename")), "evalue": str(output.get("evalue"))}
             made["traceback"] = lines
         else:
-            data = one.get("data") if isinstance(one.get("data"), dict) else {}
+            data = output.get("data") if isinstance(output.get("data"), dict) else {}
             made = {"metadata": {}, "data": {k: joined(data[k]) for k in SAFE if k in data}}
             kind = "display_data"  # not a result, because nbgrader would take a result for points
         kept.append({"output_type": kind, **made})
@@ -280,10 +280,10 @@ def belongs(path: Path, cells: list[dict], stem: str) -> bool:
     if any(SOLUTION in cell["source"] for cell in cells):
         return False  # the course's own source
     shared = {}
-    for part in parts():
+    for part in stems():
         release = cells_of(RELEASE / f"{part}.ipynb")
-        names = {name_of(one) for one in release if name_of(one)} - {"setup", "data"}
-        texts = {squeezed(one) for one in release if name_of(one) not in ("setup", "data")}
+        names = {name_of(cell) for cell in release if name_of(cell)} - {"setup", "data"}
+        texts = {squeezed(cell) for cell in release if name_of(cell) not in ("setup", "data")}
         shared[part] = sum(name_of(c) in names or squeezed(c) in texts for c in cells)
     most = max(shared.values(), default=0)
     return shared[stem] == most if most > 1 else named(path, stem)
@@ -291,8 +291,8 @@ def belongs(path: Path, cells: list[dict], stem: str) -> bool:
 
 def answered(cells: list[dict], release: list[dict]) -> int:
     """Return how many answer cells differ from the released ones."""
-    blank = {name_of(one): squeezed(one) for one in release if mark(one).get("solution")}
-    return sum(squeezed(one) != blank.get(name_of(one), squeezed(one)) for one in cells)
+    blank = {name_of(cell): squeezed(cell) for cell in release if mark(cell).get("solution")}
+    return sum(squeezed(cell) != blank.get(name_of(cell), squeezed(cell)) for cell in cells)
 
 
 def restore(cells: list[dict], release: list[dict]) -> Notebook:
@@ -362,7 +362,7 @@ def find_places(cells: list[dict], release: list[dict]) -> dict[int, int]:
 
 
 def by_mark(cells: list[dict], release: list[dict], place: dict[int, int]) -> None:
-    ids = {name_of(one): k for k, one in enumerate(release) if name_of(one)}
+    ids = {name_of(cell): k for k, cell in enumerate(release) if name_of(cell)}
     for index, cell in enumerate(cells):
         k = ids.get(name_of(cell))
         copied = k in place.values() and not mark(release[k]).get("solution")
@@ -372,8 +372,8 @@ def by_mark(cells: list[dict], release: list[dict], place: dict[int, int]) -> No
 
 def by_text(cells: list[dict], release: list[dict], place: dict[int, int]) -> None:
     texts = {}
-    for k, one in enumerate(release):
-        texts.setdefault((one["cell_type"], squeezed(one)), k)
+    for k, released in enumerate(release):
+        texts.setdefault((released["cell_type"], squeezed(released)), k)
     for index, cell in enumerate(cells):
         k = texts.get((cell["cell_type"], squeezed(cell)))
         if index not in place and k is not None and k not in place.values():
@@ -424,9 +424,9 @@ def shown(cells: list[dict]) -> set[int]:
 def used(tree: ast.AST) -> set[str]:
     """Return names that code uses outside of functions and classes."""
     inside = ast.FunctionDef | ast.ClassDef | ast.Lambda
-    parts = [node for node in ast.iter_child_nodes(tree) if not isinstance(node, inside)]
-    found = {node.id for node in parts if isinstance(node, ast.Name)}
-    return found.union(*map(used, parts))
+    nodes = [node for node in ast.iter_child_nodes(tree) if not isinstance(node, inside)]
+    found = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return found.union(*map(used, nodes))
 
 
 def needed(release: list[dict], k: int) -> set[str]:
@@ -435,7 +435,7 @@ def needed(release: list[dict], k: int) -> set[str]:
     if is_parameters(cell):
         return defined(cell["source"])
     check = f"check-{name_of(cell)}"
-    below = next((one for one in release if name_of(one) == check), None)
+    below = next((other for other in release if name_of(other) == check), None)
     if not mark(cell).get("solution") or below is None or cell["cell_type"] != "code":
         return set()
     calls = [node for node in ast.walk(ast.parse(below["source"])) if isinstance(node, ast.Call)]
@@ -447,7 +447,7 @@ def defined(source: str) -> set[str]:
     found = re.findall(
         r"^(?:async +def|def|class) +(\w+)|^(\w+)(?: *:[^=\n]*)? *=(?!=)", source, re.M
     )
-    return {one or other for one, other in found}
+    return {definition or assignment for definition, assignment in found}
 
 
 def pieces(own: list[dict], kind: str) -> list[str]:

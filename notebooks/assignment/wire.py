@@ -123,7 +123,7 @@ def array(value) -> dict:
 
 def record(value, inner) -> dict:
     """Return a dataclass by the names of its fields."""
-    content = {one.name: inner(getattr(value, one.name, None)) for one in fields(value)}
+    content = {field.name: inner(getattr(value, field.name, None)) for field in fields(value)}
     return {"record": type(value).__name__, "fields": content}
 
 
@@ -153,7 +153,9 @@ def drawing(figure, inner) -> dict:
             [*map(numbers, line.get_data(orig=False)), str(line.get_label()), colour(line)]
             for line in axes.get_lines()
         ]
-        dots = [[numbers(one.get_offsets()), str(one.get_label())] for one in axes.collections]
+        dots = [
+            [numbers(points.get_offsets()), str(points.get_label())] for points in axes.collections
+        ]
         shown = axes.get_legend()
         texts = {name: getattr(axes, f"get_{name}")() for name in PANEL}
         own = {"lines": lines, "dots": dots, "words": words(axes), "texts": texts}
@@ -194,8 +196,8 @@ def decoded(data, known):
     if not isinstance(data, dict):
         return data
 
-    def inner(one):
-        return decoded(one, known)
+    def inner(item):
+        return decoded(item, known)
 
     if "array" in data:
         made = np.frombuffer(base64.b64decode(data["array"]), np.dtype(str(data["dtype"])))
@@ -214,7 +216,7 @@ def decoded(data, known):
         return known.sent[int(data["sent"])] if "now" not in data else known.again(data, inner)
     if "record" in data:
         kind = known.records().get(data["record"])
-        content = {str(name): inner(one) for name, one in data["fields"].items()}
+        content = {str(name): inner(item) for name, item in data["fields"].items()}
         return kind(**content) if kind else Opaque(f"{data['record']}(…)")
     if "answer" in data:
         return known.answer(int(data["answer"]), str(data["name"]))

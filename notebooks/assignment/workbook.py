@@ -118,10 +118,12 @@ def assessed(book: Book, numbers: Numbers, copied: set[str]) -> tuple[list[str],
     trained = trained.find()
     share = sum(found[symbol].credit > 0 for symbol in GRADIENTS) / 8
     share = 1.0 if share >= 0.75 else share  # up to two wrong gradients cost their own points alone
-    credits = [min(1.0, one.score) * (share if one.own else 1) for one in trained.values()]
+    credits = [
+        min(1.0, training.score) * (share if training.own else 1) for training in trained.values()
+    ]
     points += POINTS["trainings"] * sum(credits) / len(RATES)
-    good = f"{sum(one.score >= 1 for one in trained.values())} of {len(RATES)} right"
-    if share < 1 and any(one.own and one.credits for one in trained.values()):
+    good = f"{sum(training.score >= 1 for training in trained.values())} of {len(RATES)} right"
+    if share < 1 and any(training.own and training.credits for training in trained.values()):
         good = good.replace("right", "follow your gradients")
     lines.append(headline("trainings", sum(credits) / len(RATES), good))
     lines += training_faults(cells, trained, share)
@@ -371,14 +373,14 @@ def addresses(cells: Cells, symbol: str, place: Place, own: dict) -> dict[str, s
 def training_faults(cells: Cells, trained: dict[float, Training], share: float) -> list[str]:
     """Return a line for each fault of the trainings; a fault of several rates has one line."""
     groups = defaultdict(list)
-    for rate, one in trained.items():
-        groups[training_fault(one)].append(rate)
+    for rate, training in trained.items():
+        groups[training_fault(training)].append(rate)
     lines = [
         f"    {', '.join(f'η = {rate:g}' for rate in rates)}: {fault}"
         for fault, rates in groups.items()
         if fault
     ]
-    if any(one.own and one.credits for one in trained.values()):
+    if any(training.own and training.credits for training in trained.values()):
         right = round(8 * share)
         lines.append(
             "    The trainings follow your own formulas, and are judged by them."
@@ -386,24 +388,28 @@ def training_faults(cells: Cells, trained: dict[float, Training], share: float) 
             else f"    The trainings follow your gradients, of which {right} of 8 are right: "
             f"they get {PARTS[right]} the points."
         )
-    wrong = any(one.score < 1 for one in trained.values())
+    wrong = any(training.score < 1 for training in trained.values())
     if wrong and (lost := lost_dollar(cells)):
         lines.append(f"    {lost}")
     return lines
 
 
-def training_fault(one: Training) -> str:
+def training_fault(training: Training) -> str:
     """Return what is wrong with a training, or nothing."""
-    if one.score >= 1:
+    if training.score >= 1:
         return ""
-    if one.slip:
-        return one.slip
-    if not one.credits:
+    if training.slip:
+        return training.slip
+    if not training.credits:
         return "not found"
-    count = len(one.credits)
+    count = len(training.credits)
     fault = f"{count} of {STEPS} steps right" if count < STEPS else "all steps right"
-    if one.pasted:
-        which = f"step {one.pasted[0]}" if len(one.pasted) == 1 else f"{len(one.pasted)} steps"
+    if training.pasted:
+        which = (
+            f"step {training.pasted[0]}"
+            if len(training.pasted) == 1
+            else f"{len(training.pasted)} steps"
+        )
         fault += f", but {which} pasted, or not following when the inputs change"
     return fault
 
@@ -417,7 +423,7 @@ def curves_drawn(cells: Cells, own: dict, trained: dict[float, Training]) -> int
     A curve counts if it has the cells of a training, or begins with E_total.
     """
     book, drawn = cells.book, set()
-    steps = {index for one in trained.values() for index in one.cells}
+    steps = {index for training in trained.values() for index in training.cells}
     start = own["E_total"][0]  # with other numbers than asked, the right E_total
     for chart in book.charts:
         if not book.visible[chart.sheet]:

@@ -38,7 +38,7 @@ def calculate(book: Book, typed: list[dict[Place, float]]) -> tuple[dict, dict[P
     values = {p: text for p, text in book.words.items() if p not in book.formulas}
     values |= {p: np.full(len(typed), v) for p, v in book.numbers.items() if book.is_typed(p)}
     for place in set().union(*typed):
-        values[place] = np.array([one.get(place, book.numbers[place]) for one in typed])
+        values[place] = np.array([inputs.get(place, book.numbers[place]) for inputs in typed])
     unknown, begun, left = {}, set(), MOST
     for start in book.formulas:
         path = [start]
@@ -180,12 +180,12 @@ def lexemes(text: str) -> list[tuple[str, str]]:
         if text[at].isspace():
             at += 1
             continue
-        one = TOKEN.match(text, at) or LEXEME.match(text, at)
-        if not one or len(text) > 8192:
+        token = TOKEN.match(text, at) or LEXEME.match(text, at)
+        if not token or len(text) > 8192:
             raise UnknownError(f"a formula with {text[at]}")
-        kind, at = one.lastgroup, one.end()
+        kind, at = token.lastgroup, token.end()
         kind = {"lines": "cells", "sheet": "cells"}.get(kind, kind)
-        found.append((kind, one[kind] if kind == "function" else one[0]))
+        found.append((kind, token[kind] if kind == "function" else token[0]))
     return [("end", ""), *reversed(found)]
 
 
@@ -206,7 +206,7 @@ def number(value):
     return 0.0 if value is None else value
 
 
-def each(function):
+def cellwise(function):
     """Extend a function of numbers to ranges, cell by cell; what overflows is an error."""
 
     def apply(*args):
@@ -239,8 +239,8 @@ def pairs(function):
     """Turn a function of numbers into the sum of its results over ranges, cell by cell."""
 
     def apply(*args):
-        args = [[0.0 if isinstance(c, str) else c for c in one] for one in args]
-        return sum(each(function)(*args))
+        args = [[0.0 if isinstance(c, str) else c for c in arg] for arg in args]
+        return sum(cellwise(function)(*args))
 
     return apply
 
@@ -248,13 +248,15 @@ def pairs(function):
 def compare(function):
     """Return a comparison, 1 or 0; for texts whether they are the same."""
 
-    def apply(one, other):
-        if isinstance(one, str) or isinstance(other, str):
+    def apply(value, other):
+        if isinstance(value, str) or isinstance(other, str):
             if function not in (np.equal, np.not_equal):
                 raise UnknownError("a comparison of texts")
-            same = str(one or "").casefold() == str(other or "").casefold()
+            same = str(value or "").casefold() == str(other or "").casefold()
             return float(same == (function is np.equal))
-        return each(lambda a, b: np.where(np.isnan(a + b), np.nan, function(a, b)))(one, other)
+        return cellwise(lambda a, b: np.where(np.isnan(a + b), np.nan, function(a, b)))(
+            value, other
+        )
 
     return apply
 
@@ -269,14 +271,14 @@ def choose(test, yes=1.0, no=0.0):
     return np.where(np.isnan(test), np.nan, np.where(test != 0, number(yes), number(no)))
 
 
-def rounded(how):
+def rounded(rounding):
     """Return a function that rounds to so many digits."""
 
     def function(value, digits=0.0):
         size = 10.0 ** np.trunc(digits)
-        return np.sign(value) * how(np.abs(value) * size) / size
+        return np.sign(value) * rounding(np.abs(value) * size) / size
 
-    return each(function)
+    return cellwise(function)
 
 
 def joined(*args) -> str:
@@ -285,11 +287,11 @@ def joined(*args) -> str:
 
 
 FUNCTIONS = {
-    "+": each(np.add),
-    "-": each(np.subtract),
-    "*": each(np.multiply),
-    "/": each(np.divide),
-    "^": each(np.float_power),
+    "+": cellwise(np.add),
+    "-": cellwise(np.subtract),
+    "*": cellwise(np.multiply),
+    "/": cellwise(np.divide),
+    "^": cellwise(np.float_power),
     "&": joined,
     "=": compare(np.equal),
     "<>": compare(np.not_equal),
@@ -297,14 +299,17 @@ FUNCTIONS = {
     ">": compare(np.greater),
     "<=": compare(np.less_equal),
     ">=": compare(np.greater_equal),
-    **{name: each(getattr(np, name.lower())) for name in ("EXP", "SQRT", "ABS", "SIGN", "LOG10")},
-    **{name: each(getattr(np, name.lower())) for name in ("SINH", "COSH", "TANH")},
-    "LN": each(np.log),
-    "LOG": each(lambda x, base=10.0: np.log(x) / np.log(base)),
-    "POWER": each(np.float_power),
-    "POW": each(np.float_power),
-    "INT": each(np.floor),
-    "MOD": each(np.mod),
+    **{
+        name: cellwise(getattr(np, name.lower()))
+        for name in ("EXP", "SQRT", "ABS", "SIGN", "LOG10")
+    },
+    **{name: cellwise(getattr(np, name.lower())) for name in ("SINH", "COSH", "TANH")},
+    "LN": cellwise(np.log),
+    "LOG": cellwise(lambda x, base=10.0: np.log(x) / np.log(base)),
+    "POWER": cellwise(np.float_power),
+    "POW": cellwise(np.float_power),
+    "INT": cellwise(np.floor),
+    "MOD": cellwise(np.mod),
     "PI": lambda: np.pi,
     "ROUND": rounded(lambda x: np.floor(x + 0.5)),
     "ROUNDUP": rounded(np.ceil),
@@ -322,7 +327,7 @@ FUNCTIONS = {
     "IFERROR": lambda x, other: np.where(np.isnan(number(x)), number(other), number(x)),
     "AND": many(lambda x, axis: np.all(x, axis) * 1.0),
     "OR": many(lambda x, axis: np.any(x, axis) * 1.0),
-    "NOT": each(lambda x: np.equal(x, 0) * 1.0),
+    "NOT": cellwise(lambda x: np.equal(x, 0) * 1.0),
     "CONCATENATE": joined,
     "CONCAT": joined,
 }

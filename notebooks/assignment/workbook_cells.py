@@ -144,7 +144,7 @@ class Cells:
             else:
                 rest = runs[1:]
                 values = {
-                    place: np.array([first, *(one.get(place, np.nan) for one in rest)])
+                    place: np.array([first, *(run.get(place, np.nan) for run in rest)])
                     for place, first in (self.book.numbers | runs[0]).items()
                 }
                 unknown = {place: what for place, what in unknown.items() if place not in runs[0]}
@@ -160,8 +160,8 @@ class Cells:
         """Return all numbers as LibreOffice or Gnumeric calculates them in each copy."""
         with tempfile.TemporaryDirectory() as folder:
             paths = [Path(folder, f"{k}.xlsx") for k in range(len(typed))]
-            for path, one in zip(paths, typed, strict=True):
-                self.book.write(path, one)
+            for path, inputs in zip(paths, typed, strict=True):
+                self.book.write(path, inputs)
             return [read(path).numbers for path in office.calculate(paths, Path(folder, "made"))]
 
     def mistyped(self) -> dict[str, tuple[Place, float]]:

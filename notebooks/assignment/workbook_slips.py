@@ -138,8 +138,8 @@ def _mutants(formula: str) -> dict[str, str]:
     for hint, pattern, slip in REWRITTEN if gradient else OTHERS:
         found.setdefault(re.sub(pattern, slip, formula), hint)
         for match in list(re.finditer(pattern, formula)):
-            one = formula[: match.start()] + match.expand(slip) + formula[match.end() :]
-            found.setdefault(one, hint)
+            slipped = formula[: match.start()] + match.expand(slip) + formula[match.end() :]
+            found.setdefault(slipped, hint)
     if gradient:
         for hint, slip in WHOLE:
             found.setdefault(slip.format(formula.replace("{", "{{").replace("}", "}}")), hint)
@@ -157,6 +157,6 @@ def _replaced(formula: str) -> dict[str, str]:
                 was, new = f"{{{symbol}}}", f"{{{other}}}"
                 found.setdefault(formula.replace(was, new), hint)
                 for match in re.finditer(re.escape(was), formula):
-                    one = formula[: match.start()] + new + formula[match.end() :]
-                    found.setdefault(one, hint)
+                    slipped = formula[: match.start()] + new + formula[match.end() :]
+                    found.setdefault(slipped, hint)
     return found

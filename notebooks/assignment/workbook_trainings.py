@@ -105,11 +105,13 @@ class Trainings:
     def find(self) -> dict[float, Training]:
         """Return the best training found for each rate, in ascending order of the rates."""
         found = {rate: self.best(rate) for rate in sorted(RATES)}
-        right = {index for one in found.values() if one.score > 0.9 for index in one.cells}
+        right = {
+            index for training in found.values() if training.score > 0.9 for index in training.cells
+        }
         begun = self.known and np.isin(self.own["E_total"][0], self.cells.values[0])
-        for rate, one in found.items():
-            if begun and len(one.credits) < 3:
-                found[rate] = one._replace(slip=self.slip(rate, right))
+        for rate, training in found.items():
+            if begun and len(training.credits) < 3:
+                found[rate] = training._replace(slip=self.slip(rate, right))
         return found
 
     def best(self, rate: float) -> Training:
@@ -155,7 +157,7 @@ class Trainings:
                 lines[sheet, "row", row].append((column, step, index, credit))
                 lines[sheet, "column", column].append((row, step, index, credit))
         found = [_rising(line) for line in lines.values() if len(line) > 1 or curve.shape[1] < 4]
-        credits, indices = max(found, key=lambda one: sum(one[0].values()), default=({}, []))
+        credits, indices = max(found, key=lambda result: sum(result[0].values()), default=({}, []))
         if len(credits) < 3 and not (1 in credits and credits[1] == 1):
             return Training({}, [])  # a few equal numbers are no training
         return Training(credits, indices)
@@ -168,7 +170,7 @@ class Trainings:
             for line in self.filled(index):
                 if (steps := self._steps(line, rate)) is not None:
                     found.append(Training(steps, line[1:], own=self.differs))
-        return max(found, key=lambda one: one.score)
+        return max(found, key=lambda training: training.score)
 
     def filled(self, index: int):
         """Yield the lines of cells below, or to the right of, a cell, at equal distances.
@@ -249,8 +251,8 @@ class Trainings:
         """Return the cells that a cell's formula needs, the nearest first."""
         book, found, queue = self.cells.book, {}, [place]
         while queue and len(found) < most:
-            one = queue.pop(0)
-            for p in book.cells(book.formulas.get(one, ""), one.sheet, most):
+            cell = queue.pop(0)
+            for p in book.cells(book.formulas.get(cell, ""), cell.sheet, most):
                 if p not in found:
                     found[p] = None
                     queue.append(p)
@@ -285,14 +287,14 @@ def _rising(line: list[tuple]) -> tuple[dict[int, float], list[int]]:
         fresh = {}
         for _, step, index, credit in (entry for entry in line if entry[0] == position):
             value, chain = max(
-                ((v, c) for last, (v, c) in best.items() if last < step), key=lambda one: one[0]
+                ((v, c) for last, (v, c) in best.items() if last < step), key=lambda pair: pair[0]
             )
             if value + credit > fresh.get(step, (0.0,))[0]:
                 fresh[step] = value + credit, (chain, step, index, credit)
         for step, found in fresh.items():
             if found[0] > best.get(step, (0.0,))[0]:
                 best[step] = found
-    chain, credits, indices = max(best.values(), key=lambda one: one[0])[1], {}, []
+    chain, credits, indices = max(best.values(), key=lambda pair: pair[0])[1], {}, []
     while chain:
         chain, step, index, credit = chain
         credits[step] = credit

@@ -131,10 +131,10 @@ class Worker:
             result = self.shell.run_cell(source, store_history=True)
         if captured.stdout:
             outputs.append({"output_type": "stream", "name": "stdout", "text": captured.stdout})
-        for data in [*(one.data for one in captured.outputs), *self.results]:
+        for data in [*(output.data for output in captured.outputs), *self.results]:
             kept = {
-                kind: base64.b64encode(one).decode() if isinstance(one, bytes) else str(one)
-                for kind, one in data.items()
+                kind: base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+                for kind, value in data.items()
                 if kind in RESULTS
             }
             outputs.append({"output_type": "display_data", "data": kept, "metadata": {}})
@@ -217,14 +217,22 @@ def stand_ins_of(stand_ins: dict, function, own: dict) -> list[tuple[dict, dict]
     """
     if not stand_ins:
         return []
-    there = {id(own[name]): one for name, one in stand_ins.items() if callable(own.get(name))}
+    there = {
+        id(own[name]): replacement
+        for name, replacement in stand_ins.items()
+        if callable(own.get(name))
+    }
     there.pop(id(function), None)
     modules = [m for n, m in [*sys.modules.items()] if n.partition(".")[0] in ("s4lib", "backprop")]
     found = []
     for space in (own, getattr(function, "__globals__", own), *map(vars, modules)):
-        new = {name: there[id(one)] for name, one in [*space.items()] if id(one) in there}
+        new = {name: there[id(value)] for name, value in [*space.items()] if id(value) in there}
         if space is own:
-            new |= {name: one for name, one in stand_ins.items() if own.get(name) is not function}
+            new |= {
+                name: replacement
+                for name, replacement in stand_ins.items()
+                if own.get(name) is not function
+            }
         found.append((space, new))
     return found
 

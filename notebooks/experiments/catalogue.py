@@ -73,7 +73,7 @@ def seeing(kernel2: int, kernel3: int) -> str:
 def pooled(*places: int) -> str:
     """Return the baseline with a max pooling after these of its six 3×3 convolutions, from 1."""
     words = BASELINE.replace("maxpool ", "")
-    ends = [one.end() for one in re.finditer(r"3-\d+ norm relu ", words)]
+    ends = [match.end() for match in re.finditer(r"3-\d+ norm relu ", words)]
     for place in sorted(places, reverse=True):
         words = words[: ends[place - 1]] + "maxpool " + words[ends[place - 1] :]
     return words
@@ -245,8 +245,8 @@ EXPERIMENTS = {
 
 FEWEST_SEEDS = 3  # for each variant
 MORE_SEEDS = 10  # for the variants that others are compared with
-SEEDS = {next(iter(one.variants.values())): MORE_SEEDS
-         for one in EXPERIMENTS.values() if one.compared}  # fmt: skip
+SEEDS = {next(iter(experiment.variants.values())): MORE_SEEDS
+         for experiment in EXPERIMENTS.values() if experiment.compared}  # fmt: skip
 SEEDS |= dict.fromkeys(EXPERIMENTS["all_images"].variants.values(), 4)
 SEEDS |= dict.fromkeys(EXPERIMENTS["field"].variants.values(), 6)
 SEEDS |= {Variant(LEAKY): 6, replace(BASE, lr=1): 6}

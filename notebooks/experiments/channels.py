@@ -42,7 +42,7 @@ def excitement(model: MNISTNet, dataset: Dataset) -> dict[str, Excitement]:
         for layer, maps in activations(model, dataset.normalise(images), STAGES.values()).items():
             found[layer].append(maps.flatten(2).max(2))
     return {
-        stage: Excitement(*(torch.cat(parts) for parts in zip(*found[layer], strict=True)))
+        stage: Excitement(*(torch.cat(batches) for batches in zip(*found[layer], strict=True)))
         for stage, layer in STAGES.items()
     }
 
@@ -80,9 +80,9 @@ def table(folder: Path) -> str | None:
     if not (folder / FILE).exists():
         return None
     rows = [
-        [stage, *(f"{one[key]:{form}}" if key in one else "" for key, form in
+        [stage, *(f"{measured[key]:{form}}" if key in measured else "" for key, form in
                   (("channels", "d"), ("most", ".1f"), ("least", ".1f")))]
-        for stage, one in json.loads((folder / FILE).read_text("utf-8")).items()
+        for stage, measured in json.loads((folder / FILE).read_text("utf-8")).items()
     ]  # fmt: skip
     header = ["after", "channels", f"of the {IMAGES} most exciting", f"of the {IMAGES} least"]
     return markdown(header, rows)

@@ -16,7 +16,9 @@ def dead_channels(model: nn.Module, images: Tensor) -> list[list[int]]:
 
     Images (N, 1, 28, 28) are normalised. A dead channel is 0 for all of them.
     """
-    relus = [name for name, one in model.named_modules() if isinstance(one, nn.ReLU | nn.LeakyReLU)]
+    relus = [
+        name for name, module in model.named_modules() if isinstance(module, nn.ReLU | nn.LeakyReLU)
+    ]
     highest = [maps.amax((0, 2, 3)) for maps in activations(model, images, relus).values()]
     return [[int((channels <= 0).sum()), len(channels)] for channels in highest]
 
@@ -72,7 +74,7 @@ def calibration(log_probs: Tensor, labels: Tensor) -> dict:
         for inside in (number == k for k in range(BINS))
         if inside.any()
     ]
-    gap = sum(one["images"] * abs(one["confidence"] - one["accuracy"]) for one in bins)
+    gap = sum(bucket["images"] * abs(bucket["confidence"] - bucket["accuracy"]) for bucket in bins)
     return {
         "loss": round(F.nll_loss(log_probs, labels).item(), 4),
         "error": round(gap / len(labels), 5),

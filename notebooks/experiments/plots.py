@@ -25,11 +25,13 @@ def against_parameters(results: Results) -> Figure:
     results = dict(sorted(results.items(), key=lambda item: item[1][0]["parameters"]))
     sizes = [runs[0]["parameters"] for runs in results.values()]
     # No mistakes are drawn as one in 10,000, because a logarithmic axis has no 0.
-    wrong = [[max(100 - one, 0.01) for one in accuracies(runs)] for runs in results.values()]
-    for name, size, ones in zip(results, sizes, wrong, strict=True):
-        ax.plot([size] * len(ones), ones, "o", color=BLUE, alpha=0.6, ms=6, mew=0)
-        ax.annotate(name, (size, max(ones)), (4, 4), textcoords="offset points", fontsize=9)
-    ax.plot(sizes, [mean(ones) for ones in wrong], color=BLUE, lw=1.2)
+    wrong = [
+        [max(100 - accuracy, 0.01) for accuracy in accuracies(runs)] for runs in results.values()
+    ]
+    for name, size, percents in zip(results, sizes, wrong, strict=True):
+        ax.plot([size] * len(percents), percents, "o", color=BLUE, alpha=0.6, ms=6, mew=0)
+        ax.annotate(name, (size, max(percents)), (4, 4), textcoords="offset points", fontsize=9)
+    ax.plot(sizes, [mean(percents) for percents in wrong], color=BLUE, lw=1.2)
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="mistakes (%)")
     ax.set_title("the same network at several widths")
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
@@ -59,7 +61,7 @@ def learning_rates(ranged: Results, results: Results) -> Figure:
     top.set_title("range test: the learning rate grows with every batch")
     for runs in results.values():
         rate = runs[0]["settings"]["lr"]
-        learned = [one for one in accuracies(runs) if one >= FAILED]
+        learned = [accuracy for accuracy in accuracies(runs) if accuracy >= FAILED]
         bottom.plot([rate] * len(learned), learned, "o", color=BLUE, alpha=0.7, mew=0)
         if failed := failures(runs):
             text = f"{failed} of {len(runs)}\nfailed"
@@ -80,8 +82,11 @@ def reliability(results: Results) -> Figure:
         ax.plot([0, 1], [0, 1], "--", color=GREY, lw=1)
         for when, colour, marker in (("before", ORANGE, "o"), ("after", BLUE, "s")):
             for number, run in enumerate(runs):
-                bins = [one for one in run[when]["bins"] if one["images"] >= 20]
-                points = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
+                bins = [bucket for bucket in run[when]["bins"] if bucket["images"] >= 20]
+                points = (
+                    [bucket["confidence"] for bucket in bins],
+                    [bucket["accuracy"] for bucket in bins],
+                )
                 label = None if number else f"{when} scaling"
                 ax.plot(*points, marker, color=colour, alpha=0.7, ms=6, mew=0, label=label)
         ax.set(xlabel="probability claimed", ylabel="share correct", aspect="equal")

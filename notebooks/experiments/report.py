@@ -87,7 +87,7 @@ def differences(kept: dict[Variant, Runs]) -> dict[tuple[Variant, Variant], Diff
     for experiment in EXPERIMENTS.values():
         first, *others = experiment.variants.values()
         for variant in others if experiment.compared else ():
-            groups = [kept.get(one, []) for one in (variant, first)]
+            groups = [kept.get(side, []) for side in (variant, first)]
             if min(map(len, groups)) >= FEWEST_SEEDS and not any(map(failures, groups)):
                 ours, theirs = map(accuracies, groups)
                 interval = ttest_ind(ours, theirs, equal_var=False).confidence_interval()
@@ -161,14 +161,16 @@ COLUMNS = {
 
 def measured(name: str, kept: dict[Variant, Runs]) -> dict[str, Runs]:
     """Return the variants of an experiment with enough seeds: {name: runs}."""
-    runs = {label: kept.get(one, []) for label, one in EXPERIMENTS[name].variants.items()}
-    return {label: ones for label, ones in runs.items() if len(ones) >= FEWEST_SEEDS}
+    runs = {label: kept.get(variant, []) for label, variant in EXPERIMENTS[name].variants.items()}
+    return {label: group for label, group in runs.items() if len(group) >= FEWEST_SEEDS}
 
 
 def table(name: str, results: dict[str, Runs], compared: dict | None = None) -> str:
     """Return an experiment's runs in Markdown, a row per variant; `compared` has differences."""
     _, variants, columns, is_compared = EXPERIMENTS[name]
-    rows = [[label, *(COLUMNS[one](runs) for one in columns)] for label, runs in results.items()]
+    rows = [
+        [label, *(COLUMNS[column](runs) for column in columns)] for label, runs in results.items()
+    ]
     header = ["", *columns]
     if compared and is_compared and len(rows) > 1:
         first, *_ = variants.values()
@@ -227,8 +229,8 @@ def early_and_late(kept: dict[Variant, Runs]) -> list[dict]:
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return Spearman's rank correlation along the last axis."""
-    x, y = (rankdata(one, axis=-1) for one in (x, y))
-    x, y = (one - one.mean(-1, keepdims=True) for one in (x, y))
+    x, y = (rankdata(values, axis=-1) for values in (x, y))
+    x, y = (ranks - ranks.mean(-1, keepdims=True) for ranks in (x, y))
     return (x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
 
 
@@ -251,7 +253,9 @@ def early_table(curves: list[dict], resamples: int = 1000) -> str:
         }
         found = [rank_correlation(at[mark], at["end"]).mean(1) for mark in MARKS]
         pairs = combinations(range(at["end"].shape[1]), 2)
-        again = [rank_correlation(at["end"][:, one], at["end"][:, two]) for one, two in pairs]
+        again = [
+            rank_correlation(at["end"][:, first], at["end"][:, second]) for first, second in pairs
+        ]
         for row, draws in zip(rows, [*found, np.mean(again, axis=0)], strict=True):
             low, high = np.nanquantile(draws[1:], (0.025, 0.975))
             row.append("{} ({} to {})".format(*map(plain, (draws[0], low, high))))
@@ -284,4 +288,4 @@ def filled(page: str, found: dict[str, str]) -> str:
     """
     later = "*Not measured yet: `python -m notebooks.experiments`*"
     place = r"(<!-- table: (.+) -->\n)(?:.+\n)*"
-    return re.sub(place, lambda one: f"{one[1]}{found.get(one[2], later)}\n", page)
+    return re.sub(place, lambda match: f"{match[1]}{found.get(match[2], later)}\n", page)

@@ -42,7 +42,7 @@ def run(variant: Variant, dataset: Dataset, seed: int, device: str = "auto") -> 
     UsageError if the network can't be built or there are too few training images.
     """
     device = choose_device(device)
-    data, aside = parts(variant, dataset.to(device))
+    data, aside = split_data(variant, dataset.to(device))
     updates = variant.updates or variant.epochs * steps_per_epoch(variant)
     model, losses, early = nn.Identity(), [], {}
 
@@ -142,7 +142,7 @@ def train_without_fit(make, variant, data, updates, seed, device, on_batch) -> N
     train_epoch(model, batches, optimizer, schedule, amp, on_batch=on_batch)
 
 
-def parts(variant: Variant, dataset: Dataset) -> tuple[Dataset, Pairs]:
+def split_data(variant: Variant, dataset: Dataset) -> tuple[Dataset, Pairs]:
     """Return what `variant` trains and is tested on, normalised as it asks, and images that it uses
     for neither. All are training images.
     """
@@ -172,7 +172,7 @@ def read(folder: Path) -> dict[Variant, list[dict]]:
         for line in path.read_text("utf-8").splitlines() if path.exists() else ():
             run = json.loads(line)
             runs.setdefault(Variant(**run["settings"]), []).append(run)
-        return {one: sorted(kept, key=itemgetter("seed")) for one, kept in runs.items()}
+        return {variant: sorted(kept, key=itemgetter("seed")) for variant, kept in runs.items()}
     except (ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{path} holds no results of experiments. Delete it.") from error
 
@@ -218,6 +218,6 @@ def rerun(
         size = min(variant.batch_size, images)
         small = replace(variant, images=images, epochs=epochs, batch_size=size)
         results[label] = [run(small, dataset, seed, device) for seed in range(seeds)]
-        accuracies = ", ".join(f"{one['held_out_accuracy']:.2f} %" for one in results[label])
+        accuracies = ", ".join(f"{result['held_out_accuracy']:.2f} %" for result in results[label])
         print(f"{label}: {accuracies}", flush=True)
     return results

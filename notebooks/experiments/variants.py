@@ -42,8 +42,8 @@ def layer(word: str, x: Tensor) -> nn.Module:
 
     Raises ValueError for a word without a layer.
     """
-    parts = re.fullmatch(r"([a-z]+)([1-9]\d*)?(?:-([1-9]\d*))?", word)
-    match parts and parts.groups():
+    found = re.fullmatch(r"([a-z]+)([1-9]\d*)?(?:-([1-9]\d*))?", word)
+    match found and found.groups():
         case ("conv" | "valid" | "stride" as kind, str(kernel), str(out)):
             padding = 0 if kind == "valid" else int(kernel) // 2
             stride = 2 if kind == "stride" else 1
@@ -102,7 +102,7 @@ def multiplications(words: str) -> int:
     total, x = 0, torch.zeros(1, 1, 28, 28)
     for layer in build(words).eval():
         x = layer(x)
-        weights = sum(one.numel() for one in layer.parameters() if one.dim() > 1)
+        weights = sum(parameter.numel() for parameter in layer.parameters() if parameter.dim() > 1)
         total += weights * x.shape[2:].numel()  # each weight is used at every position
     return total
 

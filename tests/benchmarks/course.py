@@ -91,7 +91,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="at a time (all cores)")
     parser.add_argument("--parts", type=int, default=1, choices=(1, 3), help="handed in (1)")
     args = parser.parse_args()
-    parts = submission.parts()[: args.parts]
+    parts = submission.stems()[: args.parts]
     with tempfile.TemporaryDirectory() as folder:
         submitted = Path(folder, "submitted")
         want = {str(310_000 + n): make(submitted, n, parts) for n in range(args.students)}
