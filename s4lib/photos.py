@@ -269,11 +269,14 @@ def halves(ink: np.ndarray) -> list[np.ndarray]:
 def in_reading_order(digits: list[np.ndarray]) -> list[np.ndarray]:
     """Return the digits row by row, from the left."""
     sides = np.array([sides_of((digit > 0).astype(int))[0] for digit in digits])
-    middles, height = sides.mean(2), np.ptp(sides, 2)[:, 0].max()
-    down = middles[:, 0].argsort()
-    row = np.empty(len(digits), int)
-    row[down] = np.cumsum(np.diff(middles[down, 0], prepend=0) > ROW * height)
-    return [digits[i] for i in np.lexsort((middles[:, 1], row))]
+    down, right = sides.mean(2).T  # the middle of each
+    apart = ROW * np.ptp(sides, 2)[:, 0].max()
+    rows = []
+    for number in down.argsort():
+        if not rows or down[number] > down[rows[-1][-1]] + apart:
+            rows.append([])
+        rows[-1].append(number)
+    return [digits[number] for row in rows for number in sorted(row, key=lambda k: right[k])]
 
 
 # As MNIST has it
