@@ -385,7 +385,7 @@ def test_nbval_notices_when_what_a_notebook_shows_changes(tmp_path):
     together = read(ONE)
     together.cells = [cell for part in parts.values() for cell in part.cells]
     nbformat.write(together, folder / "notebooks/together.ipynb")
-    words = "-p nbval --nbval -q -o addopts="
+    words = "-p nbval --nbval -q -o addopts= -o required_plugins="
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words.split(), "notebooks"],
         cwd=folder,
