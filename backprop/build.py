@@ -115,9 +115,10 @@ def check(root: Path) -> bool:
     """Print for every file whether it is what `build` would make; return True if all are."""
     all_current = True
     with tempfile.TemporaryDirectory() as made:
-        for name in (*make(Path(made)), *SHEETS):
-            source = SHEETS[name][0] if name in SHEETS else name
-            current = stamp(root / name) == stamp(Path(made, source))
+        stamps = {name: stamp(Path(made, name)) for name in make(Path(made))}
+        stamps |= {name: stamps[book] for name, (book, *_) in SHEETS.items()}
+        for name, new in stamps.items():
+            current = stamp(root / name) == new
             there = "not current" if (root / name).exists() else "missing"
             print(f"{name}: {'current' if current else there}")
             all_current &= current
@@ -167,7 +168,8 @@ def digits(item) -> str:
 def stamp(path: Path) -> str | None:
     """Return the fingerprint of a picture or a workbook; a page is its own fingerprint.
 
-    A workbook's fingerprint covers all that is in it except the values of its formulas.
+    A workbook's fingerprint covers all that is in it except the values of its formulas, and the
+    widths of columns, which versions of XlsxWriter round differently.
     """
     try:
         if path.suffix == ".html":
@@ -183,7 +185,7 @@ def stamp(path: Path) -> str | None:
             parts[name] = Image.open(io.BytesIO(part)).info.get("Fingerprint")
         else:
             part = re.sub(rb'( t="str")?(><f>[^<]*</f>)(<v>[^<]*</v>)?', rb"\2", part)
-            parts[name] = re.sub(rb"<c:v>[^<]*", b"", part)
+            parts[name] = re.sub(rb'<c:v>[^<]*| width="[^"]*"', b"", part)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
@@ -192,15 +194,16 @@ def take_screenshots(root: Path) -> None:
     if not (office.program() and shutil.which("pdftoppm")):
         raise RuntimeError("they need LibreOffice and pdftoppm")
     with tempfile.TemporaryDirectory() as folder:
-        books = [root / WORKBOOK, root / NETWORK]
-        printed = dict(zip(books, office.convert("pdf", books, Path(folder)), strict=True))
+        stamps = {book: stamp(root / book) for book in (WORKBOOK, NETWORK)}
+        converted = office.convert("pdf", [root / book for book in stamps], Path(folder))
+        printed = dict(zip(stamps, converted, strict=True))
         for name, (book, number, box) in SHEETS.items():
-            page = photograph(printed[root / book], number)
+            page = photograph(printed[book], number)
             picture = page.crop(tuple(np.multiply(box, [*page.size, *page.size]).round()))
             picture = picture.crop(ImageChops.invert(picture).getbbox())
             picture = ImageOps.expand(picture, border=8, fill="white")
             notes = PngImagePlugin.PngInfo()
-            notes.add_text("Fingerprint", stamp(root / book))
+            notes.add_text("Fingerprint", stamps[book])
             picture.save(root / name, optimize=True, pnginfo=notes)
 
 

@@ -140,7 +140,7 @@ def check_pairs(steps) -> None:
         if None in functions:
             missing[names] = None
             continue
-        known = set.intersection(*map(parameters, functions))
+        known = set.intersection(*(set(parameters(function)) for function in functions))
         unknown = [f"{name}={value!r}" for name, value in step.options.items() if name not in known]
         if unknown:
             missing[f"{names} with {', '.join(unknown)}"] = None
@@ -152,9 +152,12 @@ def check_pairs(steps) -> None:
 
 
 @cache
-def parameters(function) -> set[str]:
-    """Return the names of a function's parameters."""
-    return set(inspect.signature(function).parameters)
+def parameters(function) -> list[str]:
+    """Return the names of a function's parameters, in order."""
+    try:
+        return [*inspect.signature(function).parameters]
+    except ValueError:  # older versions of NumPy don't tell them of np.sin and the like
+        return []
 
 
 class NodeNotes(TorchFunctionMode):
@@ -231,7 +234,7 @@ def as_layer(item):
         return kind, inputs, unusual
     inputs = [item for item in inputs if item is not None]
     forward, _ = pair(function)
-    wanted = [*inspect.signature(forward).parameters][len(inputs) :] if forward else []
+    wanted = parameters(forward)[len(inputs) :] if forward else []
     saved = {name: getattr(node, f"_saved_{name}", None) for name in wanted}
     return function, inputs, {name: value for name, value in saved.items() if value is not None}
 

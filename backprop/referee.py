@@ -95,7 +95,7 @@ def by_autograd(net, images, labels, seed=0):
     torch.manual_seed(seed)
     loss = F.nll_loss(as_log_probs(net(inputs["images"].clone())), labels)
     grads = torch.autograd.grad(loss, [*inputs.values()], materialize_grads=True)
-    return loss.item(), {name: g.numpy() for name, g in zip(inputs, grads, strict=True)}
+    return loss.item(), {name: g.numpy(force=True) for name, g in zip(inputs, grads, strict=True)}
 
 
 def compare(net, images, labels, seed=0):

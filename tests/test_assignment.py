@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import Future
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -315,7 +316,7 @@ def graded(course):
     commands = {
         "release": "generate_assignment session4 --create",
         "collect": "zip_collect session4",
-        "autograde": "autograde session4 --force",
+        "autograde": "autograde session4 --force --Grade.jobs=1",  # each imports torch
         "feedback": "generate_feedback session4",
         "export": "export --to=grades.csv",
     }
@@ -328,6 +329,38 @@ def graded(course):
             for notebook in submission.notebooks:
                 of_student[notebook.name] = {g.name: g.auto_score for g in notebook.grades}
     return said, scores
+
+
+def test_the_next_notebooks_begin_while_one_is_awaited(tmp_path, monkeypatch):
+    """As many as there are jobs; those of students who are graded already do not."""
+    from notebooks.assignment import nbgrader_steps
+
+    begun = []
+
+    class Pool:
+        def submit(self, _, path, seconds):
+            begun.append(path.parts[-3])
+            future = Future()
+            future.set_result(f"{begun[-1]}'s outputs")
+            return future
+
+        def shutdown(self, **_):
+            pass
+
+    class Step(nbgrader_steps.Grade):
+        pool, ahead, queue = None, {}, None
+
+    monkeypatch.setattr(nbgrader_steps, "ProcessPoolExecutor", lambda *_, **__: Pool())
+    monkeypatch.setattr(nbgrader_steps, "prepared", [f"{tmp_path}/prepared"])
+    for folder, students in (("prepared", "abcde"), ("autograded", "ad")):
+        for student in students:
+            (tmp_path / folder / student / "session4").mkdir(parents=True)
+            (tmp_path / folder / student / "session4/part1.ipynb").touch()
+    step = Step(jobs=2)
+    for student, expected in {"a": "ab", "b": "abc", "c": "abce", "e": "abce"}.items():
+        path = tmp_path / "autograded" / student / "session4/part1.ipynb"
+        assert step.graded(path, student) == f"{student}'s outputs"
+        assert begun == [*expected]
 
 
 def automatic(scores, stem):

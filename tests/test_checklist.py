@@ -56,10 +56,7 @@ class Functional(nn.Module):
         x = F.conv2d(x, self.kernel, stride=4)
         x = F.batch_norm(x, self.mean, self.var, training=self.training)
         x = F.dropout(F.relu(x), 0.1, self.training)
-        return F.log_softmax(F.linear(self.average(x), self.weight), dim=1)
-
-    def average(self, x):
-        return x.mean((2, 3))
+        return F.log_softmax(F.linear(x.mean((2, 3)), self.weight), dim=1)
 
 
 def unmet(lines) -> list[str]:
@@ -99,32 +96,28 @@ def test_the_limit_of_parameters_is_exact():
     assert line.startswith("✗ 20,000 parameters, not fewer than 20,000. Save 1: ")
 
 
-@pytest.mark.parametrize(
-    ("part", "kind"),
-    [
-        ("norm", "batch normalisation"),
-        ("drop", "dropout"),
-        ("gap", "global average pooling"),
-    ],
-)
-def test_a_layer_that_is_not_there_is_missed(part, kind):
-    net = Net()
-    setattr(net, part, nn.AdaptiveMaxPool2d(1) if part == "gap" else nn.Identity())
+LAYERS = {  # what each is called, and what may stand in its place
+    "norm": ("batch normalisation", nn.Identity()),
+    "drop": ("dropout", nn.Identity()),
+    "gap": ("global average pooling", nn.AdaptiveMaxPool2d(1)),
+    "fc": (
+        "fully connected layer",
+        nn.Sequential(nn.Unflatten(1, (8, 1, 1)), nn.Conv2d(8, 10, 1), nn.Flatten()),
+    ),
+}
+
+
+@pytest.mark.parametrize("part", LAYERS)
+def test_a_layer_that_is_not_there_is_missed(part):
+    net, (kind, instead) = Net(), LAYERS[part]
+    setattr(net, part, instead)
     (line,) = unmet(check_network(net))
     assert line.startswith(f"✗ no {kind} at work. ")
 
 
-@pytest.mark.parametrize(
-    ("part", "kind"),
-    [
-        ("norm", "batch normalisation"),
-        ("drop", "dropout"),
-        ("gap", "global average pooling"),
-        ("fc", "fully connected layer"),
-    ],
-)
+@pytest.mark.parametrize("part", LAYERS)
 @pytest.mark.parametrize("computed", [False, True])
-def test_a_layer_that_the_output_does_not_depend_on_is_missed(part, kind, computed):
+def test_a_layer_that_the_output_does_not_depend_on_is_missed(part, computed):
     class Idle(Net):
         def forward(self, x):
             x = F.relu(self.norm(self.conv(x)) if part != "norm" else self.conv(x))
@@ -137,7 +130,7 @@ def test_a_layer_that_the_output_does_not_depend_on_is_missed(part, kind, comput
             return F.log_softmax(x, dim=1)
 
     (line,) = unmet(check_network(Idle()))
-    assert line.startswith(f"✗ no {kind} at work, although {part} is there: ")
+    assert line.startswith(f"✗ no {LAYERS[part][0]} at work, although {part} is there: ")
     assert "Let the output depend on it" in line
 
 
@@ -174,48 +167,6 @@ def test_dropout_is_seen_in_every_form_and_must_rest_in_testing(drop):
     net.always = True
     (line,) = unmet(check_network(net))
     assert line.startswith("✗ dropout at work in testing as well. ")
-
-
-@pytest.mark.parametrize(
-    "average",
-    [
-        lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1),
-        lambda x: F.adaptive_avg_pool2d(input=x, output_size=1).flatten(1),
-        lambda x: F.avg_pool2d(x, 7).squeeze(3).squeeze(2),
-        lambda x: nn.AvgPool2d(7)(x).flatten(1),
-        lambda x: x.flatten(2).mean(-1),
-        lambda x: x.mean(3).mean(2),
-        lambda x: torch.mean(x, dim=(2, 3)),
-    ],
-)
-def test_averaging_is_seen_in_every_form(average):
-    net = Functional()
-    net.average = average
-    assert not unmet(check_network(net))
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        lambda x: x.amax((2, 3)),
-        lambda x: F.adaptive_max_pool2d(x, 1).flatten(1),
-        lambda x: x[:, :, 3, 3],
-        lambda x: F.adaptive_avg_pool2d(x[:, :, 3:4, 3:4], 1).flatten(1),  # of a map of 1×1
-        lambda x: F.adaptive_avg_pool2d(x[:, :2], 2).flatten(1),
-    ],
-)
-def test_what_only_looks_like_averaging_is_not_taken_for_it(other):
-    net = Functional()
-    net.average = other
-    (line,) = unmet(check_network(net))
-    assert line.startswith("✗ no global average pooling at work")
-
-
-def test_a_convolution_in_place_of_the_fully_connected_layer_does_not_count():
-    net = Net()
-    net.fc = nn.Sequential(nn.Unflatten(1, (8, 1, 1)), nn.Conv2d(8, 10, 1), nn.Flatten())
-    (line,) = unmet(check_network(net))
-    assert line.startswith("✗ no fully connected layer at work. ")
 
 
 def test_the_network_is_left_as_it_was():
@@ -351,10 +302,7 @@ def test_weights_of_another_network_are_refused(saved, few):
     [
         b"",
         b"\xff",
-        b"[]",
-        b"{}",
         b"[" * 100_000,
-        b'{"epochs": []}',
         json.dumps({**asdict(history()), "epochs": []}).encode(),
         json.dumps({**asdict(history()), "recipe": {}}).encode(),
         json.dumps({**asdict(history()), "recipe": None}).encode(),
@@ -487,12 +435,8 @@ def test_exit_status_0_only_if_all_is_met(command, few, monkeypatch):
     [
         (NET.replace("nn.Dropout(0.1)", "nn.Dropout(7)"), "net.py, line 11: ValueError: dropout"),
         (NET.replace("(8, 10)", "(9, 10)"), "net.py, line 16: RuntimeError: mat1 and mat2 shapes"),
-        (NET.replace("super().__init__()", "super("), "net.py, line 8: SyntaxError: "),
         (NET.replace("F.relu", "nothing.relu") + "\nimport nothing",
          "net.py, line 18: ModuleNotFoundError: No module"),
-        (NET.replace("self):", "self, width):", 1), "net.py: Net needs width. Add a function that"),
-        (NET + "\nclass Other(Net): pass", "net.py defines Net, Other. Say what to check"),
-        ("", "net.py defines no network. Say what to check: net.py:Name"),
         (NET.replace("F.log_softmax(self.fc(self.drop(x)), dim=1)", "self.fc(self.drop(x))"),
          "The network's outputs are not log-probabilities"),
     ],

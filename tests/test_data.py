@@ -1,6 +1,5 @@
 """Where digits come from: on disk, packed, served, damaged, or not there at all."""
 
-import functools
 import http.server
 import multiprocessing
 import shutil
@@ -25,20 +24,40 @@ NAMES = (
 
 @pytest.fixture
 def mirror(tiny_mnist, monkeypatch):
-    """A server of the four packed files, known to torchvision as its second mirror."""
+    """A server of the four packed files, which torchvision knows as its second mirror.
+
+    Its first mirror is a folder there that does not exist, unless a test makes `change` a function
+    of what it sends. After that it is silent until `talk` is set.
+    """
     raw = tiny_mnist / "MNIST" / "raw"
 
-    class Handler(http.server.SimpleHTTPRequestHandler):
+    class Server(http.server.ThreadingHTTPServer):
+        change, talk = None, threading.Event()
+        folder = raw
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            first = self.path.count("/") > 1
+            if first and not self.server.change:
+                return self.send_error(404)
+            content = (raw / self.path.rpartition("/")[2]).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(self.server.change(content) if first else content)
+            if first:
+                self.wfile.flush()
+                self.server.talk.wait(30)
+
         def log_message(self, *args):
             pass
 
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Handler, directory=raw)
-    ) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.talk.set()
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
         monkeypatch.setattr(MNIST, "mirrors", [f"{address}elsewhere/", address])
-        yield raw
+        yield server
         server.shutdown()
 
 
@@ -73,36 +92,8 @@ def test_missing_files_are_downloaded_from_a_mirror_that_has_them(mirror, tmp_pa
     root = tmp_path / "new" / "data"
     downloaded = load("auto", root)
     assert downloaded.name == "MNIST"
-    assert downloaded.train[0].equal(load("mnist", mirror.parent.parent).train[0])
+    assert downloaded.train[0].equal(load("mnist", mirror.folder.parent.parent).train[0])
     assert sorted(path.name for path in (root / "MNIST" / "raw").iterdir()) == sorted(NAMES)
-
-
-@pytest.fixture
-def bad_mirror(mirror, monkeypatch):
-    """A mirror that comes before the good one, and sends what its test tells it to."""
-    behaviour = {}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            content = (mirror / self.path.strip("/")).read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(behaviour["sends"](content))
-            if behaviour.get("falls silent"):
-                self.wfile.flush()
-                behaviour["falls silent"].wait(30)
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        monkeypatch.setattr(
-            MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/", MNIST.mirrors[-1]]
-        )
-        yield behaviour
-        server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -110,18 +101,18 @@ def bad_mirror(mirror, monkeypatch):
     [lambda c: c[:-50], lambda c: c[:50] + b"?" + c[51:]],
     ids=["cut", "damaged"],
 )
-def test_the_next_mirror_is_asked_when_one_sends_damaged_files(bad_mirror, sends, tmp_path):
-    bad_mirror["sends"] = sends
+def test_the_next_mirror_is_asked_when_one_sends_damaged_files(mirror, sends, tmp_path):
+    mirror.change = sends
     assert load("mnist", tmp_path / "new").train[0].shape == (40, 1, 28, 28)
     assert sorted(path.name for path in (tmp_path / "new/MNIST/raw").iterdir()) == sorted(NAMES)
 
 
-def test_the_next_mirror_is_asked_when_one_falls_silent(bad_mirror, tmp_path, monkeypatch):
-    bad_mirror["sends"] = lambda content: content[:100]
-    bad_mirror["falls silent"] = threading.Event()
+def test_the_next_mirror_is_asked_when_one_falls_silent(mirror, tmp_path, monkeypatch):
+    mirror.change = lambda content: content[:100]
+    mirror.talk.clear()
     monkeypatch.setattr(download, "SILENCE", 0.2)
     assert load("mnist", tmp_path / "new").train[0].shape == (40, 1, 28, 28)
-    bad_mirror["falls silent"].set()
+    mirror.talk.set()
 
 
 def test_two_processes_may_download_at_once(mirror, tmp_path):
@@ -164,7 +155,7 @@ def test_every_mirror_s_reason_is_given(mirror, tmp_path, monkeypatch):
 
 
 def test_a_damaged_download_leaves_nothing_behind(mirror, tmp_path):
-    packed = mirror / f"{NAMES[0]}.gz"
+    packed = mirror.folder / f"{NAMES[0]}.gz"
     packed.write_bytes(packed.read_bytes()[:-100])
     with pytest.raises(UsageError, match="can't be fetched"):
         load("mnist", tmp_path / "new")
@@ -183,6 +174,7 @@ def test_without_mnist_insisting_fails_with_instructions(tiny_mnist, tmp_path):
         load("mnist", tmp_path / "nothing")
     assert "the bundled data set, digits" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 2
+    assert not (tmp_path / "nothing").exists()
 
 
 def truncate(raw, name=NAMES[0]):
@@ -217,12 +209,9 @@ def test_a_damaged_file_is_named(tiny_mnist, damage, name):
     with pytest.raises(UsageError, match="Delete it") as caught:
         load(name, tiny_mnist)
     assert str(caught.value).startswith(f"{path} is damaged")
-
-
-def test_after_a_damaged_file_is_deleted_it_is_unpacked_again(tiny_mnist):
-    load("mnist", tiny_mnist)
-    truncate(tiny_mnist / "MNIST" / "raw").unlink()
-    assert load("mnist", tiny_mnist).name == "MNIST"
+    if damage is not truncate_packed:
+        path.unlink()
+        assert load(name, tiny_mnist).name == "MNIST"  # unpacked again
 
 
 def test_digits_look_like_mnist(digits):
@@ -335,9 +324,12 @@ def test_batches_without_what_was_recorded_are_other_batches(digits):
         assert one.shown.min() >= 1337
 
 
-def test_a_batch_larger_than_the_data_set_is_refused(digits):
+def test_a_batch_that_is_too_large_or_can_not_be_shared_is_refused(digits, monkeypatch):
     with pytest.raises(UsageError, match=r"A batch of 1,438 is larger than the 1,437 training"):
         batches(digits, 1438)
+    monkeypatch.setattr(data, "world_size", lambda: 2)
+    with pytest.raises(UsageError, match="25 can't be shared equally among 2 processes"):
+        batches(digits, 25)
 
 
 def test_mnist_is_whole(mnist):

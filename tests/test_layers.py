@@ -1,4 +1,4 @@
-"""Each layer by hand against autograd and against finite differences, and its numerical corners."""
+"""Each layer by hand against autograd, and its numerical corners."""
 
 from functools import partial
 
@@ -243,23 +243,6 @@ def test_equals_autograd(layer, data, seed):
 
 
 @every_layer
-def test_equals_finite_differences(layer):
-    forward, _, _, inputs = LAYERS[layer]
-    rng = np.random.default_rng(0)
-    handed = inputs(lambda _size: 3, rng)
-    dy = rng.normal(size=forward(*handed).shape)
-    for index, gradient in enumerate(gradients(layer, dy, handed)):
-        direction = rng.uniform(-1, 1, size=gradient.shape)
-        step = 1e-6 * direction
-        ahead, behind = (
-            np.sum(dy * forward(*handed[:index], handed[index] + move, *handed[index + 1 :]))
-            for move in (step, -step)
-        )
-        slope = np.array((ahead - behind) / 2e-6)
-        close(np.sum(gradient * direction), slope, tolerance=1e-6)
-
-
-@every_layer
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_keeps_the_dtype(layer, dtype):
     forward, _, _, inputs = LAYERS[layer]
@@ -314,18 +297,9 @@ def check_loss(logits, labels):
 
 @quick
 @given(n=sizes, classes=st.integers(2, 10), seed=seeds)
-def test_loss_equals_autograd_and_finite_differences(n, classes, seed):
+def test_loss_equals_autograd(n, classes, seed):
     rng = np.random.default_rng(seed)
-    logits, labels = rng.normal(size=(n, classes)), rng.integers(classes, size=n)
-    _, dlogits = check_loss(logits, labels)
-    for cell in np.ndindex(logits.shape):
-        step = np.zeros_like(logits)
-        step[cell] = 1e-6
-        ahead, behind = (
-            layers.nll_forward(layers.log_softmax_forward(z), labels)
-            for z in (logits + step, logits - step)
-        )
-        assert (ahead - behind) / 2e-6 == pytest.approx(dlogits[cell], abs=1e-8)
+    check_loss(rng.normal(size=(n, classes)), rng.integers(classes, size=n))
 
 
 @pytest.mark.parametrize("size", [1e3, 1e6, 1e300])
@@ -349,14 +323,6 @@ def test_batch_norm_of_a_constant_channel(constant):
     np.testing.assert_allclose(y[:, 1], 0.2, atol=1e-10)
     for ours, theirs in zip(layers.batch_norm_backward(dy, *handed), torch_gradients, strict=True):
         close(ours, theirs)
-
-
-def test_batch_norm_gradient_has_no_part_along_a_shift_or_a_scale():
-    rng = np.random.default_rng(0)
-    x, dy = rng.normal(size=(2, 8, 3, 6, 6))
-    dx, _, _ = layers.batch_norm_backward(dy, x, np.ones(3), np.zeros(3))
-    np.testing.assert_allclose(dx.sum((0, 2, 3)), 0, atol=1e-12)
-    np.testing.assert_allclose((dx * x).sum((0, 2, 3)), 0, atol=1e-3)  # ε is not scaled
 
 
 def test_relu_of_negative_numbers_and_zeros_passes_nothing_back():

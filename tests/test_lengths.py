@@ -73,10 +73,14 @@ def test_no_page_is_longer_than_agreed(pattern):
 
 
 @pytest.mark.parametrize("page", PAGES + NOTEBOOKS)
-def test_links_lead_to_headings_that_exist(page):
-    for target, anchor in re.findall(r"\]\(([^)#:\s]*)#([^)\s]+)\)", read(ROOT / page)):
-        aim = (ROOT / page).parent / target if target else ROOT / page
-        if aim.suffix == ".md":
+def test_links_and_pictures_lead_to_files_and_headings_that_exist(page):
+    text, folder = read(ROOT / page), (ROOT / page).parent
+    for picture in re.findall(r'src="([^":]+)"', text):
+        assert (folder / picture).exists(), picture
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)", text):
+        aim = folder / target if target else ROOT / page
+        assert aim.exists(), target
+        if anchor and aim.suffix == ".md":
             assert anchor in anchors(aim.read_text("utf-8")), f"{target}#{anchor}"
 
 

@@ -1,6 +1,7 @@
 """Muon's steps are orthogonal, other parameters get Adam's, and schedules are the recipe's."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -66,6 +67,33 @@ def test_the_other_parameters_take_adams_steps(fused):
     for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         assert one.ndim == 4 or torch.allclose(one, other, rtol=1e-4, atol=1e-6), name
         assert one.ndim != 4 or not torch.allclose(one, other, atol=1e-3), name
+
+
+def test_a_step_compiles_as_a_whole_and_reads_its_rate_from_a_tensor():
+    """So a GPU can run it as one graph, which keeps numbers as they were but reads tensors again.
+
+    The first step, which makes the optimizer's memory, comes before, and Adam's own code, where
+    PyTorch breaks the graph on purpose, stays outside.
+    """
+    compiler, trained = partial(torch.compile, backend="eager", fullgraph=True), []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model, images, labels = MNISTNet(), torch.randn(8, 1, 28, 28), torch.randint(10, (8,))
+        optimizer = make_optimizer(model.parameters(), FAST, fused=True)
+        forward, lr = model.__call__, torch.tensor(0.0)
+        for step, rate in enumerate((0.03, 0.02, 0.01)):
+            if compiled and step == 1:
+                forward = compiler(forward)
+                optimizer.step_along_orthogonal = compiler(optimizer.step_along_orthogonal)
+            lr.fill_(rate)
+            for group in optimizer.param_groups:
+                group["lr"] = lr if compiled else rate
+            nn.functional.nll_loss(forward(images), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        # A bias before batch normalisation has no gradient but rounding errors.
+        trained.append([parameter for parameter in model.parameters() if parameter.ndim > 1])
+    torch.testing.assert_close(*trained)
 
 
 def rates(recipe, *steps):

@@ -36,14 +36,6 @@ from tests.scenes import (
 from tests.strokes import RARE, STROKES, draw
 
 
-def thin_pen_on_a_page(digit):
-    return draw(digit, (800, 1000), 8, box=(250, 300, 550, 800))
-
-
-def chalk_on_a_board(digit):
-    return draw(digit, (200, 200), 18, ink=(255, 255, 255), paper=(0, 0, 0))
-
-
 def phone_photo(digit):
     """A blue pen on paper lit from one side, blurred, noisy."""
     image = draw(digit, (600, 450), 20, ink=(60, 60, 160), box=(200, 75, 400, 375))
@@ -53,12 +45,8 @@ def phone_photo(digit):
     return Image.fromarray(photo).filter(ImageFilter.GaussianBlur(1))
 
 
-def red_on_nothing(digit):
-    return draw(digit, (210, 280), 18, ink=(200, 30, 30, 255), paper=(0, 0, 0, 0))
-
-
-def white_on_nothing(digit):
-    return draw(digit, (210, 280), 18, ink=(255, 255, 255, 255), paper=(0, 0, 0, 0))
+def on_nothing(digit, *colour):
+    return draw(digit, (210, 280), 18, ink=(*colour, 255), paper=(0, 0, 0, 0))
 
 
 def sixteen_bit_scan(digit):
@@ -66,29 +54,21 @@ def sixteen_bit_scan(digit):
     return Image.fromarray(grey)
 
 
-def palette(digit):
-    return draw(digit, (210, 280), 17, ink=(0, 90, 0), paper=(255, 240, 200)).convert("P")
-
-
-def black_and_white(digit):
-    return draw(digit, (210, 280), 17).convert("1")
-
-
 def stamp_sized(digit):
     return draw(digit, (300, 400), 36).convert("L").resize((24, 32), Image.Resampling.LANCZOS)
 
 
-KINDS = [
-    thin_pen_on_a_page,
-    chalk_on_a_board,
-    phone_photo,
-    red_on_nothing,
-    white_on_nothing,
-    sixteen_bit_scan,
-    palette,
-    black_and_white,
-    stamp_sized,
-]
+KINDS = {  # how a digit is pictured
+    "thin pen on a page": lambda d: draw(d, (800, 1000), 8, box=(250, 300, 550, 800)),
+    "phone photo": phone_photo,
+    "chalk on a board": lambda d: draw(d, (200, 200), 18, ink=(255, 255, 255), paper=(0, 0, 0)),
+    "red on nothing": lambda d: on_nothing(d, 200, 30, 30),
+    "white on nothing": lambda d: on_nothing(d, 255, 255, 255),
+    "16-bit scan": sixteen_bit_scan,
+    "palette": lambda d: draw(d, (210, 280), 17, (0, 90, 0), (255, 240, 200)).convert("P"),
+    "black and white": lambda d: draw(d, (210, 280), 17).convert("1"),
+    "stamp-sized": stamp_sized,
+}
 
 
 def read(image, path, **options):
@@ -105,21 +85,23 @@ def digits_in(model, images):
     return predict(model, normalise(images)).argmax(1).tolist()
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.__name__)
-def ten(request, tmp_path_factory):
-    """Pictures of one kind, of every digit, as they are read."""
-    path = tmp_path_factory.mktemp("ten") / "digit.png"
-    return torch.stack([read(request.param(digit), path) for digit in range(10)])
+@pytest.fixture(scope="module", params=KINDS)
+def pictured(request, tmp_path_factory):
+    """Digits, all ten of the first two kinds and five of the others, and what is read of them."""
+    path = tmp_path_factory.mktemp("pictured") / "digit.png"
+    digits = [*range(0, 10, 1 if request.param in [*KINDS][:2] else 2)]
+    return digits, torch.stack([read(KINDS[request.param](digit), path) for digit in digits])
 
 
-def test_every_digit_is_read(ten, model):
-    assert ten.shape == (10, 1, 28, 28)
-    assert ten.dtype == torch.uint8
-    assert digits_in(model, ten) == list(range(10))
+def test_every_digit_is_read(pictured, model):
+    digits, images = pictured
+    assert images.shape == (len(digits), 1, 28, 28)
+    assert images.dtype == torch.uint8
+    assert digits_in(model, images) == digits
 
 
-def test_digits_are_made_as_mnist_was(ten):
-    for image in ten[:, 0].numpy():
+def test_digits_are_made_as_mnist_was(pictured):
+    for image in pictured[1][:, 0].numpy():
         rows, columns = np.nonzero(image)
         assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20)  # the 20×20 box
         assert image.max() == 255
@@ -146,7 +128,7 @@ def test_specks_and_the_edge_of_the_page_are_left_out(tmp_path):
 
 
 def test_mnist_images_come_back_nearly_as_they_were(mnist, model, tmp_path):
-    images, labels = mnist.test[0][:200], mnist.test[1][:200]
+    images, labels = mnist.test[0][:100], mnist.test[1][:100]
     again = torch.stack(
         [read(Image.fromarray(255 - image[0].numpy()), tmp_path / "a.png") for image in images]
     )
@@ -168,13 +150,13 @@ def test_bars_along_the_edge_change_nothing(bar, ink, tmp_path):
     paper = 270 - ink - (60 if bar == 270 - ink else 0)  # so that a bar is seen at all
     clean = draw(5, (200, 240), 15, ink=(ink,) * 3, paper=(paper,) * 3)
     expected = read(clean, tmp_path / "clean.png").float()
-    for sides in [(0,), (2,), (1, 3), (0, 1, 2), (0, 1, 2, 3)]:
-        for width in (2, 20):
-            framed = np.array(clean)
-            for side in sides:
-                np.rot90(framed, side)[:width] = bar
-            seen = read(Image.fromarray(framed), tmp_path / "framed.png").float()
-            assert (seen - expected).abs().mean() < 3, (sides, width)
+    bars = [((0,), 2), ((2,), 20), ((1, 3), 2), ((0, 1, 2), 20), (range(4), 2), (range(4), 20)]
+    for sides, width in bars:
+        framed = np.array(clean)
+        for side in sides:
+            np.rot90(framed, side)[:width] = bar
+        seen = read(Image.fromarray(framed), tmp_path / "framed.png").float()
+        assert (seen - expected).abs().mean() < 3, (sides, width)
 
 
 @pytest.mark.parametrize(
@@ -182,9 +164,9 @@ def test_bars_along_the_edge_change_nothing(bar, ink, tmp_path):
 )
 def test_scenes_with_bars_are_read(kind, model, tmp_path):
     rng = np.random.default_rng(1)
-    scenes = [picture(draw_shape(STROKES[d], rng), rng, **SCENES[kind]) for d in (2, 3, 4, 7)]
+    scenes = [picture(draw_shape(STROKES[d], rng), rng, **SCENES[kind]) for d in (4, 7)]
     images = torch.stack([read(scene, tmp_path / "scene.png") for scene in scenes])
-    assert digits_in(model, images) == [2, 3, 4, 7]
+    assert digits_in(model, images) == [4, 7]
 
 
 def test_a_hard_shadow_is_no_ink(model, tmp_path):
@@ -192,13 +174,6 @@ def test_a_hard_shadow_is_no_ink(model, tmp_path):
     image[:, :130] *= 0.55
     seen = read(Image.fromarray(image.astype(np.uint8)), tmp_path / "shadow.png")
     assert digits_in(model, seen[None]) == [3]
-
-
-def test_broken_strokes_stay_together(model, tmp_path):
-    broken = draw(7, (300, 400), 14)
-    for top in (110, 170, 230):
-        broken.paste((250, 250, 245), (0, top, 300, top + 12))
-    assert digits_in(model, read(broken, tmp_path / "broken.png")[None]) == [7]
 
 
 def test_a_marker_that_fills_a_dark_frame_is_the_digit(model, tmp_path):
@@ -222,14 +197,6 @@ def test_several_digits_are_counted_and_with_many_read_in_order(model, tmp_path)
     ):
         read_digit(tmp_path / "page.png")
     assert digits_in(model, read_digits(tmp_path / "page.png")) == [3, 1, 4, 5, 9, 2]
-
-
-def test_a_slanted_stroke_that_is_broken_stays_one_digit(model, tmp_path):
-    image = Image.new("L", (300, 300), 240)
-    pen = ImageDraw.Draw(image)
-    pen.line([(130, 235), (160, 150)], 20, 14)
-    pen.line([(166, 133), (195, 50)], 20, 14)
-    assert digits_in(model, read(image, tmp_path / "one.png")[None]) == [1]
 
 
 def test_a_very_thick_digit_beside_another_is_counted(tmp_path):
@@ -273,18 +240,23 @@ def test_rules_seen_from_an_angle_are_no_strokes(model, tmp_path):
 
 
 def test_a_digit_in_pieces_stays_one(model, tmp_path):
-    five = Image.new("L", (300, 300), 240)
+    seven = draw(7, (300, 400), 14)
+    for top in (110, 170, 230):
+        seven.paste((250, 250, 245), (0, top, 300, top + 12))
+    one, five, four = (Image.new("L", (300, 300), 240) for _ in range(3))
+    pen = ImageDraw.Draw(one)
+    pen.line([(130, 235), (160, 150)], 20, 14)
+    pen.line([(166, 133), (195, 50)], 20, 14)
     pen = ImageDraw.Draw(five)
     pen.line([(110, 60), (105, 140), (150, 125), (185, 160), (175, 215), (110, 230)], 20, 14)
     pen.line([(140, 60), (210, 55)], 20, 14)  # its bar, 15% of its height away
-    four = Image.new("L", (300, 300), 240)
     pen = ImageDraw.Draw(four)
     pen.line([(120, 70), (90, 170), (172, 168)], 20, 14)  # it does not reach the stem
     pen.line([(195, 60), (190, 250)], 20, 14)
     for speck in ((150, 262), (230, 240)):
         pen.ellipse((*speck, speck[0] + 7, speck[1] + 7), 20)
-    seen = torch.stack([read(image, tmp_path / "one.png") for image in (five, four)])
-    assert digits_in(model, seen) == [5, 4]
+    seen = torch.stack([read(image, tmp_path / "one.png") for image in (seven, one, five, four)])
+    assert digits_in(model, seen) == [7, 1, 5, 4]
 
 
 def test_the_straight_strokes_of_a_tight_crop_are_no_rules(model, tmp_path):
@@ -302,7 +274,7 @@ def test_what_is_no_digit_is_rejected_at_a_small_cost(model, mnist):
     said = [text for image in others for text in answers(model, image[None])]
     assert said.count(NOTHING) > 0.7 * len(said)
     assert sum(map(is_sure, said)) < 0.2 * len(said)
-    assert answers(model, mnist.test[0]).count(NOTHING) <= 50  # of 10,000
+    assert answers(model, mnist.test[0][::4]).count(NOTHING) <= 12  # of 2,500
 
 
 def test_pictures_of_text_faces_and_flowers_seldom_get_a_sure_answer(model, tmp_path):

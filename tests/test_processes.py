@@ -45,7 +45,7 @@ def history(folder):
 def pair(tmp_path_factory):
     """Where two processes have left their files, and what they said."""
     folder = tmp_path_factory.mktemp("pair")
-    scenarios = ("measure", "train", "killed", "failing", "uneven")
+    scenarios = ("measure", "train", "killed", "failing")
     return folder, *start("tests.workers", folder, *scenarios)
 
 
@@ -140,12 +140,6 @@ def test_a_failed_process_ends_the_run_with_its_message(pair):
     assert "failing failed: " in out  # with 2, or 1 of the process that misses its neighbour
     assert err.splitlines().count("The dog has eaten batch 14.") == 1
     assert len(history(folder / "failing").epochs) == 1
-
-
-def test_a_batch_that_can_not_be_shared_is_refused(pair):
-    _, out, err = pair
-    assert "uneven failed: 2" in out
-    assert "A batch of 25 can't be shared equally among 2 processes. Choose another" in err
 
 
 def test_the_checkpoint_of_two_processes_resumes_in_one(pair, digits, tmp_path):

@@ -184,14 +184,6 @@ def test_the_log_in_notebook_2_is_that_of_the_run_that_is_kept():
     assert f"its {wrong} mistakes" in README
 
 
-@pytest.mark.parametrize("page", [FRONT, LIBRARY], ids=["front page", "library"])
-def test_links_and_pictures_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)", page.read_text("utf-8")):
-        target = "".join(target)
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
-
-
 def test_the_command_for_a_fork_rewrites_its_badges(tmp_path):
     """The command of the page itself, on a copy of the page."""
     (command,) = re.findall(r"^git grep .*$", README, re.M)

@@ -104,7 +104,7 @@ def test_the_end_is_the_same_after_a_stop_in_every_epoch(few, recipe, tmp_path):
 
 def test_a_checkpoint_has_all_that_decides_the_rest_of_a_run(few, never, tmp_path):
     """If any state is exchanged, the end differs: so each state is saved, and restored."""
-    folder = stopped(few, tmp_path / "run")
+    folder = stopped(few, tmp_path / "run", 2 * STEPS + 2)
     state = end(folder)
     state["history"] = (folder / "history.json").read_text()
     fresh = end(stopped(few, tmp_path / "other", recipe=replace(QUICK, batch_size=30)))

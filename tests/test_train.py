@@ -140,30 +140,6 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_weights(
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
-def test_an_absurd_lr_is_told_so(few):
-    with pytest.raises(UsageError, match="Try a smaller lr"):
-        fit(MNISTNet, few, replace(QUICK, lr=1e30), 0, "cpu")
-
-
-def test_ctrl_c_ends_with_the_last_whole_epoch(few, tmp_path, monkeypatch, capsys):
-    evaluate_once, saved = s4lib.train.evaluate, []
-
-    def interrupted(model, dataset):
-        if saved:
-            raise KeyboardInterrupt
-        saved.append({k: v.clone() for k, v in model.state_dict().items()})
-        return evaluate_once(model, dataset)
-
-    monkeypatch.setattr(s4lib.train, "evaluate", interrupted)
-    model, run = fit(MNISTNet, few, QUICK, 0, "cpu", tmp_path)
-    assert [epoch.epoch for epoch in run.epochs] == [1]
-    assert "Stopped in epoch 2" in capsys.readouterr().out
-    on_disk = load_weights(MNISTNet(), tmp_path / "weights.pt").state_dict()
-    for name, value in model.state_dict().items():
-        assert value.equal(saved[0][name]), name
-        assert value.equal(on_disk[name]), name
-
-
 def test_the_log_is_one_clean_line_an_epoch(few, capfd):
     fit(MNISTNet, few, QUICK, 0, "cpu")
     captured = capfd.readouterr()
@@ -272,31 +248,19 @@ class Calls(TorchDispatchMode):
         self.steps.append(Counter())
 
 
-@pytest.fixture
-def count_calls(few, monkeypatch):
-    def count(recipe):
-        """Count the operations of a step in the middle of an epoch, in bfloat16."""
-        monkeypatch.setattr(s4lib.train, "choose_precision", lambda _: torch.bfloat16)
-        network, recipe = NETWORKS[recipe.name], recipe.adjusted(epochs=1, batch_size=60)
-        with silence(), Calls() as calls:
-            fit(network, few, recipe, 0, "cpu", on_batch=calls.next_step)
-        return calls.steps[2]
-
-    return count
-
-
 @pytest.mark.parametrize(
     ("recipe", "limit"), [(CLASSIC, 150), (FAST, 192)], ids=["classic", "fast"]
 )
-def test_a_step_makes_no_more_calls_than_it_did(recipe, limit, count_calls):
-    calls = count_calls(recipe)
+def test_a_step_makes_no_more_calls_than_it_did_and_never_waits(recipe, limit, few, monkeypatch):
+    """A step in the middle of an epoch, in bfloat16."""
+    monkeypatch.setattr(s4lib.train, "choose_precision", lambda _: torch.bfloat16)
+    short = recipe.adjusted(epochs=1, batch_size=60)
+    with silence(), Calls() as counted:
+        fit(NETWORKS[recipe.name], few, short, 0, "cpu", on_batch=counted.next_step)
+    calls = counted.steps[2]
     more = calls.total() - limit
     assert more <= 0, f"A step makes {more} more calls than {limit}: {calls.most_common()}"
-
-
-@pytest.mark.parametrize("recipe", [CLASSIC, FAST], ids=lambda recipe: recipe.name)
-def test_a_step_never_waits_for_the_device(recipe, count_calls):
-    assert not count_calls(recipe)["_local_scalar_dense"]
+    assert not calls["_local_scalar_dense"]  # which waits for the device
 
 
 def test_batch_norm_has_counted_all_batches_though_it_counts_none_in_a_step(few):

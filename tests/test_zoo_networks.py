@@ -1,4 +1,4 @@
-"""Each habit of the zoo is judged right, with twenty draws of its weights."""
+"""Each habit of the zoo is judged right, with ten draws of its weights."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from tests.benchmarks import strangers
 from tests.zoo_networks import UNKNOWN, ZOO
 
 LETTERS = {NORM: "n", DROPOUT: "d", AVERAGE: "a", LINEAR: "f"}
-DRAWS = 20
+DRAWS = 10
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,7 +8,6 @@ One process imports torch; the workers are forked from it.
 import os
 import signal
 import sys
-from dataclasses import replace
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
@@ -118,11 +117,7 @@ def failing(folder: Path) -> None:
     train(folder)
 
 
-def uneven(folder: Path) -> None:
-    train(folder, replace(QUICK, batch_size=25))
-
-
-SCENARIOS = {f.__name__: f for f in (measure, train, learn_well, killed, failing, uneven)}
+SCENARIOS = {f.__name__: f for f in (measure, train, learn_well, killed, failing)}
 
 
 def main() -> int:

@@ -464,7 +464,6 @@ TEST_SLIPS = {
     "put it under torch.no_grad(): recording what no backward() needs takes memory": {
         "record": torch.enable_grad
     },
-    "this is what the network does in training: call model.eval()": {"mode": nn.Module.train},
 }
 
 

@@ -120,8 +120,9 @@ class Process:
         kept = {k: v for k, v in os.environ.items() if k in mine or k.startswith("S4_")}
         environment = kept | {
             **{"PYTHONPATH": str(self.home), "PYTHONDONTWRITEBYTECODE": "1"},
-            **{"HOME": str(self.home / "work"), "TMPDIR": "/tmp", "IPYTHONDIR": "/tmp/ipython"},
-            **{"MPLBACKEND": "module://matplotlib_inline.backend_inline", "TERM": "dumb"},
+            **{"HOME": str(self.home / "work"), "IPYTHONDIR": str(self.home / "ipython")},
+            **{"TMPDIR": "/tmp", "TERM": "dumb"},
+            **{"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
             **{"MPLCONFIGDIR": str(self.home / "fonts"), "S4_DATA": str(data_folder())},
             **{"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
             **{"CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"},

@@ -28,11 +28,12 @@ def make(args) -> None:
     drawn = figures(args.results) | {"channels": channels.make(dataset, args.results)}
     for name, figure in drawn.items():
         save_figure(figure, args.out / f"experiment_{name}.png")
-    for name, text in report.tables(args.results).items():
+    tables = report.tables(args.results)
+    for name, text in tables.items():
         print(f"\n{name}\n\n{text}")
     page = args.results.parent / "README.md"
     if page.exists():
-        atomic_write(page, report.filled(page.read_text("utf-8"), args.results).encode())
+        atomic_write(page, report.filled(page.read_text("utf-8"), tables).encode())
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -277,11 +277,11 @@ def tables(folder: Path) -> dict[str, str]:
     return found
 
 
-def filled(page: str, folder: Path) -> str:
-    """Return the page with its tables brought up to date, each below a comment with its name.
+def filled(page: str, found: dict[str, str]) -> str:
+    """Return the page with these tables, each below the comment with its name.
 
     A table without runs gets the command that makes them.
     """
-    found, later = tables(folder), "*Not measured yet: `python -m notebooks.experiments`*"
+    later = "*Not measured yet: `python -m notebooks.experiments`*"
     place = r"(<!-- table: (.+) -->\n)(?:.+\n)*"
     return re.sub(place, lambda one: f"{one[1]}{found.get(one[2], later)}\n", page)
