@@ -56,7 +56,7 @@ def test_the_runs_are_seeds_from_0_of_the_whole_recipe_on_mnist(recipe):
         assert len(run.epochs) == recipe.epochs < 20
 
 
-@pytest.mark.parametrize(("name", "settled"), [("best", 6), ("open", 6)])
+@pytest.mark.parametrize(("name", "settled"), [("best", 6), ("open", 3)])
 def test_every_seed_is_at_the_goal_from_the_epoch_on_that_the_pages_say(name, settled):
     curves = [[e.test_accuracy for e in run.epochs] for run in pictures.runs(name)]
     assert min(min(curve[settled - 1 :]) for curve in curves) >= 99.4
@@ -110,7 +110,6 @@ def test_the_model_answer_is_as_large_and_as_good_as_the_pages_say():
     ours = [run.epochs[-1].test_accuracy for run in pictures.runs("best")]
     gain = statistics.mean(last) - statistics.mean(ours)
     assert f"beats `MNISTNet` by {gain:.2f}" in LIBRARY_PAGE
-    assert min(epoch.test_accuracy for run in runs for epoch in run.epochs[3:]) >= 99.4
 
 
 def test_the_networks_of_the_records_are_as_good_as_the_page_says():
