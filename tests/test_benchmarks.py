@@ -46,7 +46,7 @@ def test_small_networks_have_the_parameters_that_are_said():
         sum(parameter.numel() for parameter in network().parameters())
         for network in records.NETWORKS["small"].values()
     ]
-    assert sizes == [2_058, 3_555, 7_414, 19_650, 3_794]
+    assert sizes == [2_058, 3_555, 7_414, 19_650, 2_985, 3_794]
 
 
 def test_small_networks_are_drawn_by_their_size_with_what_others_claim():
@@ -56,10 +56,12 @@ def test_small_networks_are_drawn_by_their_size_with_what_others_claim():
         name: [History(name, size, {}, "MNIST", 0, "cpu", "", {}, [one]) for one in epochs]
         for name, size in sizes.items()
     }
-    *seeds, separable, plain, claimed, _ = records.against_parameters(runs).axes[0].lines
-    for line, size in zip(seeds, sizes.values(), strict=True):
+    *seeds, plain, of_separable, separable, claimed, _ = (
+        records.against_parameters(runs).axes[0].lines
+    )
+    for line, size in zip([*seeds, of_separable], sizes.values(), strict=True):
         assert line.get_xydata().tolist() == [[size, 98.0], [size, 99.0]]
-    assert separable.get_xydata().tolist() == [[3_794, 98.5]]
     assert plain.get_xydata().tolist() == [[2_058, 98.5], [19_650, 98.5]]
+    assert separable.get_xydata().tolist() == [[3_794, 98.5]]
     assert claimed.get_markerfacecolor() == "none"
     assert len(claimed.get_xdata()) == len(records.CLAIMED)
