@@ -261,9 +261,9 @@ def halves(ink: np.ndarray) -> list[np.ndarray]:
     if not crossed.size or crossed.min() > TOUCH * stroke:
         return [ink]
     left = np.arange(ink.shape[1]) < middle.start + crossed.argmin()
-    halves = [ink * left, ink * ~left]
-    tall = all(np.ptp(np.flatnonzero((half > 0.5).any(1))) > HALF * height for half in halves)
-    return halves if tall else [ink]
+    cut = [ink * left, ink * ~left]
+    tall = all(np.ptp(np.flatnonzero((half > 0.5).any(1))) > HALF * height for half in cut)
+    return cut if tall else [ink]
 
 
 def in_reading_order(digits: list[np.ndarray]) -> list[np.ndarray]:
