@@ -184,24 +184,23 @@ def against_parameters(runs: dict[str, list[History]]) -> Figure:
     """The last epoch's accuracy against the number of parameters, and what others claim."""
     fig = Figure(figsize=(8.3, 4.2))
     ax = fig.subplots()
-    plain, separable = [], []
-    for name, its in runs.items():
-        points = [(run.parameters, run.epochs[-1].test_accuracy) for run in its]
-        (separable if name.startswith("separable") else plain).append(points)
-    for kind, colour, label in (
-        (plain, BLUE, "plain 3×3: every seed, and the mean"),
-        (separable, ORANGE, "separable"),
+    for is_separable, colour, label in (
+        (False, BLUE, "plain 3×3: every seed, and the mean"),
+        (True, ORANGE, "separable"),
     ):
-        for points in kind:
-            ax.plot(*zip(*points, strict=True), "o", c=colour, ms=4, alpha=0.4)
-        means = sorted([mean(numbers) for numbers in zip(*points, strict=True)] for points in kind)
-        ax.plot(*zip(*means, strict=True), "-s", c=colour, label=label)
+        means = []
+        for name, its in runs.items():
+            if name.startswith("separable") == is_separable:
+                sizes = [run.parameters for run in its]
+                last = [run.epochs[-1].test_accuracy for run in its]
+                ax.plot(sizes, last, "o", c=colour, ms=4, alpha=0.4)
+                means.append((sizes[0], mean(last)))
+        ax.plot(*zip(*sorted(means), strict=True), "-s", c=colour, label=label)
     theirs = [point for *point, _ in CLAIMED]
     label = "others: the best epoch, and of how many runs"
     ax.plot(*zip(*theirs, strict=True), "D", c=GREY, mfc="none", label=label)
     for x, y, count in CLAIMED:
-        above = {"xytext": (0, 12), "textcoords": "offset points", "ha": "center"}
-        ax.annotate(f"{count}", (x, y), color=GREY, **above)
+        ax.annotate(f"{count}", (x, y), (0, 12), textcoords="offset points", ha="center", c=GREY)
     ax.axhline(99.4, color=GREY, lw=1, ls="-.", label="99.4 %")
     ax.set(xlabel="parameters", ylabel="test accuracy (%)", title="Small networks on MNIST")
     ax.xaxis.set_major_formatter("{x:,.0f}")
