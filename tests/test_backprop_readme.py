@@ -361,11 +361,3 @@ def test_which_row_shared_ties_change(monkeypatch):
 
     found = judged(monkeypatch, "max_pool_backward", shared)
     assert [row.tensor for row in found if not row.approximate] == ["images"]
-
-
-@pytest.mark.parametrize("page", [README, LAYERS], ids=["first", "second"])
-def test_linked_files_exist(page):
-    for target in re.findall(
-        r"(?:\]\(|src=\")(?!https?://)([^)\"]+)[)\"]", page.read_text("utf-8")
-    ):
-        assert (page.parent / target.partition("#")[0]).exists(), target
