@@ -151,17 +151,14 @@ def is_plain(value) -> bool:
 
 def setting(value):
     """Return a plain value, or the fingerprint of a list, dictionary or set, which may be long."""
-    if isinstance(value, set | frozenset):
-        value = sorted(map(repr, map(setting, value)))  # every process has an order of its own
-    elif isinstance(value, dict):
-        value = [(setting(key), setting(item)) for key, item in value.items()]
-    elif isinstance(value, tuple):
+    if isinstance(value, tuple):
         return tuple(map(setting, value))
-    elif isinstance(value, list):
-        value = [*map(setting, value)]
-    else:
+    if not isinstance(value, dict | list | set | frozenset):
         return value
-    return fingerprint(repr(value).encode())
+    items = [*map(setting, value.items() if isinstance(value, dict) else value)]
+    if isinstance(value, set | frozenset):
+        items.sort(key=repr)  # every process has an order of its own
+    return fingerprint(repr(items).encode())
 
 
 def syntax_tree(function: FunctionType) -> ast.AST | None:
